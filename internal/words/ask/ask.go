@@ -1,0 +1,211 @@
+// Package ask holds what a user requested, parsed once at a door: closed sets
+// of structs with every default filled, so that nothing behind the door
+// parses, guesses or defaults again.
+package ask
+
+import (
+	"time"
+
+	"fief/internal/words/idmap"
+)
+
+// Container is a complete request for a container. Doors fill it from a
+// command line or a request body; zero values mean what the comments say.
+type Container struct {
+	Name     string // empty: the engine makes one up
+	Image    string // as typed: name, name:tag, name@digest, id or id prefix
+	Platform string // "os/arch[/variant]"; empty: the host's
+	Pull     Pull   // when to fetch the image
+
+	Entrypoint      []string // used when ReplaceEntry is set
+	ReplaceEntry    bool     // Entrypoint, even empty, replaces the image's; the image's Cmd is then not used
+	Cmd             []string // nil: the image's
+	Env             []string // "NAME=value"; added to and overriding the image's
+	WorkDir         string   // empty: the image's, or /
+	User            string   // "user[:group]", names or ids; empty: the image's
+	Groups          []string // additional groups, names or ids
+	Hostname        string   // empty: the first twelve digits of the id
+	Domainname      string
+	Labels          map[string]string
+	Annotations     map[string]string
+	StopSignal      string        // empty: the image's, or SIGTERM
+	StopTimeout     *int          // seconds; nil: 10; negative: wait for ever
+	TTY             bool          // a terminal from the container's own devpts
+	OpenStdin       bool          // stdin is a pipe, else /dev/null
+	StdinOnce       bool          // the first attached stdin that ends closes the container's
+	AttachStdin     bool          // what the creating client means to attach;
+	AttachStdout    bool          // kept for inspect,
+	AttachStderr    bool          // without further effect
+	ConsoleSize     [2]uint16     // rows, columns; zeroes: unknown
+	Mounts          []Mount       // in the order given
+	ReadOnly        bool          // rootfs read-only; volumes and tmpfs stay writable
+	ShmSize         int64         // bytes; 0: 64 MiB
+	CapAdd, CapDrop []string      // as typed, "ALL" allowed
+	Seccomp         Seccomp       // which system call filter
+	NoNewPrivs      bool          // set no_new_privs
+	Ulimits         []Ulimit      // resource limits
+	Userns          Userns        // never nil behind a door
+	Network         Network       // none or host at this stage
+	NetworkDefault  bool          // the client named no network; Network holds the engine's choice
+	Init            bool          // run a tiny init as process 1 that reaps and forwards signals
+	AutoRemove      bool          // remove when it has ended
+	Log             Log           // where output goes
+	Runtime         string        // empty: the daemon's default runtime
+	Shift           string        // force one way of shifting ("idmapped", "copy" …); empty: the best
+	Restart         RestartPolicy // kept and shown; only "no" acts at this stage
+}
+
+// Pull says when a run or create fetches its image.
+type Pull string
+
+// The pull policies of docker-run(1).
+const (
+	PullMissing Pull = "missing"
+	PullAlways  Pull = "always"
+	PullNever   Pull = "never"
+)
+
+// MountKind is the closed set of mounts a user can ask for.
+type MountKind string
+
+// The kinds. Volume is a named or anonymous volume.
+const (
+	Bind   MountKind = "bind"
+	Tmpfs  MountKind = "tmpfs"
+	Volume MountKind = "volume"
+)
+
+// Mount is one -v, --mount or --tmpfs.
+type Mount struct {
+	Kind        MountKind
+	Source      string // host path (bind) or volume name (volume; empty: anonymous)
+	Target      string // absolute path in the container
+	ReadOnly    bool
+	Recursive   bool   // bind: bring submounts along (the default of -v and --mount)
+	Propagation string // "", "rprivate", "private", "rslave", "slave", "rshared", "shared"
+	CreateSrc   bool   // -v makes a missing source directory; --mount refuses
+	TmpfsSize   int64  // bytes; 0: no limit of its own
+	TmpfsMode   uint32 // 0: 1777
+	TmpfsExec   bool   // without: noexec
+}
+
+// SeccompMode is the closed set of ways to filter system calls.
+type SeccompMode uint8
+
+// The modes; the zero value is the built-in profile.
+const (
+	SeccompDefault SeccompMode = iota
+	SeccompUnconfined
+	SeccompProfile
+)
+
+// Seccomp is the system call filter asked for; Profile is the JSON of a Docker
+// or OCI profile, read by the client, when Mode is SeccompProfile.
+type Seccomp struct {
+	Mode    SeccompMode
+	Profile []byte
+}
+
+// Ulimit is one --ulimit; Name is lower case without RLIMIT_ ("nofile"). -1
+// means unlimited.
+type Ulimit struct {
+	Name       string
+	Soft, Hard int64
+}
+
+// Network is where the container's network comes from.
+type Network string
+
+// The networks of this stage.
+const (
+	NetNone Network = "none"
+	NetHost Network = "host"
+)
+
+// Log says where output goes: "json-file" or "none".
+type Log struct {
+	Driver  string
+	MaxSize int64 // bytes at which json-file rotates; 0: never
+	MaxFile int   // files kept including the current one; 0 and 1: one
+}
+
+// RestartPolicy is Docker's: "no", "always", "on-failure", "unless-stopped".
+type RestartPolicy struct {
+	Name       string
+	MaxRetries int
+}
+
+// Userns says which user namespace and map a container gets: one of the types
+// below and nothing else.
+type Userns interface{ userns() }
+
+// UsernsDefault leaves the choice to the daemon: its remapped range when it
+// has one (userns-remap), else a range of the container's own.
+type UsernsDefault struct{}
+
+// UsernsAuto asks for a range of the container's own, whatever the daemon's
+// default. Size is the number of ids, 0 for 65536 or what the image needs.
+type UsernsAuto struct{ Size uint32 }
+
+// UsernsHost asks for no user namespace at all.
+type UsernsHost struct{}
+
+// UsernsMap asks for exactly these maps.
+type UsernsMap struct{ Pair idmap.Pair }
+
+func (UsernsDefault) userns() {}
+func (UsernsAuto) userns()    {}
+func (UsernsHost) userns()    {}
+func (UsernsMap) userns()     {}
+
+// Exec is a complete request for another process in a running container.
+type Exec struct {
+	Cmd         []string
+	Env         []string // added to the container's
+	WorkDir     string   // empty: the container's
+	User        string   // empty: the container's
+	TTY         bool
+	Privileged  bool
+	OpenStdin   bool
+	AttachOut   bool
+	AttachErr   bool
+	DetachKeys  []byte
+	ConsoleSize [2]uint16
+}
+
+// PullImage is a request to fetch an image.
+type PullImage struct {
+	Name     string // as typed
+	Platform string
+	All      bool // every tag of the repository
+	Auth     RegistryAuth
+	PlainTLS bool // allow http: the registry was named insecure by the client
+}
+
+// RegistryAuth is what a client sends in X-Registry-Auth; never stored.
+type RegistryAuth struct {
+	Username, Password, ServerAddress, IdentityToken, RegistryToken string
+}
+
+// ImportImage is a request to make a one-layer image of a root filesystem tar.
+type ImportImage struct {
+	Name     string   // repository[:tag]; empty: untagged
+	Message  string   // history comment
+	Changes  []string // Dockerfile instructions: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL
+	Platform string
+}
+
+// Stop is how to stop a container. Signal empty: the container's. Timeout in
+// seconds; nil: the container's; negative: wait for ever.
+type Stop struct {
+	Signal  string
+	Timeout *int
+}
+
+// Logs selects log lines. Zero times mean no bound; Tail -1 means all.
+type Logs struct {
+	Stdout, Stderr bool
+	Follow         bool
+	Since, Until   time.Time
+	Tail           int
+}
