@@ -137,6 +137,7 @@ type Mount struct {
 	TmpfsSize   int64
 	TmpfsMode   uint32
 	TmpfsExec   bool
+	CreateSrc   bool // a missing bind source is made
 }
 
 // Log is where output goes.
