@@ -134,10 +134,10 @@ func mapped(text string) []extent {
 	var out []extent
 	for line := range strings.Lines(text) {
 		var in, host, n uint64
-		if _, err := fmt.Sscan(line, &in, &host, &n); err != nil || in == host {
+		if _, err := fmt.Sscan(line, &in, &host, &n); err != nil || in == host || host >= allIDs {
 			continue
 		}
-		out = append(out, extent{host, min(host+n, allIDs)})
+		out = append(out, extent{host, min(host+min(n, allIDs), allIDs)})
 	}
 	return out
 }
