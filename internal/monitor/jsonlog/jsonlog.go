@@ -33,6 +33,7 @@ type Log struct {
 	file *os.File
 	size int64  // of the file, without buf
 	buf  []byte // whole objects not yet written
+	torn bool   // the file ends within an object
 	err  error  // the last failure to write, nil when the last write succeeded
 }
 
@@ -118,20 +119,22 @@ func (l *Log) add(text []byte, stream string, at time.Time) {
 	}
 }
 
-// flush writes the buffer. What was written of it when the disk filled up is
-// taken back, as half an object would spoil the line of the next.
-// Preconditions: l.mu held.
+// flush writes the buffer. Half an object that a full disk has left gets a line
+// of its own, so that it spoils no other. Preconditions: l.mu held.
 func (l *Log) flush() {
 	if len(l.buf) == 0 {
 		return
 	}
+	if l.torn {
+		if n, err := l.file.Write([]byte{'\n'}); n == 0 {
+			l.err, l.buf = err, l.buf[:0]
+			return
+		}
+		l.size++
+	}
 	n, err := l.file.Write(l.buf)
 	l.err = err
-	if err != nil && n > 0 {
-		if l.file.Truncate(l.size) == nil {
-			n = 0
-		}
-	}
+	l.torn = n > 0 && l.buf[n-1] != '\n'
 	l.size += int64(n)
 	l.buf = l.buf[:0]
 	if cap(l.buf) > 4*flushAt {
@@ -166,7 +169,7 @@ func (l *Log) rotate() {
 		return
 	}
 	l.file.Close()
-	l.file, l.size = fresh, 0
+	l.file, l.size, l.torn = fresh, 0, false
 }
 
 // Remove removes the log at path and its rotated files. What is not there is
