@@ -54,4 +54,8 @@ type Started struct {
 	Container record.Container
 	Warnings  []string
 	Trace     []Stage // when asked for
+	// Exit delivers the end of the container. It was registered before the
+	// start, so that a container that is removed at once loses no exit code:
+	// one value, then closed.
+	Exit <-chan record.Exit
 }
