@@ -56,8 +56,4 @@ type Started struct {
 	Warnings  []string
 	Exit      <-chan record.Exit
 	Trace     []Stage // when asked for
-	// Exit delivers the end of the container. It was registered before the
-	// start, so that a container that is removed at once loses no exit code:
-	// one value, then closed.
-	Exit <-chan record.Exit
 }

@@ -190,6 +190,7 @@ type Layer struct {
 	MaxUID idmap.Inside
 	MaxGID idmap.Inside
 	Files  int64
+	Opaque bool // hides every layer below it
 }
 
 // History is one line of `fief history`.
