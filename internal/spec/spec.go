@@ -5,8 +5,6 @@ package spec
 
 import (
 	"fmt"
-	"path/filepath"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -26,7 +24,7 @@ type Facts struct {
 	CgroupsPath string // of the container's group; empty: it has none
 	Cgroup2     bool   // the kernel has a cgroup v2 hierarchy to show at /sys/fs/cgroup
 
-	Rlimits []record.Ulimit // what the daemon was started with, which containers inherit
+	Rlimits []record.Ulimit // what the daemon was started with, which containers inherit; see HostLimits
 	LastCap int             // the kernel's highest capability
 	Masked  []string        // paths to mask besides the usual ones; see HostMasks
 }
@@ -192,13 +190,4 @@ func maskedPaths() []string {
 		"/sys/devices/virtual/powercap", // power side channel, GHSA-jq35-85cj-fj4p
 		"/sys/firmware",
 	}
-}
-
-// HostMasks are the paths of this machine that are masked besides the usual
-// ones: counters of thermal events, one directory for each processor
-// (GHSA-6fw5-f8r9-fgfm). They do not change while the kernel runs.
-func HostMasks() ([]string, error) {
-	paths, err := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
-	slices.Sort(paths)
-	return paths, fault.Wrap(fault.Internal, "list", "/sys/devices/system/cpu", err, "")
 }

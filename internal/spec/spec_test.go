@@ -250,18 +250,6 @@ func TestExec(t *testing.T) {
 	}
 }
 
-func TestHostMasks(t *testing.T) {
-	paths, err := HostMasks()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range paths {
-		if _, err := os.Stat(path); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func FuzzCustomProfile(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"syscalls":[null]}`, `{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}]}`,
@@ -288,4 +276,13 @@ func FuzzCustomProfile(f *testing.F) {
 			t.Errorf("%d instructions", len(filter))
 		}
 	})
+}
+
+func BenchmarkBuild(b *testing.B) {
+	c, f := plain()
+	for b.Loop() {
+		if _, err := Build(c, f); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -45,6 +45,9 @@ func lookup(passwd, group []byte, name string, groups []string) (uid, gid uint32
 	}
 	ids := append([]int{found.Uid, found.Gid}, found.Sgids...)
 	for _, g := range groups { // one by one: the answer for several has no order
+		if g == "" { // GetAdditionalGroups would panic
+			return 0, 0, nil, "", fault.Say(fault.Invalid, "unable to find group : "+user.ErrNoGroupEntries.Error())
+		}
 		more, err := user.GetAdditionalGroups([]string{g}, reader(group))
 		if err != nil {
 			return 0, 0, nil, "", fault.Say(fault.Invalid, err.Error())

@@ -58,14 +58,21 @@ func TestLookupRefusals(t *testing.T) {
 		{"-1", "", "uids and gids must be in range 0-2147483647"},
 		{"www:bad", "", "uids and gids must be in range 0-2147483647"},
 	} {
-		var groups []string
-		if c.group != "" {
-			groups = []string{c.group}
+		groups := []string{c.group}
+		if c.group == "" {
+			groups = nil
 		}
 		_, _, _, _, err := lookup([]byte(passwdFile), []byte(groupFile), c.name, groups)
 		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%q %q: %v", c.name, c.group, err)
 		}
+	}
+}
+
+func TestLookupEmptyGroup(t *testing.T) {
+	_, _, _, _, err := lookup([]byte(passwdFile), []byte(groupFile), "", []string{""})
+	if !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -152,6 +159,7 @@ func TestLookupUserDetached(t *testing.T) {
 func FuzzLookup(f *testing.F) {
 	f.Add([]byte(passwdFile), []byte(groupFile), "www:sudo", "video")
 	f.Add([]byte("a:x:1"), []byte(":::"), "a", "0")
+	f.Add([]byte("0"), []byte("0"), "0", "")
 	f.Add([]byte(nil), []byte(nil), "4294967295:1", "")
 	f.Fuzz(func(t *testing.T, passwd, group []byte, name, extra string) {
 		uid, gid, groups, home, err := lookup(passwd, group, name, []string{extra})

@@ -42,7 +42,7 @@ func tree(t *testing.T) *Tree {
 	return tr
 }
 
-// within starts a sleeping process in the group.
+// within starts a sleeping process in the group, which is reaped as it ends.
 func within(t *testing.T, dir *os.File) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("sleep", "60")
@@ -50,7 +50,12 @@ func within(t *testing.T, dir *os.File) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	done := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	t.Cleanup(func() { cmd.Process.Kill(); <-done })
 	return cmd
 }
 
@@ -92,7 +97,6 @@ func TestLife(t *testing.T) {
 	if err := tr.Kill("b"); err != nil {
 		t.Fatal(err)
 	}
-	go cmd.Wait()
 	if err := tr.Remove("b"); err != nil {
 		t.Error(err)
 	}
@@ -112,10 +116,7 @@ func TestRemoveWaits(t *testing.T) {
 	if err := tr.remove(tr.dir("c"), time.Now().Add(10*time.Millisecond)); !fault.Is(err, fault.Busy) {
 		t.Fatalf("with a process in it: %v", err)
 	}
-	go func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}()
+	cmd.Process.Kill()
 	if err := tr.Remove("c"); err != nil {
 		t.Errorf("once the process has ended: %v", err)
 	}
@@ -146,7 +147,6 @@ func TestNested(t *testing.T) {
 	if err := tr.Kill("d"); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Wait()
 	if err := tr.Remove("d"); err != nil {
 		t.Error(err)
 	}

@@ -8,8 +8,6 @@ package seccomp
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
-	"io"
 	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -58,52 +56,51 @@ func Compile(p *specs.LinuxSeccomp) (filter []unix.SockFilter, flags uint, err e
 // Fingerprint identifies what Compile makes of p: profiles with the same
 // fingerprint have the same program on the same machine.
 func Fingerprint(p *specs.LinuxSeccomp) [32]byte {
-	h := sha256.New()
-	put(h, string(p.DefaultAction))
-	putErrno(h, p.DefaultErrnoRet)
-	put(h, p.ListenerPath)
-	putNumbers(h, uint64(len(p.Architectures)))
+	b := make(layout, 0, 16<<10)
+	b.text(string(p.DefaultAction))
+	b.errno(p.DefaultErrnoRet)
+	b.text(p.ListenerPath)
+	b.numbers(uint64(len(p.Architectures)), uint64(len(p.Flags)), uint64(len(p.Syscalls)))
 	for _, a := range p.Architectures {
-		put(h, string(a))
+		b.text(string(a))
 	}
-	putNumbers(h, uint64(len(p.Flags)))
 	for _, f := range p.Flags {
-		put(h, string(f))
+		b.text(string(f))
 	}
-	putNumbers(h, uint64(len(p.Syscalls)))
 	for _, s := range p.Syscalls {
-		put(h, string(s.Action))
-		putErrno(h, s.ErrnoRet)
-		putNumbers(h, uint64(len(s.Names)), uint64(len(s.Args)))
+		b.text(string(s.Action))
+		b.errno(s.ErrnoRet)
+		b.numbers(uint64(len(s.Names)), uint64(len(s.Args)))
 		for _, n := range s.Names {
-			put(h, n)
+			b.text(n)
 		}
 		for _, a := range s.Args {
-			putNumbers(h, uint64(a.Index), a.Value, a.ValueTwo)
-			put(h, string(a.Op))
+			b.numbers(uint64(a.Index), a.Value, a.ValueTwo)
+			b.text(string(a.Op))
 		}
 	}
-	return [32]byte(h.Sum(nil))
+	return sha256.Sum256(b)
 }
 
-// put writes s with its length, so that no two lists of strings hash alike.
-func put(h hash.Hash, s string) {
-	putNumbers(h, uint64(len(s)))
-	io.WriteString(h, s)
+// layout is a profile laid out so that no two profiles look alike: every text
+// and list has its length before it.
+type layout []byte
+
+func (b *layout) text(s string) {
+	b.numbers(uint64(len(s)))
+	*b = append(*b, s...)
 }
 
-func putErrno(h hash.Hash, e *uint) {
+func (b *layout) errno(e *uint) {
 	if e == nil {
-		putNumbers(h, 1<<63)
+		b.numbers(1 << 63)
 		return
 	}
-	putNumbers(h, uint64(*e))
+	b.numbers(uint64(*e))
 }
 
-func putNumbers(h hash.Hash, ns ...uint64) {
-	var b [8]byte
+func (b *layout) numbers(ns ...uint64) {
 	for _, n := range ns {
-		binary.LittleEndian.PutUint64(b[:], n)
-		h.Write(b[:])
+		*b = binary.LittleEndian.AppendUint64(*b, n)
 	}
 }

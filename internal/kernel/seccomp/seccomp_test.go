@@ -245,3 +245,10 @@ func BenchmarkCompileDefault(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkFingerprint(b *testing.B) {
+	p := defaultProfile(b)
+	for b.Loop() {
+		Fingerprint(p)
+	}
+}
