@@ -115,6 +115,7 @@ func (c *compilation) cloneDevices() error {
 		flags := plan.Bits(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 		s.call(unix.SYS_OPEN_TREE, plan.Int(unix.AT_FDCWD), plan.Str("/"+d.path), flags).save(at)
 		s.verifyDevice(at, d)
+		s.setAttr(at, false, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, "nosuid,noexec")
 		s.end()
 	}
 	return nil
@@ -192,15 +193,13 @@ func (c *compilation) bindNode(d device) {
 // makeNode appends a mknod, which a rootfs that has the node already survives.
 func (c *compilation) makeNode(d device) {
 	s := c.b.step("mknod", "/"+d.path, d.number(), "")
-	parent, name := c.b.slot("parent"), d.path
-	if rest, ok := strings.CutPrefix(d.path, "dev/"); ok && !strings.Contains(rest, "/") {
+	parent := c.b.slot("parent")
+	dir, name := splitPath(d.path)
+	if dir == "dev" {
 		s.copy(c.dev, parent)
-		name = rest
 	} else {
 		s.copy(c.root, parent)
-		dir, base := splitPath(d.path)
 		s.parents(c.root, dir, parent)
-		name = base
 	}
 	mode, dev := uint64(d.mode|unix.S_IFCHR), unix.Mkdev(d.major, d.minor)
 	switch {

@@ -111,3 +111,39 @@ func attrText(attr uint64) string {
 func without(list []string, prefix string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(o string) bool { return strings.HasPrefix(o, prefix) })
 }
+
+// BindAttr returns what the options of a bind ask to be applied to its clone:
+// those for its top mount, or with recursive those for all mounts of it ("rro"
+// …, OCI runtime spec, Linux mount options). What is not named stays as the
+// source has it: clearing a flag that the host has set is refused by the kernel
+// where it is locked.
+func BindAttr(options []string, recursive bool) unix.MountAttr {
+	var m unix.MountAttr
+	for _, o := range options {
+		if recursive {
+			var ok bool
+			if o, ok = strings.CutPrefix(o, "r"); !ok {
+				continue
+			}
+		}
+		set, clear, ok := attribute(o)
+		if !ok {
+			continue
+		}
+		if clear&unix.MOUNT_ATTR__ATIME != 0 {
+			m.Attr_clr |= unix.MOUNT_ATTR__ATIME
+			m.Attr_set &^= unix.MOUNT_ATTR__ATIME
+			clear &^= unix.MOUNT_ATTR__ATIME
+		}
+		m.Attr_set = m.Attr_set&^clear | set
+	}
+	return m
+}
+
+// MountOptions lists the options that are understood by themselves, for
+// `features`; all others go to the file system.
+func MountOptions() []string {
+	return []string{"async", "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "nomand",
+		"norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind", "relatime", "ro", "rnodev", "rnoexec", "rnosuid", "rprivate", "rro",
+		"rshared", "rslave", "runbindable", "rw", "shared", "slave", "strictatime", "suid", "symfollow", "unbindable"}
+}

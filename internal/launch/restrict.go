@@ -49,7 +49,7 @@ func (c *compilation) loopback() {
 func (c *compilation) sysctls() error {
 	set := c.spec.Linux.Sysctl
 	for _, key := range slices.Sorted(maps.Keys(set)) {
-		name := strings.ReplaceAll(key, ".", "/")
+		name := sysctlPath(key)
 		if err := c.maySet(key, name); err != nil {
 			return err
 		}
@@ -67,6 +67,15 @@ func (c *compilation) sysctls() error {
 		s.end()
 	}
 	return nil
+}
+
+// sysctlPath turns a sysctl's name into a path below /proc/sys, as sysctl(8)
+// does: the separator is the one of "." and "/" that comes first.
+func sysctlPath(key string) string {
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
+		return strings.ReplaceAll(key, ".", "/")
+	}
+	return key
 }
 
 // maySet refuses what is not the container's own: the write would change the

@@ -35,11 +35,11 @@ func (c *compilation) terminal() error {
 func (c *compilation) openTerminal() {
 	master, slave := c.b.slot("ptmx"), c.b.slot("tty")
 	s := c.b.step("open", "terminal", consoleText(c.process.ConsoleSize), "")
-	flags := uint64(unix.O_RDWR | unix.O_NOCTTY)
+	flags := uint64(unix.O_RDWR | unix.O_NOCTTY | unix.O_NONBLOCK)
 	if c.pts != 0 {
 		s.call(unix.SYS_OPENAT, plan.In(c.pts), plan.Str("ptmx"), plan.Bits(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), plan.Int(0)).save(master)
 	} else {
-		how, size := openHow(flags | unix.O_NONBLOCK)
+		how, size := openHow(flags)
 		s.call(unix.SYS_OPENAT2, plan.In(c.root), plan.Str("dev/pts/ptmx"), how, size).save(master)
 	}
 	s.verifyDevice(master, device{major: 5, minor: 2})

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -15,7 +14,6 @@ import (
 	"fief/internal/launch/child"
 	"fief/internal/launch/launchtest"
 	"fief/internal/runtime"
-	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
 
@@ -198,6 +196,3 @@ func TestHello(t *testing.T) {
 		t.Fatalf("%q, exit code %d", out, code)
 	}
 }
-
-var _ = fault.Invalid
-var _ = strings.Contains
