@@ -3,6 +3,7 @@ package snapshot
 import (
 	"os"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -95,8 +96,8 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 }
 
 // chain returns the layers' directories, topmost first. An overlay needs one
-// layer, and two when nothing can be written (overlayfs.rst): an empty one
-// makes up the number.
+// layer, and two when nothing can be written (overlayfs.rst): empty ones make
+// up the number.
 func (s *Store) chain(r Request) ([]string, error) {
 	var out []string
 	for _, id := range slices.Backward(r.Layers) {
@@ -117,11 +118,14 @@ func (s *Store) chain(r Request) ([]string, error) {
 	if r.Upper == "" {
 		least = 2
 	}
-	if len(out) >= least {
-		return out, nil
+	for len(out) < least {
+		name, err := s.builtin("empty"+strconv.Itoa(len(out)), nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
 	}
-	name, err := s.builtin("empty", nil)
-	return append(out, name), err
+	return out, nil
 }
 
 func dirs(layers []string) []string {
