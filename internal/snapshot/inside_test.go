@@ -210,7 +210,12 @@ func useHost() (map[string]string, error) {
 		}
 		out[path] = strings.Join(strings.Fields(e)[:2], " ")
 	}
-	out["write usr"] = name(os.WriteFile("/usr/new", nil, 0o644))
+	// Root in the container with all capabilities must not get at the host's
+	// files by lifting the flags of the mount.
+	unix.Mount("", "/usr", "", unix.MS_REMOUNT|unix.MS_BIND, "")
+	unix.MountSetattr(unix.AT_FDCWD, "/usr", 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+	out["write usr"] = name(os.WriteFile("/usr/fief-test-must-not-exist", nil, 0o644))
+	out["chmod usr"] = name(os.Chmod("/usr/bin/env", 0o755))
 	out["write etc"] = name(os.WriteFile("/etc/new", nil, 0o644))
 	_, err := os.Stat("/etc/machine-id")
 	out["host's etc"] = name(err)

@@ -18,18 +18,21 @@ import (
 	"fief/internal/words/idmap"
 )
 
-// The test binary plays three parts: the tests, a process in a container, and
-// a program that is executed there.
+// The test binary plays several parts: the tests, a process in a container, a
+// program that is executed there, and a daemon that is killed.
 const (
 	partEnv   = "FIEF_TEST_PART"
 	targetEnv = "FIEF_TEST_TARGET"
 	partWho   = "who"
+	partChurn = "churn"
 )
 
 func TestMain(m *testing.M) {
 	switch part := os.Getenv(partEnv); {
 	case part == partWho:
 		os.Exit(who())
+	case part == partChurn:
+		os.Exit(churn(os.Getenv(targetEnv)))
 	case part != "":
 		os.Exit(inContainer(part))
 	}

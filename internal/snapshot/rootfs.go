@@ -76,9 +76,7 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 			return Root{}, err
 		}
 	}
-	mount, err := s.mounter.Mount(shift.Overlay{
-		Layers: m.layers, Lowers: dirs(layers), Uppers: m.uppers, Upper: r.Upper, Volatile: r.Volatile,
-	})
+	mount, err := s.mounter.Mount(m.overlay(r, layers))
 	if err != nil {
 		return Root{}, err
 	}
@@ -128,12 +126,15 @@ func (s *Store) chain(r Request) ([]string, error) {
 	return out, nil
 }
 
-func dirs(layers []string) []string {
-	out := make([]string, len(layers))
+func (m *Mapped) overlay(r Request, layers []string) shift.Overlay {
+	o := shift.Overlay{Lowers: make([]shift.Dir, len(layers)), Volatile: r.Volatile}
 	for i, l := range layers {
-		out[i] = l + "/fs"
+		o.Lowers[i] = shift.Dir{Tree: m.layers, Name: l + "/fs"}
 	}
-	return out
+	if r.Upper != "" {
+		o.Upper = shift.Dir{Tree: m.uppers, Name: r.Upper}
+	}
+	return o
 }
 
 // rootOwner is owner and mode of a root directory, with inside ids.

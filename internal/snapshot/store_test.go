@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -111,6 +113,81 @@ func TestKilled(t *testing.T) {
 	for name, want := range map[string]bool{kept: true, lost: false, "0123456789abcdef": false} {
 		if _, err := os.Stat(filepath.Join(root, "uppers", name)); (err == nil) != want {
 			t.Errorf("upper %s: %v", name, err)
+		}
+	}
+}
+
+// churn uses a store until it is killed.
+func churn(dataRoot string) int {
+	s, err := Open(dataRoot, Options{Stock: 4})
+	for i := 0; err == nil; i++ {
+		var upper string
+		var b *Building
+		if upper, err = s.NewUpper(); err != nil {
+			break
+		}
+		dir, _ := s.UpperDir(upper)
+		err = errors.Join(os.WriteFile(dir+"/f", nil, 0o600), os.MkdirAll(dir+"/a/b/c", 0o755))
+		s.DropUpper(upper)
+		if b, err = s.Build(fmt.Sprintf("sha256:%064x", i)); err != nil {
+			break
+		}
+		inside := fmt.Sprintf("/proc/self/fd/%d/", b.Dir.Fd())
+		err = errors.Join(err, os.WriteFile(inside+"one", nil, 0o600), os.WriteFile(inside+"two", nil, 0o600), b.Commit())
+		if i%3 == 0 {
+			err = errors.Join(err, s.RemoveLayer(fmt.Sprintf("sha256:%064x", i)))
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// TestKill9: after a kill at any moment every layer is complete, and a sweep
+// leaves nothing else.
+func TestKill9(t *testing.T) {
+	root := mnttest.FileSystem(t, "tmpfs")
+	for i := range 8 {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = []string{partEnv + "=" + partChurn, targetEnv + "=" + root}
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(30+7*i) * time.Millisecond)
+		cmd.Process.Kill()
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
+			t.Fatal("it ended by itself:", err)
+		}
+		s, err := Open(root, Options{Stock: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.SweepBuilding(), s.SweepUppers(nil)); err != nil {
+			t.Fatal(err)
+		}
+		s.drops.settle()
+		empty(t, s, "building", "dropped")
+		complete(t, s)
+		s.Close()
+		if left, err := os.ReadDir(filepath.Join(root, "uppers")); err != nil || len(left) > 4 {
+			t.Errorf("%d uppers are left, %v", len(left), err)
+		}
+	}
+}
+
+func complete(t *testing.T, s *Store) {
+	t.Helper()
+	names, err := s.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		dir, err := s.LayerDir(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+			t.Errorf("layer %s has %d files, %v", n, len(entries), err)
 		}
 	}
 }
