@@ -160,6 +160,8 @@ func (d *door) imageImport(w http.ResponseWriter, r *request) error {
 // error from the stream.
 func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
 	quiet := r.Form.Get("quiet") == "" || r.truth("quiet")
+	// Without this the server drops the rest of the body with the first answer.
+	http.NewResponseController(w).EnableFullDuplex()
 	out := newProgress(w)
 	out.open()
 	list, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
