@@ -6,7 +6,7 @@ SHELL := /bin/bash
 export CGO_ENABLED := 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-BINARIES := fief fiefd fief-mon
+BINARIES := fief fiefd fief-mon fief-oci
 
 .PHONY: build install docs demo test race lint fuzz bench deps clean
 
