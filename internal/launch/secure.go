@@ -5,10 +5,10 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/harden"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
@@ -136,25 +136,12 @@ func capsOf(l *specs.LinuxCapabilities) (capSets, error) {
 		names []string
 		bits  *uint64
 	}{{l.Bounding, &c.bounding}, {l.Effective, &c.effective}, {l.Inheritable, &c.inheritable}, {l.Permitted, &c.permitted}, {l.Ambient, &c.ambient}} {
-		for _, name := range set.names {
-			bit, ok := capBit(name)
-			if !ok {
-				return c, fault.New(fault.Invalid, "use capability", name, "not known", "see capabilities(7)")
-			}
-			*set.bits |= bit
+		var err error
+		if *set.bits, err = harden.CapMask(set.names); err != nil {
+			return c, err
 		}
 	}
 	return c, nil
-}
-
-func capBit(name string) (uint64, bool) {
-	short := strings.ToLower(strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
-	for _, k := range capability.ListKnown() {
-		if k.String() == short {
-			return 1 << k, true
-		}
-	}
-	return 0, false
 }
 
 func (c *compilation) bounding(caps capSets) {
@@ -288,15 +275,4 @@ func (c *compilation) load(f *filter) {
 	program := plan.Words("program", plan.Int(n), plan.Bytes(f.code, "code"))
 	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
 	s.end()
-}
-
-// rlimitNumber translates an OCI name of a resource limit.
-func rlimitNumber(name string) (int, bool) {
-	for i, n := range []string{"CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS",
-		"SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"} {
-		if name == "RLIMIT_"+n {
-			return i, true
-		}
-	}
-	return 0, false
 }
