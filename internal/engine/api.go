@@ -49,9 +49,11 @@ type Stage struct {
 	At   time.Duration
 }
 
-// Started is the answer to Run.
+// Started is the answer to Run. Exit gets one value, after the container has
+// been removed when it is one that is removed at its end.
 type Started struct {
 	Container record.Container
 	Warnings  []string
+	Exit      <-chan record.Exit
 	Trace     []Stage // when asked for
 }

@@ -38,11 +38,6 @@ func (l *launch) writeMaps() syscall.Errno {
 	if len(l.plan.UIDMap) == 0 {
 		return 0
 	}
-	if l.plan.Bools&plan.DeniesSetgroups != 0 {
-		if errno := write(l.proc("setgroups"), []byte("deny")); errno != 0 {
-			return errno
-		}
-	}
 	if errno := write(l.proc("uid_map"), l.plan.UIDMap); errno != 0 {
 		return errno
 	}

@@ -18,7 +18,7 @@ import (
 type Process struct {
 	PID     int
 	PIDFD   int
-	Console int     // master of the pseudoterminal
+	Console int     // master of the pseudoterminal, non-blocking
 	Stamps  []int64 // CLOCK_MONOTONIC nanoseconds, one for each stamp of the plan
 }
 

@@ -65,6 +65,7 @@ const (
 	kindCopy
 	kindFail
 	kindForget
+	kindCloseAll
 )
 
 const (
@@ -137,6 +138,8 @@ func run(f *Frame) {
 			die(f, f.Noted)
 		case kindForget:
 			f.Noted = 0
+		case kindCloseAll:
+			closeAll(f, o)
 		}
 		f.PC++
 	}
@@ -263,6 +266,33 @@ func closeOthers(f *Frame) {
 		}
 	}
 	closeRange(f, next, maxFD)
+}
+
+// closeAll leaves 0, 1, 2, the report socket, which execve closes, and perhaps
+// a gate. The others are closed and not merely marked: a path such as
+// /proc/self/fd/7 must lead nowhere at execve (CVE-2024-21626).
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func closeAll(f *Frame, o *rawOp) {
+	low, high := uintptr(f.Report), uintptr(f.Report)
+	if o.args[0] != 0 {
+		gate := uintptr(*slot(f, o.args[0]))
+		if gate < low {
+			low = gate
+		}
+		if gate > high {
+			high = gate
+		}
+	}
+	if low > 3 {
+		closeRange(f, 3, low-1)
+	}
+	if high > low+1 {
+		closeRange(f, low+1, high-1)
+	}
+	closeRange(f, high+1, maxFD)
 }
 
 //go:nosplit

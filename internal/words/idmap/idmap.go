@@ -26,6 +26,11 @@ const Max = 1<<32 - 2
 // Linux 4.15 (user_namespaces(7)).
 const MaxExtents = 340
 
+// MaxText is the most bytes of text that one write to uid_map may carry: it
+// must stay below the page size (user_namespaces(7)), here the smallest one of
+// any architecture.
+const MaxText = 4095
+
 // Span maps n ids, half-open on both sides: [In, In+N) ↔ [Out, Out+N).
 type Span struct {
 	In  Inside
@@ -43,8 +48,20 @@ type Pair struct{ UID, GID Map }
 // New makes a map of the given spans, in any order. Adjacent spans that
 // continue each other on both sides become one. Errors are of class Invalid
 // and name the span: zero length, wrap past Max, overlap on either side, more
-// than MaxExtents spans.
+// than MaxExtents spans, more text than the kernel reads.
 func New(spans ...Span) (Map, error) {
+	m, err := join(spans)
+	if err != nil {
+		return Map{}, err
+	}
+	if err := m.checkLimits(); err != nil {
+		return Map{}, err
+	}
+	return m, nil
+}
+
+// join is New without the limits of a write to the kernel.
+func join(spans []Span) (Map, error) {
 	sorted := slices.Clone(spans)
 	for _, s := range sorted {
 		if err := s.check(); err != nil {
@@ -54,29 +71,47 @@ func New(spans ...Span) (Map, error) {
 	if err := overlapOutside(sorted); err != nil {
 		return Map{}, err
 	}
-	slices.SortFunc(sorted, func(a, b Span) int { return cmp.Compare(a.In, b.In) })
+	slices.SortStableFunc(sorted, func(a, b Span) int { return cmp.Compare(a.In, b.In) })
+	for i := 1; i < len(sorted); i++ {
+		if last := sorted[i-1]; uint64(last.In)+uint64(last.N) > uint64(sorted[i].In) {
+			return Map{}, bad(sorted[i], "container ids overlap those of "+last.String())
+		}
+	}
+	return Map{merge(sorted)}, nil
+}
+
+// merge joins neighbours of a list sorted by In that continue each other on
+// both sides.
+func merge(sorted []Span) []Span {
 	var out []Span
 	for _, s := range sorted {
-		if len(out) == 0 {
-			out = append(out, s)
-			continue
-		}
-		last := &out[len(out)-1]
-		end := uint64(last.In) + uint64(last.N)
-		if uint64(s.In) < end {
-			return Map{}, bad(s, fmt.Sprintf("container ids overlap those of %s", *last))
-		}
-		if uint64(s.In) == end && uint64(last.Out)+uint64(last.N) == uint64(s.Out) {
-			last.N += s.N
-			continue
+		if len(out) > 0 {
+			last := &out[len(out)-1]
+			if uint64(last.In)+uint64(last.N) == uint64(s.In) && uint64(last.Out)+uint64(last.N) == uint64(s.Out) {
+				last.N += s.N
+				continue
+			}
 		}
 		out = append(out, s)
 	}
-	if len(out) > MaxExtents {
-		return Map{}, fault.New(fault.Invalid, "use id map", fmt.Sprintf("of %d extents", len(out)),
-			fmt.Sprintf("the kernel takes at most %d", MaxExtents), "join neighbouring extents")
+	return out
+}
+
+// checkLimits names the first span that does not fit into one write to
+// uid_map. Linux kernel/user_namespace.c, map_write: EINVAL for a count of
+// PAGE_SIZE bytes or more and for more than UID_GID_MAP_MAX_EXTENTS lines.
+func (m Map) checkLimits() error {
+	if len(m.spans) > MaxExtents {
+		return bad(m.spans[MaxExtents], fmt.Sprintf("it is entry %d and the kernel takes at most %d", MaxExtents+1, MaxExtents))
 	}
-	return Map{out}, nil
+	text := 0
+	for i, s := range m.spans {
+		text += len(s.line())
+		if text > MaxText {
+			return bad(s, fmt.Sprintf("entries 1 to %d are %d bytes as text and the kernel takes at most %d", i+1, text, MaxText))
+		}
+	}
+	return nil
 }
 
 // Range is the pair that maps [0, n) to [base, base+n) for uids and gids.
@@ -104,10 +139,10 @@ func bad(s Span, why string) error {
 
 func overlapOutside(spans []Span) error {
 	byHost := slices.Clone(spans)
-	slices.SortFunc(byHost, func(a, b Span) int { return cmp.Compare(a.Out, b.Out) })
+	slices.SortStableFunc(byHost, func(a, b Span) int { return cmp.Compare(a.Out, b.Out) })
 	for i := 1; i < len(byHost); i++ {
 		if uint64(byHost[i-1].Out)+uint64(byHost[i-1].N) > uint64(byHost[i].Out) {
-			return bad(byHost[i], fmt.Sprintf("host ids overlap those of %s", byHost[i-1]))
+			return bad(byHost[i], "host ids overlap those of "+byHost[i-1].String())
 		}
 	}
 	return nil
@@ -115,6 +150,8 @@ func overlapOutside(spans []Span) error {
 
 // String prints the span as CONTAINER_ID:HOST_ID:LENGTH.
 func (s Span) String() string { return fmt.Sprintf("%d:%d:%d", s.In, s.Out, s.N) }
+
+func (s Span) line() string { return fmt.Sprintf("%d %d %d\n", s.In, s.Out, s.N) }
 
 // Spans returns a copy of the map's spans, sorted by In.
 func (m Map) Spans() []Span { return slices.Clone(m.spans) }
@@ -156,7 +193,7 @@ func (m Map) ToInside(id Host) (Inside, bool) {
 func (m Map) String() string {
 	var b strings.Builder
 	for _, s := range m.spans {
-		fmt.Fprintf(&b, "%d %d %d\n", s.In, s.Out, s.N)
+		b.WriteString(s.line())
 	}
 	return b.String()
 }

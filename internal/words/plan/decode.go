@@ -76,7 +76,7 @@ func (d *Decoded) check(b []byte) error {
 func (d *Decoded) checkOp(i int) bool {
 	o := &d.OpList[i]
 	left := len(d.OpList) - i - 1
-	if o.Kind > uint8(Forget) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
+	if o.Kind > uint8(CloseAll) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
 		return false
 	}
 	for a := range o.Args {
@@ -87,6 +87,8 @@ func (d *Decoded) checkOp(i int) bool {
 	switch OpKind(o.Kind) {
 	case Patch, TestSlot, Copy:
 		return o.Args[0] != 0 && o.Args[0] <= uint64(d.Slots)
+	case CloseAll:
+		return o.Args[0] <= uint64(d.Slots)
 	}
 	return true
 }

@@ -54,7 +54,6 @@ type Header struct {
 // The bits of Header.Bools.
 const (
 	HasOOM = 1 << iota
-	DeniesSetgroups
 	OwnsStdio
 )
 
@@ -98,6 +97,9 @@ const (
 // StampName is the scratch memory that holds time stamps: one struct timespec
 // per stamp.
 const StampName = "stamps"
+
+// MaxStamps is the number of time stamps a plan has room for.
+const MaxStamps = 8
 
 // ReportName is the slot that holds the child's end of the report socket.
 const ReportName = "report"
@@ -155,9 +157,6 @@ func (e *encoder) front(p *Plan, ops int) []byte {
 	if c.OOMScoreAdj != nil {
 		h.OOM = int32(*c.OOMScoreAdj)
 		h.Bools |= HasOOM
-	}
-	if c.DenySetgroups {
-		h.Bools |= DeniesSetgroups
 	}
 	if c.StdioOwned {
 		h.Bools |= OwnsStdio
@@ -253,7 +252,7 @@ func (e *encoder) op(o Op, step, call, at int) RawOp {
 func (e *encoder) arg(a Arg) (uint64, bool) {
 	switch a.kind {
 	case argBytes:
-		return uint64(e.constant(a.data)), true
+		return uint64(e.constant(a.data)) + uint64(a.plus), true
 	case argScratch:
 		return uint64(e.shared(a.data, int(a.n>>32)) + uint32(a.n)), true
 	case argWords:

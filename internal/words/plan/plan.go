@@ -33,15 +33,14 @@ type Plan struct {
 // that its limits are counted apart from other containers' (kernel/ucount.c
 // charges the creator's euid); 0 leaves the caller's own.
 type Clone struct {
-	Flags         uint64
-	Joins         []Join
-	Cgroup        Slot // O_PATH descriptor of a cgroup v2 directory (CLONE_INTO_CGROUP), or 0
-	Owner         uint32
-	UIDMap        string
-	GIDMap        string
-	DenySetgroups bool
-	Rlimits       []Rlimit
-	OOMScoreAdj   *int
+	Flags       uint64
+	Joins       []Join
+	Cgroup      Slot // O_PATH descriptor of a cgroup v2 directory (CLONE_INTO_CGROUP), or 0
+	Owner       uint32
+	UIDMap      string
+	GIDMap      string
+	Rlimits     []Rlimit
+	OOMScoreAdj *int
 
 	// StdioUID and StdioGID own pipes given as stdin, stdout and stderr: a
 	// program may open /dev/stdout, and the owner of a pipe made by the host's
@@ -69,7 +68,7 @@ type StepKind uint8
 // The kinds.
 const (
 	Plain StepKind = iota
-	Exec           // the program itself: exit codes 126 and 127
+	Exec           // the program itself, Object is its name: exit codes 126 and 127
 	Chdir          // the working directory
 )
 
@@ -100,6 +99,7 @@ const (
 	Copy                  // slot Save = slot Args[0]
 	Fail                  // fail with the errno remembered, or Args[0]
 	Forget                // forget the errno remembered
+	CloseAll              // close every descriptor ≥ 3 but the report socket and slot Args[0], unless that is 0
 )
 
 // Op is one operation. On success the next Skip operations of the step are
@@ -139,8 +139,15 @@ type Arg struct {
 	n     uint64
 	data  string // argBytes: content; argScratch: name
 	words []Arg
+	plus  int // argBytes: offset into it
 	hex   bool
 	text  string
+}
+
+// Plus is the address n bytes further; only for Bytes.
+func (a Arg) Plus(n int) Arg {
+	a.plus = n
+	return a
 }
 
 // Int is a plain number.

@@ -3,8 +3,9 @@
 package ref
 
 import (
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
+	"math/rand/v2"
 
 	"fief/internal/words/fault"
 )
@@ -12,10 +13,16 @@ import (
 // NewID returns 64 random lower-case hex digits. Ids whose first twelve digits
 // are all decimal are not given out: docker clients print the short form, and
 // a name that reads as a number confuses shells and JSON tools.
+//
+// Ids are unique, not secret: they come from the runtime's ChaCha8 generators,
+// seeded by the kernel. crypto/rand would cost every start of fief the
+// initialisation of Go's crypto packages.
 func NewID() string {
 	for {
 		var b [32]byte
-		rand.Read(b[:]) // never fails since Go 1.24
+		for i := 0; i < len(b); i += 8 {
+			binary.LittleEndian.PutUint64(b[i:], rand.Uint64())
+		}
 		id := hex.EncodeToString(b[:])
 		if !decimal(id[:12]) {
 			return id

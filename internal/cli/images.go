@@ -1,0 +1,309 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"fief/internal/cli/show"
+	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+func imageCommands() []Command {
+	return []Command{
+		{Name: "pull", Use: "[OPTIONS] NAME[:TAG|@DIGEST]", Short: "Download an image from a registry", Min: 1, Max: 1, Objects: images, Setup: setupPull},
+		{Name: "load", Use: "[OPTIONS]", Short: "Load an image from a tar archive, an OCI layout directory or STDIN", Setup: setupLoad},
+		{Name: "import", Use: "[OPTIONS] file|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
+			Min: 1, Max: 2, Objects: files, Setup: setupImport},
+		{Name: "images", Use: "[OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Max: 1, Objects: images, Setup: setupImages},
+		{Name: "rmi", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Remove one or more images", Min: 1, Max: -1, Objects: images, Setup: setupRmi},
+		{Name: "tag", Use: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", Short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+			Min: 2, Max: 2, Objects: images, Setup: setupTag},
+		{Name: "history", Use: "[OPTIONS] IMAGE", Short: "Show the history of an image", Min: 1, Max: 1, Objects: images, Setup: setupHistory},
+		{Name: "image-inspect", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Display detailed information on one or more images",
+			Min: 1, Max: -1, Objects: images, Setup: setupImageInspect},
+		{Name: "image-prune", Use: "[OPTIONS]", Short: "Remove unused images", Setup: setupImagePrune},
+	}
+}
+
+func setupPull(fs *pflag.FlagSet) action {
+	all := fs.BoolP("all-tags", "a", false, "Download all tagged images in the repository")
+	platform := fs.String("platform", "", "Set platform if server is multi-platform capable")
+	quiet := fs.BoolP("quiet", "q", false, "Suppress verbose output")
+	return func(c *Client, args []string) error {
+		return c.pull(ask.PullImage{Name: args[0], Platform: *platform, All: *all}, *quiet, c.Out)
+	}
+}
+
+// pull fetches an image, shows its progress on w and says its whole name.
+func (c *Client) pull(p ask.PullImage, quiet bool, w fileWriter) error {
+	auth, err := credentials(p.Name)
+	if err != nil {
+		return err
+	}
+	p.Auth = auth
+	if !quiet && !p.All && tagged(p.Name) != p.Name {
+		fmt.Fprintln(w, "Using default tag: latest")
+	}
+	var i record.Image
+	bars := newBars(w, quiet)
+	err = c.watch(wire.Pull, p, &i, bars.message)
+	bars.end()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w, wholeName(i, p.Name))
+	return nil
+}
+
+// wholeName is the canonical name under which an image was pulled.
+func wholeName(i record.Image, asked string) string {
+	for _, n := range i.Names {
+		if n == asked || show.Familiar(n) == tagged(asked) || n == tagged(asked) {
+			return n
+		}
+	}
+	return tagged(asked)
+}
+
+func setupLoad(fs *pflag.FlagSet) action {
+	input := fs.StringP("input", "i", "", "Read from a tar archive file or an OCI layout directory, instead of STDIN")
+	quiet := fs.BoolP("quiet", "q", false, "Suppress the load output")
+	return func(c *Client, args []string) error {
+		if st, err := os.Stat(*input); *input != "" && err == nil && st.IsDir() {
+			dir, err := filepath.Abs(*input)
+			if err != nil {
+				return fault.Wrap(fault.Invalid, "find", *input, err, "")
+			}
+			return c.load(wire.LoadLayout, wire.Name{Name: dir}, *quiet)
+		}
+		f, err := c.source(*input, "load")
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return c.load(wire.Load, struct{}{}, *quiet, int(f.Fd()))
+	}
+}
+
+func (c *Client) load(verb wire.Verb, request any, quiet bool, fds ...int) error {
+	var loaded []record.Image
+	bars := newBars(c.Out, quiet)
+	err := c.watch(verb, request, &loaded, bars.message, fds...)
+	bars.end()
+	if err != nil {
+		return err
+	}
+	for _, i := range loaded {
+		for _, n := range i.Names {
+			c.line("Loaded image: " + show.Familiar(n))
+		}
+		if len(i.Names) == 0 {
+			c.line("Loaded image ID: " + i.ID)
+		}
+	}
+	return nil
+}
+
+// source opens an archive; empty and "-" are stdin, which must not be a
+// terminal. The caller closes it.
+func (c *Client) source(name, verb string) (*os.File, error) {
+	if name == "" || name == "-" {
+		if term.IsTerminal(int(c.In.Fd())) {
+			return nil, fault.Say(fault.Invalid, "requested "+verb+" from stdin, but stdin is empty")
+		}
+		return c.In, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fault.Say(fault.NotFound, err.Error())
+	}
+	return f, nil
+}
+
+func setupImport(fs *pflag.FlagSet) action {
+	changes := fs.StringArrayP("change", "c", nil, "Apply Dockerfile instruction to the created image")
+	message := fs.StringP("message", "m", "", "Set commit message for imported image")
+	platform := fs.String("platform", "", "Set platform if server is multi-platform capable")
+	return func(c *Client, args []string) error {
+		if strings.Contains(args[0], "://") {
+			return fault.New(fault.Unsupported, "import", args[0], "fief does not fetch URLs", "fetch it yourself: curl URL | fief import - NAME")
+		}
+		i := ask.ImportImage{Message: *message, Changes: *changes, Platform: *platform}
+		if len(args) == 2 {
+			i.Name = args[1]
+		}
+		f, err := c.source(args[0], "import")
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		var made record.Image
+		if err := c.watch(wire.Import, i, &made, nil, int(f.Fd())); err != nil {
+			return err
+		}
+		c.line(made.ID)
+		return nil
+	}
+}
+
+func setupImages(fs *pflag.FlagSet) action {
+	fs.BoolP("all", "a", false, "Show all images (default hides intermediate images)")
+	digests := fs.Bool("digests", false, "Show digests")
+	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided")
+	format := fs.String("format", "", "Format output: 'table', 'table TEMPLATE', 'json', or a Go TEMPLATE")
+	noTrunc := fs.Bool("no-trunc", false, "Don't truncate output")
+	quiet := fs.BoolP("quiet", "q", false, "Only show image IDs")
+	asJSON := jsonFlag(fs, format)
+	return func(c *Client, args []string) error {
+		asJSON()
+		keep, err := imageFilter(*filters, strings.Join(args, ""), time.Now())
+		if err != nil {
+			return err
+		}
+		all, err := c.images()
+		if err != nil {
+			return err
+		}
+		if *quiet {
+			*format = "{{.ID}}"
+		}
+		return c.printImages(all, keep, strings.Join(args, ""), !*noTrunc, show.ImageTable(*format, *digests))
+	}
+}
+
+func (c *Client) printImages(all []record.Image, keep func(record.Image) bool, pattern string, trunc bool, t show.Table) error {
+	var rows []show.Image
+	for _, i := range all {
+		if !keep(i) {
+			continue
+		}
+		if pattern != "" {
+			i.Names = matching(i.Names, pattern)
+		}
+		rows = append(rows, show.ImageRows(i, trunc, time.Now())...)
+	}
+	return show.Write(c.Out, t, rows)
+}
+
+// images returns the images, newest first.
+func (c *Client) images() ([]record.Image, error) {
+	var all []record.Image
+	err := c.call(wire.Images, struct{}{}, &all)
+	slices.SortStableFunc(all, func(a, b record.Image) int { return b.Created.Compare(a.Created) })
+	return all, err
+}
+
+func setupRmi(fs *pflag.FlagSet) action {
+	force := fs.BoolP("force", "f", false, "Force removal of the image")
+	return func(c *Client, args []string) error {
+		return c.many(args, func(name string) error {
+			var gone []record.Removed
+			if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: name, Force: *force}, &gone); err != nil {
+				return err
+			}
+			c.removed(gone)
+			return nil
+		})
+	}
+}
+
+func (c *Client) removed(gone []record.Removed) {
+	for _, r := range gone {
+		if r.Untagged != "" {
+			c.line("Untagged: " + show.Familiar(r.Untagged))
+		}
+		if r.Deleted != "" {
+			c.line("Deleted: " + r.Deleted)
+		}
+	}
+}
+
+func setupTag(*pflag.FlagSet) action {
+	return func(c *Client, args []string) error {
+		return c.call(wire.Tag, wire.RenameCall{Old: args[0], New: args[1]}, nil)
+	}
+}
+
+func setupHistory(fs *pflag.FlagSet) action {
+	format := fs.String("format", "", "Format output: 'table', 'table TEMPLATE', 'json', or a Go TEMPLATE")
+	human := fs.BoolP("human", "H", true, "Print sizes and dates in human readable format")
+	noTrunc := fs.Bool("no-trunc", false, "Don't truncate output")
+	quiet := fs.BoolP("quiet", "q", false, "Only show image IDs")
+	asJSON := jsonFlag(fs, format)
+	return func(c *Client, args []string) error {
+		asJSON()
+		var i record.Image
+		if err := c.call(wire.Image, wire.Name{Name: args[0]}, &i); err != nil {
+			return err
+		}
+		if *quiet {
+			*format = "{{.ID}}"
+		}
+		return show.Write(c.Out, show.HistoryTable(*format), show.HistoryRows(i, !*noTrunc, *human, time.Now()))
+	}
+}
+
+func setupImageInspect(fs *pflag.FlagSet) action {
+	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
+	return func(c *Client, args []string) error { return c.inspectAll(args, *format, c.image) }
+}
+
+func setupImagePrune(fs *pflag.FlagSet) action {
+	all := fs.BoolP("all", "a", false, "Remove all unused images, not just dangling ones")
+	force := fs.BoolP("force", "f", false, "Do not prompt for confirmation")
+	filters := fs.StringArray("filter", nil, "Provide filter values (e.g. \"until=24h\", \"label=key\")")
+	return func(c *Client, args []string) error {
+		keep, err := imageFilter(*filters, "", time.Now())
+		if err != nil {
+			return err
+		}
+		warning := "WARNING! This will remove all dangling images."
+		if *all {
+			warning = "WARNING! This will remove all images without at least one container associated to them."
+		}
+		if !*force && !c.confirm(warning) {
+			return nil
+		}
+		return c.pruneImages(*all, keep)
+	}
+}
+
+func (c *Client) pruneImages(everything bool, keep func(record.Image) bool) error {
+	list, err := c.images()
+	if err != nil {
+		return err
+	}
+	containers, err := c.list()
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, r := range containers {
+		used[r.ImageID] = true
+	}
+	var freed int64
+	for _, i := range list {
+		if i.Host || used[i.ID] || !keep(i) || !everything && len(i.Names) > 0 {
+			continue
+		}
+		var gone []record.Removed
+		if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: i.ID, Force: true}, &gone); err != nil {
+			Print(c.Err, err)
+			continue
+		}
+		c.removed(gone)
+		freed += i.Size
+	}
+	c.line("Total reclaimed space: " + show.Bytes(freed))
+	return nil
+}

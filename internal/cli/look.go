@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"fief/internal/cli/show"
+	"fief/internal/door/native/wire"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+func lookCommands() []Command {
+	return []Command{
+		{Name: "ps", Use: "[OPTIONS]", Short: "List containers", Setup: setupPs},
+		{Name: "logs", Use: "[OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Min: 1, Max: 1, Objects: containers, Setup: setupLogs},
+		{Name: "inspect", Use: "[OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers and images",
+			Min: 1, Max: -1, Objects: containersOrImages, Setup: setupInspect},
+		{Name: "top", Use: "CONTAINER [ps OPTIONS]", Short: "Display the running processes of a container", Min: 1, Max: -1, Inside: true, Objects: containers, Setup: setupTop},
+		{Name: "events", Use: "[OPTIONS]", Short: "Get real time events from the server", Setup: setupEvents},
+	}
+}
+
+func setupInspect(fs *pflag.FlagSet) action {
+	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
+	kind := fs.String("type", "", "Only inspect objects of the given type (\"container\", \"image\")")
+	fs.BoolP("size", "s", false, "Display total file sizes if the type is container")
+	fs.Lookup("size").Hidden = true
+	return func(c *Client, args []string) error {
+		if *kind != "" && *kind != "container" && *kind != "image" {
+			return fault.Say(fault.Invalid, "\""+*kind+"\" is not a valid value for --type")
+		}
+		return c.inspectAll(args, *format, func(name string) (any, error) { return c.object(name, *kind) })
+	}
+}
+
+// inspectAll shows what can be found, then says what could not.
+func (c *Client) inspectAll(names []string, format string, find func(string) (any, error)) error {
+	objects := []any{}
+	var failures []error
+	for _, n := range names {
+		o, err := find(n)
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		objects = append(objects, o)
+	}
+	if err := show.Objects(c.Out, format, objects); err != nil {
+		return err
+	}
+	for _, err := range failures {
+		if fault.Is(err, fault.NotFound) {
+			fmt.Fprintln(c.Err, "Error: "+err.Error())
+			continue
+		}
+		Print(c.Err, err)
+	}
+	if len(failures) > 0 {
+		return status(1)
+	}
+	return nil
+}
+
+// object finds a container, or an image, of that name.
+func (c *Client) object(name, kind string) (any, error) {
+	if kind != "image" {
+		r, err := c.inspect(name)
+		if err == nil {
+			return show.Inspected(r), nil
+		}
+		if kind == "container" || !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+	}
+	o, err := c.image(name)
+	if kind == "" && fault.Is(err, fault.NotFound) {
+		return nil, fault.Say(fault.NotFound, "No such object: "+name)
+	}
+	return o, err
+}
+
+func (c *Client) image(name string) (any, error) {
+	var i record.Image
+	if err := c.call(wire.Image, wire.Name{Name: name}, &i); err != nil {
+		return nil, err
+	}
+	return show.InspectedImage(i), nil
+}
+
+func setupTop(*pflag.FlagSet) action {
+	return func(c *Client, args []string) error {
+		var t record.Top
+		if err := c.call(wire.Top, wire.TopCall{ID: args[0], PsArgs: args[1:]}, &t); err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(c.Out, 20, 1, 3, ' ', 0)
+		for _, row := range append([][]string{t.Titles}, t.Processes...) {
+			for _, cell := range row {
+				fmt.Fprint(w, cell+"\t")
+			}
+			fmt.Fprintln(w)
+		}
+		return w.Flush()
+	}
+}
+
+func setupEvents(fs *pflag.FlagSet) action {
+	format := fs.String("format", "", "Format output using a Go TEMPLATE, or 'json'")
+	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image)")
+	asJSON := jsonFlag(fs, format)
+	return func(c *Client, args []string) error {
+		asJSON()
+		f, err := parseFilters(*filters, "type", "event", "container", "image")
+		if err != nil {
+			return err
+		}
+		return c.watch(wire.Events, struct{}{}, nil, func(m wire.Message) error {
+			if m.Kind != wire.Event {
+				return nil
+			}
+			return c.event(m.Body, f, *format)
+		})
+	}
+}
+
+func (c *Client) event(body []byte, f filterSet, format string) error {
+	e, err := show.ParseEvent(body)
+	if err != nil {
+		return err
+	}
+	fits := f.any("type", func(v string) bool { return v == e.Type }) &&
+		f.any("event", func(v string) bool { return v == e.Action }) &&
+		f.any("container", func(v string) bool { return e.Type == "container" && (v == e.ID || v == e.Attrs["name"]) }) &&
+		f.any("image", func(v string) bool { return v == e.Attrs["image"] || e.Type == "image" && v == e.ID })
+	if !fits {
+		return nil
+	}
+	if format == "" {
+		_, err := fmt.Fprintln(c.Out, show.EventLine(e, time.Local))
+		return err
+	}
+	return show.Object(c.Out, format, show.DockerEvent(e))
+}

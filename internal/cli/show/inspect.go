@@ -1,0 +1,243 @@
+package show
+
+import (
+	"time"
+
+	"fief/internal/words/record"
+)
+
+// inspected is a container as docker's inspect shows it, and under Fief what
+// docker has no field for.
+type inspected struct {
+	ID              string `json:"Id"`
+	Created         string
+	Path            string
+	Args            []string
+	State           state
+	Image           string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	ExecIDs         []string
+	HostConfig      hostConfig
+	GraphDriver     graphDriver
+	Mounts          []mountPoint
+	Config          config
+	NetworkSettings networkSettings
+	Fief            ids
+}
+
+type state struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+}
+
+type hostConfig struct {
+	LogConfig      logConfig
+	NetworkMode    string
+	RestartPolicy  restartPolicy
+	AutoRemove     bool
+	Annotations    map[string]string `json:",omitempty"`
+	CapAdd         []string
+	CapDrop        []string
+	GroupAdd       []string
+	ReadonlyRootfs bool
+	SecurityOpt    []string
+	UsernsMode     string
+	ShmSize        int64
+	Runtime        string
+	Ulimits        []record.Ulimit
+	Init           bool
+}
+
+type logConfig struct {
+	Type   string
+	Config map[string]string
+}
+
+type restartPolicy struct {
+	Name              string
+	MaximumRetryCount int
+}
+
+type graphDriver struct {
+	Name string
+	Data map[string]string
+}
+
+type mountPoint struct {
+	Type        string
+	Name        string `json:",omitempty"`
+	Source      string
+	Destination string
+	RW          bool
+	Propagation string
+}
+
+type config struct {
+	Hostname     string
+	Domainname   string
+	User         string
+	AttachStdin  bool
+	AttachStdout bool
+	AttachStderr bool
+	Tty          bool
+	OpenStdin    bool
+	StdinOnce    bool
+	Env          []string
+	Cmd          []string
+	Image        string
+	WorkingDir   string
+	Entrypoint   []string
+	Labels       map[string]string
+	StopSignal   string `json:",omitempty"`
+	StopTimeout  *int   `json:",omitempty"`
+}
+
+type networkSettings struct{ Networks map[string]struct{} }
+
+type ids struct {
+	Identity record.Identity
+	Rootfs   record.Rootfs
+	Manifest string
+}
+
+// Inspected returns the object that `inspect` prints for a container.
+func Inspected(c record.Container) any {
+	return inspected{
+		ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: list(c.Args), State: stateOf(c.State), Image: c.ImageID,
+		LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: "overlay2", Platform: "linux",
+		ExecIDs: c.Execs, HostConfig: hostConfigOf(c), Mounts: mountPoints(c.Mounts), Config: configOf(c),
+		GraphDriver:     graphDriver{Name: "overlay2", Data: map[string]string{"Shift": c.Rootfs.Way, "Why": c.Rootfs.Why}},
+		NetworkSettings: networkSettings{map[string]struct{}{c.Network: {}}},
+		Fief:            ids{c.Identity, c.Rootfs, c.Manifest},
+	}
+}
+
+func stateOf(s record.State) state {
+	return state{
+		Status: string(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
+		Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+	}
+}
+
+func hostConfigOf(c record.Container) hostConfig {
+	mode := ""
+	if c.Identity.Mode == "host" {
+		mode = "host"
+	}
+	return hostConfig{
+		LogConfig: logConfig{c.Log.Driver, map[string]string{}}, NetworkMode: c.Network,
+		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
+		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
+		UsernsMode: mode, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
+	}
+}
+
+func configOf(c record.Container) config {
+	labels := c.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return config{
+		Hostname: c.Hostname, Domainname: c.Domainname, User: c.User, AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout,
+		AttachStderr: c.AttachStderr, Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: list(c.Env), Cmd: c.Cmd,
+		Image: c.Image, WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labels, StopSignal: c.StopSignal, StopTimeout: c.StopTimeout,
+	}
+}
+
+func mountPoints(ms []record.Mount) []mountPoint {
+	out := []mountPoint{}
+	for _, m := range ms {
+		out = append(out, mountPoint{m.Kind, m.Name, m.Source, m.Target, !m.ReadOnly, m.Propagation})
+	}
+	return out
+}
+
+// inspectedImage is an image as docker's inspect shows it.
+type inspectedImage struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Comment      string
+	Created      string
+	Author       string
+	Config       imageConfig
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	Size         int64
+	RootFS       rootFS
+	Metadata     metadata
+}
+
+type imageConfig struct {
+	User         string
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	Env          []string
+	Cmd          []string
+	Volumes      map[string]struct{} `json:",omitempty"`
+	WorkingDir   string
+	Entrypoint   []string
+	Labels       map[string]string
+	StopSignal   string   `json:",omitempty"`
+	Shell        []string `json:",omitempty"`
+}
+
+type rootFS struct {
+	Type   string
+	Layers []string
+}
+
+type metadata struct{ LastTagTime string }
+
+// InspectedImage returns the object that `inspect` prints for an image.
+func InspectedImage(i record.Image) any {
+	out := inspectedImage{
+		ID: i.ID, RepoTags: []string{}, RepoDigests: []string{}, Comment: i.Comment, Created: stamp(i.Created), Author: i.Author,
+		Architecture: i.Arch, Variant: i.Variant, Os: i.OS, Size: i.Size, RootFS: rootFS{Type: "layers"}, Metadata: metadata{stamp(i.Pulled)},
+		Config: imageConfig{
+			User: i.Config.User, ExposedPorts: set(i.Config.ExposedPorts), Env: list(i.Config.Env), Cmd: i.Config.Cmd, Volumes: set(i.Config.Volumes),
+			WorkingDir: i.Config.WorkDir, Entrypoint: i.Config.Entrypoint, Labels: i.Config.Labels, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell,
+		},
+	}
+	for _, n := range i.Names {
+		out.RepoTags = append(out.RepoTags, Familiar(n))
+	}
+	for _, d := range i.Digests {
+		out.RepoDigests = append(out.RepoDigests, Familiar(d))
+	}
+	for _, l := range i.Layers {
+		out.RootFS.Layers = append(out.RootFS.Layers, l.DiffID)
+	}
+	return out
+}
+
+func set(names []string) map[string]struct{} {
+	out := map[string]struct{}{}
+	for _, n := range names {
+		out[n] = struct{}{}
+	}
+	return out
+}
+
+func list(l []string) []string {
+	if l == nil {
+		return []string{}
+	}
+	return l
+}
+
+// stamp is docker's form of a time; none is 0001-01-01T00:00:00Z.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

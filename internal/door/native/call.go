@@ -1,0 +1,220 @@
+package native
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+
+	"fief/internal/door/native/wire"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// call is one request being answered. Its context ends when the client goes.
+type call struct {
+	out
+	ctx    context.Context
+	engine Engine
+	body   []byte
+	files  []*os.File // received with the request; closed after the handler
+	target target
+}
+
+// target is the process that Signal and Resize messages are for. What comes
+// before the process runs is kept and delivered then.
+type target struct {
+	mu      sync.Mutex // never held while the engine is called
+	signal  func(ctx context.Context, name string) error
+	resize  func(ctx context.Context, rows, cols uint16) error
+	signals []string
+	size    []byte
+}
+
+// serve answers the requests of one connection, one after another, until the
+// client goes or sends nonsense.
+func serve(ctx context.Context, c *net.UnixConn, e Engine) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// A daemon that stops must not wait for clients to hang up.
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	messages := make(chan wire.Message)
+	defer func() {
+		c.Close()
+		for m := range messages {
+			m.Close()
+		}
+	}()
+	var now current
+	go func() {
+		defer close(messages)
+		defer cancel()
+		now.read(ctx, wire.NewReader(socket{c}), messages)
+	}()
+	for m := range messages {
+		k := &call{ctx: ctx, engine: e, files: files(m.Files)}
+		k.sock = socket{c}
+		now.set(k)
+		err := k.answer(m.Body)
+		closeAll(k.files)
+		now.set(nil)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// current is the call that messages between requests belong to.
+type current struct {
+	mu   sync.Mutex
+	call *call
+}
+
+func (c *current) set(k *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.call = k
+}
+
+func (c *current) get() *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.call
+}
+
+// read passes requests on and delivers the other messages, until the
+// connection ends.
+func (c *current) read(ctx context.Context, r *wire.Reader, requests chan<- wire.Message) {
+	for {
+		m, err := r.Next()
+		if err != nil {
+			return
+		}
+		if m.Kind == wire.Request {
+			select {
+			case requests <- m:
+			case <-ctx.Done():
+				m.Close()
+				return
+			}
+			continue
+		}
+		m.Close()
+		if k := c.get(); k != nil {
+			k.target.deliver(ctx, m)
+		}
+	}
+}
+
+// deliver hands a Signal or Resize to the process, or keeps it until there is
+// one. Failures are not reported: the process may have ended meanwhile.
+func (t *target) deliver(ctx context.Context, m wire.Message) {
+	switch m.Kind {
+	case wire.Signal:
+		if len(m.Body) != 1 {
+			return
+		}
+		name := strconv.Itoa(int(m.Body[0]))
+		t.mu.Lock()
+		send := t.signal
+		if send == nil {
+			t.signals = append(t.signals, name)
+		}
+		t.mu.Unlock()
+		if send != nil {
+			_ = send(ctx, name)
+		}
+	case wire.Resize:
+		rows, cols, ok := wire.DecodeSize(m.Body)
+		t.mu.Lock()
+		resize := t.resize
+		if resize == nil {
+			t.size = m.Body
+		}
+		t.mu.Unlock()
+		if ok && resize != nil {
+			_ = resize(ctx, rows, cols)
+		}
+	}
+}
+
+// ready names the process and delivers what came before it ran.
+func (t *target) ready(ctx context.Context, signal func(context.Context, string) error, resize func(context.Context, uint16, uint16) error) {
+	t.mu.Lock()
+	t.signal, t.resize = signal, resize
+	signals, size := t.signals, t.size
+	t.signals, t.size = nil, nil
+	t.mu.Unlock()
+	for _, s := range signals {
+		_ = signal(ctx, s)
+	}
+	if rows, cols, ok := wire.DecodeSize(size); ok {
+		_ = resize(ctx, rows, cols)
+	}
+}
+
+// answered is the result of a handler that wrote the last message itself.
+type answered struct{}
+
+// answer carries out one request and writes its last message. Only a client
+// that cannot be written to is an error.
+func (k *call) answer(request []byte) error {
+	verb, body, err := wire.DecodeRequest(request)
+	if err != nil {
+		return k.send(wire.Failure, wire.EncodeFailure(err))
+	}
+	k.body = body
+	result, err := k.dispatch(verb)
+	if k.ctx.Err() != nil {
+		// The client has gone, or this daemon ends: a client that only hears
+		// the connection close asks the next daemon for its container.
+		return k.ctx.Err()
+	}
+	if err != nil {
+		return k.send(wire.Failure, wire.EncodeFailure(err))
+	}
+	if _, said := result.(answered); said {
+		return nil
+	}
+	if result == nil {
+		return k.send(wire.Result, nil)
+	}
+	return k.sendJSON(wire.Result, result)
+}
+
+func (k *call) dispatch(v wire.Verb) (any, error) {
+	switch v {
+	case wire.RunArgs, wire.ExecArgs, wire.Run, wire.Exec, wire.Attach, wire.StartAttached, wire.Wait, wire.WaitExec:
+		return k.processes(v)
+	case wire.Pull, wire.Load, wire.LoadLayout, wire.Import, wire.Images, wire.Image, wire.Tag, wire.RemoveImage:
+		return k.images(v)
+	case wire.List, wire.Inspect, wire.Size, wire.Logs, wire.Top, wire.Plan, wire.Info, wire.Events:
+		return k.reads(v)
+	}
+	return k.changes(v)
+}
+
+// decode reads the request's JSON body.
+func decode[T any](k *call) (T, error) {
+	var v T
+	if err := json.Unmarshal(k.body, &v); err != nil {
+		return v, fault.Wrap(fault.Invalid, "read request", "", err, "fief and fiefd may be of different builds")
+	}
+	return v, nil
+}
+
+// lasting is the context of work that a client's going must not undo half way.
+func (k *call) lasting() context.Context { return context.WithoutCancel(k.ctx) }
+
+func (k *call) progress(p record.Progress) { _ = k.sendJSON(wire.Progress, p) }
+
+func (k *call) warn(warnings []string) error {
+	for _, w := range warnings {
+		if err := k.send(wire.Warning, []byte(w)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package cmdline
+
+import (
+	"github.com/spf13/pflag"
+)
+
+// RunOptions holds the flags of run and create as typed.
+type RunOptions struct {
+	attach, env, envFile, volumes, mounts, tmpfs          []string
+	ulimits, capAdd, capDrop, securityOpt, groups         []string
+	labels, labelFiles, annotations, logOpts, storageOpts []string
+	uidMaps, gidMaps                                      []string
+
+	name, workdir, user, hostname, domainname, entrypoint string
+	stopSignal, pull, network, userns, shmSize, logDriver string
+	cidfile, platform, detachKeys, runtime                string
+	stopTimeout                                           int
+
+	interactive, tty, detach, remove, readOnly, init bool
+	sigProxy, quiet, dryRun, trace, noHealthcheck    bool
+
+	fs *pflag.FlagSet
+}
+
+// RunFlags adds the flags of `create`, and those of `run` as well when run is
+// set. Resolve reads them after the parse.
+func RunFlags(fs *pflag.FlagSet, run bool) *RunOptions {
+	o := &RunOptions{fs: fs}
+	o.processFlags(fs)
+	o.isolationFlags(fs)
+	o.storageFlags(fs)
+	fs.StringVar(&o.name, "name", "", "Assign a name to the container")
+	fs.StringArrayVarP(&o.labels, "label", "l", nil, "Set meta data on a container")
+	fs.StringArrayVar(&o.labelFiles, "label-file", nil, "Read in a line delimited file of labels")
+	fs.StringArrayVar(&o.annotations, "annotation", nil, "Add an annotation to the container (passed through to the OCI runtime)")
+	fs.BoolVar(&o.remove, "rm", false, "Automatically remove the container when it exits")
+	fs.StringVar(&o.cidfile, "cidfile", "", "Write the container ID to the file")
+	fs.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
+	fs.StringVar(&o.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
+	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "none")`)
+	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options (max-size, max-file)")
+	fs.StringVar(&o.runtime, "runtime", "", "Runtime to use for this container")
+	fs.BoolVar(&o.noHealthcheck, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
+	if !run {
+		return o
+	}
+	fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
+	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "Print the plan of the container's start and start nothing")
+	fs.BoolVar(&o.trace, "trace", false, "Print the doorways of the start with microseconds")
+	return o
+}
+
+func (o *RunOptions) processFlags(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&o.attach, "attach", "a", nil, "Attach to STDIN, STDOUT or STDERR")
+	fs.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
+	fs.BoolVarP(&o.tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	fs.StringArrayVarP(&o.env, "env", "e", nil, "Set environment variables")
+	fs.StringArrayVar(&o.envFile, "env-file", nil, "Read in a file of environment variables")
+	fs.StringVarP(&o.workdir, "workdir", "w", "", "Working directory inside the container")
+	fs.StringVarP(&o.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	fs.StringArrayVar(&o.groups, "group-add", nil, "Add additional groups to join")
+	fs.StringVar(&o.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
+	fs.StringArrayVar(&o.ulimits, "ulimit", nil, "Ulimit options")
+	fs.StringVar(&o.stopSignal, "stop-signal", "", "Signal to stop the container")
+	fs.IntVar(&o.stopTimeout, "stop-timeout", 0, "Timeout (in seconds) to stop a container")
+	fs.BoolVar(&o.init, "init", false, "Run an init inside the container that forwards signals and reaps processes")
+}
+
+func (o *RunOptions) isolationFlags(fs *pflag.FlagSet) {
+	fs.StringVarP(&o.hostname, "hostname", "h", "", "Container host name")
+	fs.StringVar(&o.domainname, "domainname", "", "Container NIS domain name")
+	fs.StringArrayVar(&o.capAdd, "cap-add", nil, "Add Linux capabilities")
+	fs.StringArrayVar(&o.capDrop, "cap-drop", nil, "Drop Linux capabilities")
+	fs.StringArrayVar(&o.securityOpt, "security-opt", nil, "Security Options (seccomp=PROFILE, no-new-privileges)")
+	fs.StringVar(&o.network, "network", "", `Connect a container to a network ("none", "host")`)
+	fs.StringVar(&o.network, "net", "", "Connect a container to a network")
+	fs.Lookup("net").Hidden = true
+	fs.StringVar(&o.userns, "userns", "", `User namespace to use ("host", "auto[:size=N]", "private")`)
+	fs.StringArrayVar(&o.uidMaps, "uidmap", nil, "Map user ids: CONTAINER_ID:HOST_ID:LENGTH[,...]")
+	fs.StringArrayVar(&o.gidMaps, "gidmap", nil, "Map group ids: CONTAINER_ID:HOST_ID:LENGTH[,...]")
+}
+
+func (o *RunOptions) storageFlags(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&o.volumes, "volume", "v", nil, "Bind mount a volume")
+	fs.StringArrayVar(&o.mounts, "mount", nil, "Attach a filesystem mount to the container")
+	fs.StringArrayVar(&o.tmpfs, "tmpfs", nil, "Mount a tmpfs directory")
+	fs.BoolVar(&o.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
+	fs.StringVar(&o.shmSize, "shm-size", "", "Size of /dev/shm")
+	fs.StringArrayVar(&o.storageOpts, "storage-opt", nil, "Storage driver options for the container (shift=WAY)")
+}
+
+// ExecOptions holds the flags of exec as typed.
+type ExecOptions struct {
+	env, envFile                         []string
+	workdir, user, detachKeys            string
+	interactive, tty, detach, privileged bool
+}
+
+// ExecFlags adds the flags of `exec`.
+func ExecFlags(fs *pflag.FlagSet) *ExecOptions {
+	o := &ExecOptions{}
+	fs.BoolVarP(&o.detach, "detach", "d", false, "Detached mode: run command in the background")
+	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	fs.StringArrayVarP(&o.env, "env", "e", nil, "Set environment variables")
+	fs.StringArrayVar(&o.envFile, "env-file", nil, "Read in a file of environment variables")
+	fs.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
+	fs.BoolVar(&o.privileged, "privileged", false, "Give extended privileges to the command")
+	fs.BoolVarP(&o.tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	fs.StringVarP(&o.user, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	fs.StringVarP(&o.workdir, "workdir", "w", "", "Working directory inside the container")
+	return o
+}

@@ -1,0 +1,81 @@
+package native
+
+import (
+	"context"
+	"io"
+
+	"fief/internal/engine"
+	"fief/internal/words/ask"
+	"fief/internal/words/record"
+)
+
+// Engine is what the native door needs: the sum of the small interfaces that
+// its files use.
+type Engine interface {
+	runner
+	execer
+	attacher
+	lifecycle
+	reader
+	imager
+}
+
+// runner makes containers.
+type runner interface {
+	Create(ctx context.Context, c ask.Container) (engine.Created, error)
+	Run(ctx context.Context, c ask.Container, a engine.Attach, trace bool) (engine.Started, error)
+	Wait(ctx context.Context, id string, f engine.WaitFor) (<-chan record.Exit, error)
+	Kill(ctx context.Context, id, signal string) error
+	Resize(ctx context.Context, id string, rows, cols uint16) error
+}
+
+// execer starts further processes in them.
+type execer interface {
+	ExecCreate(ctx context.Context, id string, e ask.Exec) (string, error)
+	ExecStart(ctx context.Context, execID string, a engine.Attach) error
+	ExecWait(ctx context.Context, execID string) (<-chan record.Exit, error)
+	ExecKill(ctx context.Context, execID, signal string) error
+	ExecResize(ctx context.Context, execID string, rows, cols uint16) error
+}
+
+// attacher connects clients with containers that exist.
+type attacher interface {
+	Attach(ctx context.Context, id string, a engine.Attach) error
+	Start(ctx context.Context, id string) error
+}
+
+// lifecycle changes containers.
+type lifecycle interface {
+	Stop(ctx context.Context, id string, s ask.Stop) error
+	Restart(ctx context.Context, id string, s ask.Stop) error
+	Remove(ctx context.Context, id string, force bool) error
+	Rename(ctx context.Context, id, name string) error
+}
+
+// reader looks at containers and the engine.
+type reader interface {
+	List(ctx context.Context) ([]record.Container, error)
+	Inspect(ctx context.Context, id string) (record.Container, error)
+	Logs(ctx context.Context, id string, l ask.Logs, each func(record.LogLine) error) error
+	Top(ctx context.Context, id string, psArgs []string) (record.Top, error)
+	Plan(ctx context.Context, c ask.Container) (string, error)
+	Info(ctx context.Context) (record.Info, error)
+	Events(ctx context.Context, each func(record.Event) error) error
+}
+
+// imager is everything about images.
+type imager interface {
+	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
+	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
+	LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error)
+	Import(ctx context.Context, i ask.ImportImage, r io.Reader, progress func(record.Progress)) (record.Image, error)
+	Images(ctx context.Context) ([]record.Image, error)
+	Image(ctx context.Context, name string) (record.Image, error)
+	Tag(ctx context.Context, src, dst string) error
+	RemoveImage(ctx context.Context, name string, force bool) ([]record.Removed, error)
+}
+
+// sizer is an engine that can tell what containers take on disk.
+type sizer interface {
+	Size(ctx context.Context, id string) (upper, whole int64, err error)
+}

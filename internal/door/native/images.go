@@ -1,0 +1,67 @@
+package native
+
+import (
+	"os"
+
+	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+)
+
+// images answers the verbs about images.
+func (k *call) images(v wire.Verb) (any, error) {
+	switch v {
+	case wire.Pull:
+		p, err := decode[ask.PullImage](k)
+		if err != nil {
+			return nil, err
+		}
+		return k.engine.Pull(k.ctx, p, k.progress)
+	case wire.Images:
+		return k.engine.Images(k.ctx)
+	case wire.Load:
+		f, err := k.upload()
+		if err != nil {
+			return nil, err
+		}
+		return k.engine.Load(k.ctx, f, k.progress)
+	case wire.Import:
+		i, err := decode[ask.ImportImage](k)
+		if err != nil {
+			return nil, err
+		}
+		f, err := k.upload()
+		if err != nil {
+			return nil, err
+		}
+		return k.engine.Import(k.ctx, i, f, k.progress)
+	case wire.Tag:
+		t, err := decode[wire.RenameCall](k)
+		if err != nil {
+			return nil, err
+		}
+		return nil, k.engine.Tag(k.lasting(), t.Old, t.New)
+	case wire.RemoveImage:
+		r, err := decode[wire.RemoveCall](k)
+		if err != nil {
+			return nil, err
+		}
+		return k.engine.RemoveImage(k.lasting(), r.Name, r.Force)
+	}
+	n, err := decode[wire.Name](k)
+	if err != nil {
+		return nil, err
+	}
+	if v == wire.LoadLayout {
+		return k.engine.LoadLayout(k.ctx, n.Name, k.progress)
+	}
+	return k.engine.Image(k.ctx, n.Name)
+}
+
+// upload is the one file that came with the request.
+func (k *call) upload() (*os.File, error) {
+	if len(k.files) != 1 {
+		return nil, fault.New(fault.Invalid, "read archive", "", "no descriptor came with the request", "")
+	}
+	return k.files[0], nil
+}

@@ -1,0 +1,85 @@
+package native
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/door/native/wire"
+	"fief/internal/words/fault"
+)
+
+// socket is an accepted connection as wire needs it, on the poller.
+type socket struct{ c *net.UnixConn }
+
+// Read implements wire.Packets. Go's net receives with MSG_CMSG_CLOEXEC.
+func (s socket) Read(b []byte) (int, []int, error) {
+	oob := make([]byte, unix.CmsgSpace(wire.MaxFiles*4))
+	n, oobn, flags, _, err := s.c.ReadMsgUnix(b, oob)
+	var files []int
+	if oobn > 0 {
+		files = wire.Descriptors(oob[:oobn])
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = fault.New(fault.Corrupt, "read message", "", "packet cut short", "")
+	}
+	return n, files, err
+}
+
+// Write implements wire.Packets.
+func (s socket) Write(b []byte, files []int) error {
+	var oob []byte
+	if len(files) > 0 {
+		oob = unix.UnixRights(files...)
+	}
+	_, _, err := s.c.WriteMsgUnix(b, oob, nil)
+	return err
+}
+
+// out serialises what a call writes to its client.
+type out struct {
+	mu   sync.Mutex // held while one message is written
+	sock socket
+}
+
+func (o *out) send(kind wire.Kind, body []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return wire.Write(o.sock, kind, body)
+}
+
+func (o *out) sendJSON(kind wire.Kind, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "encode answer", "", err, "")
+	}
+	return o.send(kind, body)
+}
+
+// refuse answers a client that is not served, before it asked anything.
+func refuse(c *net.UnixConn, err error) {
+	_ = (&out{sock: socket{c}}).send(wire.Failure, wire.EncodeFailure(err))
+}
+
+// files turns received descriptors into files the call owns. Stdio must stay
+// in the mode its other holders expect, hence no O_NONBLOCK here.
+func files(fds []int) []*os.File {
+	var fs []*os.File
+	for _, fd := range fds {
+		fs = append(fs, os.NewFile(uintptr(fd), "client's descriptor"))
+	}
+	return fs
+}
+
+func closeAll(fs []*os.File) {
+	for _, f := range fs {
+		f.Close()
+	}
+}
