@@ -71,8 +71,8 @@ func Run(cfg Config) error {
 	}
 	v := &server{launch: cfg.Launch, label: cfg.Label, dir: -1,
 		execs: map[string]*session{}, done: make(chan struct{})}
-	if err := conn.Send(0, v.hello(), nil); err != nil {
-		return err
+	if conn.Send(0, v.hello(), nil) != nil {
+		return nil // the daemon has ended meanwhile
 	}
 	v.conn = conn
 	go v.control(conn)
