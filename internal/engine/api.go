@@ -49,13 +49,11 @@ type Stage struct {
 	At   time.Duration
 }
 
-// Started is the answer to Run.
+// Started is the answer to Run. Exit gets one value, after the container has
+// been removed when it is one that is removed at its end.
 type Started struct {
 	Container record.Container
 	Warnings  []string
+	Exit      <-chan record.Exit
 	Trace     []Stage // when asked for
-	// Exit delivers the end of the container. It was registered before the
-	// start, so that a container that is removed at once loses no exit code:
-	// one value, then closed.
-	Exit <-chan record.Exit
 }

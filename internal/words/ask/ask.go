@@ -87,6 +87,7 @@ type Mount struct {
 	TmpfsSize   int64  // bytes; 0: no limit of its own
 	TmpfsMode   uint32 // 0: 1777
 	TmpfsExec   bool   // without: noexec
+	NoCopy      bool   // volume: a new one is not filled from the image
 }
 
 // SeccompMode is the closed set of ways to filter system calls.

@@ -50,6 +50,18 @@ type Pair struct{ UID, GID Map }
 // and name the span: zero length, wrap past Max, overlap on either side, more
 // than MaxExtents spans, more text than the kernel reads.
 func New(spans ...Span) (Map, error) {
+	m, err := join(spans)
+	if err != nil {
+		return Map{}, err
+	}
+	if err := m.checkLimits(); err != nil {
+		return Map{}, err
+	}
+	return m, nil
+}
+
+// join is New without the limits of a write to the kernel.
+func join(spans []Span) (Map, error) {
 	sorted := slices.Clone(spans)
 	for _, s := range sorted {
 		if err := s.check(); err != nil {
@@ -65,11 +77,7 @@ func New(spans ...Span) (Map, error) {
 			return Map{}, bad(sorted[i], "container ids overlap those of "+last.String())
 		}
 	}
-	m := Map{merge(sorted)}
-	if err := m.checkLimits(); err != nil {
-		return Map{}, err
-	}
-	return m, nil
+	return Map{merge(sorted)}, nil
 }
 
 // merge joins neighbours of a list sorted by In that continue each other on

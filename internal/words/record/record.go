@@ -137,6 +137,7 @@ type Mount struct {
 	TmpfsSize   int64
 	TmpfsMode   uint32
 	TmpfsExec   bool
+	CreateSrc   bool // a missing bind source is made
 }
 
 // Log is where output goes.
@@ -189,6 +190,7 @@ type Layer struct {
 	MaxUID idmap.Inside
 	MaxGID idmap.Inside
 	Files  int64
+	Opaque bool // hides every layer below it
 }
 
 // History is one line of `fief history`.

@@ -1,0 +1,60 @@
+# make build  the four binaries, static, in bin/
+# make demo   build, start an engine of its own and do the main job, told step by step (root)
+# make test   the whole suite (root)
+# make bench  medians of whole commands beside the floor and other engines (root)
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BINARIES := fief fiefd fief-mon fief-oci
+
+.PHONY: build install docs demo test race lint fuzz bench deps clean
+
+build:
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES))
+
+# Man pages and completions, made from the commands themselves.
+docs: build
+	go run ./internal/cli/gen bin/share
+
+PREFIX ?= /usr/local
+install: docs
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix bin/,$(BINARIES))
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 bin/share/man/*.1
+	install -D -m 644 bin/share/completion/fief.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fief
+	install -D -m 644 bin/share/completion/_fief $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fief
+	install -D -m 644 bin/share/completion/fief.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fief.fish
+	install -D -m 644 -t $(DESTDIR)/lib/systemd/system contrib/fief.service contrib/fief.socket
+
+# What the tests, the demo and the bench need of Debian.
+deps:
+	test/deps.sh
+
+demo: build
+	test/deps.sh
+	test/demo.sh
+
+test: build lint
+	test/deps.sh
+	test/run.sh
+
+race:
+	test/deps.sh
+	CGO_ENABLED=1 test/run.sh -race
+
+lint:
+	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "not gofmt-ed: $$out"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+FUZZTIME ?= 30s
+fuzz:
+	test/fuzz.sh $(FUZZTIME)
+
+bench: build
+	test/deps.sh bench
+	go run ./test/bench
+
+clean:
+	rm -rf bin

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/launch"
+	"fief/internal/words/fault"
+)
+
+// loadSpec reads a config.json.
+func loadSpec(name string) (*specs.Spec, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fault.Wrap(fault.NotFound, "open", name, err, "a bundle is a directory with a config.json")
+	}
+	defer f.Close()
+	var s specs.Spec
+	if err := json.NewDecoder(io.LimitReader(f, maxConfig)).Decode(&s); err != nil {
+		return nil, fault.Wrap(fault.Invalid, "read", name, err, "")
+	}
+	if s.Root == nil || s.Root.Path == "" || s.Linux == nil {
+		return nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
+	}
+	return &s, nil
+}
+
+// files opens what a container's plan names. Those of the bundle are opened
+// here, in the caller's mount namespace, and travel as detached mounts.
+type files struct {
+	bundle string
+	spec   *specs.Spec
+	given  map[string]int // by name; not closed here
+	own    []int
+}
+
+func (f *files) close() {
+	for _, fd := range f.own {
+		unix.Close(fd)
+	}
+	f.own = nil
+}
+
+// list returns the descriptors of names, in their order.
+func (f *files) list(names []string) ([]int, error) {
+	out := make([]int, 0, len(names))
+	for _, name := range names {
+		fd, ok := f.given[name]
+		if !ok {
+			var err error
+			if fd, err = f.open(name); err != nil {
+				return nil, err
+			}
+			f.own = append(f.own, fd)
+		}
+		out = append(out, fd)
+	}
+	return out, nil
+}
+
+func (f *files) open(name string) (int, error) {
+	kind, rest, _ := strings.Cut(name, ":")
+	switch kind {
+	case "rootfs":
+		return f.rootfs()
+	case "mount":
+		i, err := strconv.Atoi(rest)
+		if err != nil || i >= len(f.spec.Mounts) {
+			break
+		}
+		return f.bind(f.spec.Mounts[i])
+	case "ns":
+		for _, n := range f.spec.Linux.Namespaces {
+			if string(n.Type) == rest {
+				return openNamed(n.Path, unix.O_RDONLY, "join namespace")
+			}
+		}
+	}
+	return -1, fault.New(fault.Internal, "open", name, "the plan names an unknown descriptor", "")
+}
+
+func openNamed(path string, flags int, op string) (int, error) {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	return fd, fault.Wrap(fault.NotFound, op, path, err, "")
+}
+
+// absolute resolves a path of config.json, which is relative to the bundle.
+func (f *files) absolute(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(f.bundle, p)
+}
+
+// rootfs clones the root directory. Without a user namespace device nodes on it
+// are made useless: no device controller keeps the container from those that an
+// image may bring; its own are on the tmpfs at /dev.
+func (f *files) rootfs() (int, error) {
+	path := f.absolute(f.spec.Root.Path)
+	fd, err := cloneTree(path, true)
+	if err != nil {
+		return -1, fault.Wrap(fault.NotFound, "open rootfs", path, err, "")
+	}
+	if ownUserns(f.spec) {
+		return fd, nil
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(fd)
+		return -1, fault.Wrap(fault.Internal, "restrict rootfs", path, err, "")
+	}
+	return fd, nil
+}
+
+func ownUserns(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+}
+
+func cloneTree(path string, recursive bool) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.OpenTree(unix.AT_FDCWD, path, flags)
+}
+
+// bind clones a bind's source and applies its attributes.
+func (f *files) bind(m specs.Mount) (int, error) {
+	source := f.absolute(m.Source)
+	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap") {
+		return -1, fault.New(fault.Unsupported, "bind", m.Destination, "idmapped mounts of a bundle are not supported", "")
+	}
+	fd, err := cloneTree(source, slices.Contains(m.Options, "rbind"))
+	if err != nil {
+		return -1, fault.Wrap(fault.NotFound, "bind", source, err, "")
+	}
+	for _, recursive := range []bool{false, true} {
+		attr, flags := launch.BindAttr(m.Options, recursive), uint(unix.AT_EMPTY_PATH)
+		if recursive {
+			flags |= unix.AT_RECURSIVE
+		}
+		if attr == (unix.MountAttr{}) {
+			continue
+		}
+		if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
+			unix.Close(fd)
+			return -1, fault.Wrap(fault.Internal, "set options of bind", m.Destination, err, "")
+		}
+	}
+	return fd, nil
+}

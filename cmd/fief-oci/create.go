@@ -1,0 +1,230 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/launch"
+	"fief/internal/runtime"
+	"fief/internal/words/fault"
+	"fief/internal/words/plan"
+)
+
+// creation holds the options of create and run.
+type creation struct {
+	app     *app
+	bundle  string
+	pidFile string
+	console string
+	noKeys  bool
+	noPivot bool
+	keepFDs int
+}
+
+func newCreation(a *app, set *flag.FlagSet) *creation {
+	c := &creation{app: a}
+	set.StringVar(&c.bundle, "bundle", ".", "directory of config.json")
+	set.StringVar(&c.bundle, "b", ".", "short for --bundle")
+	set.StringVar(&c.pidFile, "pid-file", "", "write the pid of the container here")
+	set.StringVar(&c.console, "console-socket", "", "unix socket that receives the terminal")
+	set.BoolVar(&c.noKeys, "no-new-keyring", false, "keep the caller's session keyring")
+	set.BoolVar(&c.noPivot, "no-pivot", false, "refused: it leaves the host's tree in reach")
+	set.IntVar(&c.keepFDs, "preserve-fds", 0, "not supported")
+	set.Bool("no-subreaper", false, "ignored")
+	return c
+}
+
+func createCommand(a *app, set *flag.FlagSet) func([]string) error {
+	c := newCreation(a, set)
+	return func(args []string) error {
+		id, err := one(args)
+		if err != nil {
+			return err
+		}
+		box, proc, err := c.create(id)
+		if err != nil {
+			return err
+		}
+		if proc.Console < 0 {
+			return nil
+		}
+		if err := sendConsole(c.console, proc.Console); err != nil {
+			box.destroy()
+			return err
+		}
+		return nil
+	}
+}
+
+// create makes a container up to its gate. On failure nothing is left of it.
+func (c *creation) create(id string) (*container, runtime.Process, error) {
+	none := runtime.Process{}
+	if err := c.check(id); err != nil {
+		return nil, none, err
+	}
+	bundle, err := filepath.Abs(c.bundle)
+	if err != nil {
+		return nil, none, err
+	}
+	spec, err := loadSpec(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return nil, none, err
+	}
+	if err := mayRun(spec); err != nil {
+		return nil, none, err
+	}
+	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id)}
+	if err := box.makeDir(c.app.root); err != nil {
+		return nil, none, err
+	}
+	proc, err := c.launch(box, spec)
+	if err != nil {
+		box.destroy()
+		return nil, none, err
+	}
+	return box, proc, nil
+}
+
+func (c *creation) check(id string) error {
+	switch {
+	case c.noPivot:
+		return fault.New(fault.Unsupported, "create container", id, "--no-pivot is refused", "use a root file system that is not the initial ramdisk")
+	case c.keepFDs != 0:
+		return fault.New(fault.Unsupported, "create container", id, "--preserve-fds is not supported", "")
+	}
+	return validID(id)
+}
+
+// mayRun refuses what would be less isolated than asked for.
+func mayRun(s *specs.Spec) error {
+	if s.Process == nil || ownUserns(s) || s.Process.Capabilities == nil {
+		return nil
+	}
+	for _, name := range s.Process.Capabilities.Bounding {
+		if name == "CAP_MKNOD" {
+			return fault.New(fault.Unsupported, "give", "CAP_MKNOD", "no device controller guards devices of a container without user namespace",
+				"add a user namespace or leave the capability out")
+		}
+	}
+	return nil
+}
+
+func (c *container) makeDir(root string) error {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return fault.Wrap(fault.Internal, "make", root, err, "")
+	}
+	err := os.Mkdir(c.dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return fault.New(fault.Exists, "create container", c.ID, "container with given ID already exists", "delete it first")
+	}
+	return fault.Wrap(fault.Internal, "make", c.dir, err, "")
+}
+
+// launch starts the container's process and saves its state.
+func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, error) {
+	none := runtime.Process{}
+	if err := box.saveSpec(spec); err != nil {
+		return none, err
+	}
+	gate, err := box.makeGate()
+	if err != nil {
+		return none, err
+	}
+	f := &files{bundle: box.Bundle, spec: spec, given: map[string]int{"gate": gate, "stdin": 0, "stdout": 1, "stderr": 2}, own: []int{gate}}
+	defer f.close()
+	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys}
+	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
+		return none, err
+	}
+	p, err := newCompiler().Container(spec, opt)
+	if err != nil {
+		return none, err
+	}
+	proc, err := start(c.app, &p, f, func(pid int) error {
+		box.PID = pid
+		return runHooks(spec, box, "prestart", "createRuntime")
+	})
+	if err != nil {
+		return none, err
+	}
+	unix.Close(proc.PIDFD)
+	box.PID = proc.PID
+	box.StartTime, _, _ = processTime(proc.PID)
+	if err := box.save(); err != nil {
+		return none, err
+	}
+	return proc, writePIDFile(c.pidFile, proc.PID)
+}
+
+// start carries out a plan and puts a failure into words.
+func start(a *app, p *plan.Plan, f *files, prepare func(int) error) (runtime.Process, error) {
+	fds, err := f.list(p.Files)
+	if err != nil {
+		return runtime.Process{}, err
+	}
+	encoded, err := p.Encode()
+	if err != nil {
+		return runtime.Process{}, err
+	}
+	proc, err := runtime.StartWith(encoded, fds, prepare)
+	var failure *plan.Failure
+	if errors.As(err, &failure) {
+		if a.debug {
+			os.Stderr.WriteString(p.String())
+		}
+		return proc, p.ExplainFailure(failure)
+	}
+	return proc, err
+}
+
+// nested reports whether this process is in a user namespace itself. The
+// initial one has a fixed inode (PROC_USER_INIT_INO); its map's text does not
+// tell.
+func nested() bool {
+	var st unix.Stat_t
+	const initial = 0xEFFFFFFD
+	return unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino != initial
+}
+
+// makeGate makes the FIFO that start writes to. It is opened for both, so that
+// it is never at its end while nobody has it open for writing.
+func (c *container) makeGate() (int, error) {
+	name := filepath.Join(c.dir, "gate")
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		return -1, fault.Wrap(fault.Internal, "make", name, err, "")
+	}
+	return openNamed(name, unix.O_RDWR, "open")
+}
+
+func writePIDFile(name string, pid int) error {
+	if name == "" {
+		return nil
+	}
+	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
+	if err := os.WriteFile(temporary, []byte(strconv.Itoa(pid)), 0o644); err != nil {
+		return fault.Wrap(fault.Internal, "write pid file", name, err, "")
+	}
+	return fault.Wrap(fault.Internal, "write pid file", name, os.Rename(temporary, name), "")
+}
+
+// destroy kills the container and removes all that is left of it.
+func (c *container) destroy() {
+	if c.PID > 0 && c.status() != specs.StateStopped {
+		if fd, err := c.pidfd(); err == nil {
+			unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			unix.Poll(poll, 10000)
+			unix.Close(fd)
+		}
+	}
+	c.removeCgroup()
+	os.RemoveAll(c.dir)
+}

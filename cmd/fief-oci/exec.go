@@ -1,0 +1,169 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"fief/internal/launch"
+	"fief/internal/words/fault"
+)
+
+// execution holds the options of exec.
+type execution struct {
+	app                                  *app
+	process, console, pidFile, user, cwd string
+	tty, detach, noNewPrivs              bool
+	env, caps, groups                    values
+}
+
+// values is a flag that may be repeated.
+type values []string
+
+func (v *values) String() string { return strings.Join(*v, " ") }
+
+func (v *values) Set(s string) error {
+	*v = append(*v, s)
+	return nil
+}
+
+func execCommand(a *app, set *flag.FlagSet) func([]string) error {
+	e := &execution{app: a}
+	for _, f := range []struct {
+		long, short string
+		to          *string
+		help        string
+	}{
+		{"process", "p", &e.process, "file with an OCI process"}, {"console-socket", "", &e.console, "unix socket that receives the terminal"},
+		{"pid-file", "", &e.pidFile, "write the pid here"}, {"user", "u", &e.user, "UID[:GID]"}, {"cwd", "", &e.cwd, "working directory"},
+	} {
+		set.StringVar(f.to, f.long, "", f.help)
+		if f.short != "" {
+			set.StringVar(f.to, f.short, "", "short for --"+f.long)
+		}
+	}
+	set.BoolVar(&e.tty, "tty", false, "with a terminal")
+	set.BoolVar(&e.tty, "t", false, "short for --tty")
+	set.BoolVar(&e.detach, "detach", false, "do not wait for its end")
+	set.BoolVar(&e.detach, "d", false, "short for --detach")
+	set.BoolVar(&e.noNewPrivs, "no-new-privs", false, "set no_new_privs")
+	set.Var(&e.env, "env", "NAME=VALUE, may be repeated")
+	set.Var(&e.env, "e", "short for --env")
+	set.Var(&e.caps, "cap", "add a capability, may be repeated")
+	set.Var(&e.groups, "additional-gids", "add a group, may be repeated")
+	return e.run
+}
+
+func (e *execution) run(args []string) error {
+	if len(args) < 1 || len(args) < 2 && e.process == "" {
+		return fault.New(fault.Invalid, "run", "exec", "a container id and a command are needed", "")
+	}
+	c, err := e.app.open(args[0])
+	if err != nil {
+		return err
+	}
+	if s := c.status(); s != specs.StateRunning && s != specs.StateCreated {
+		return fault.New(fault.Conflict, "exec in container", c.ID, "cannot exec in a "+string(s)+" container", "")
+	}
+	spec, err := c.spec()
+	if err != nil {
+		return err
+	}
+	process, err := e.describe(spec, args[1:])
+	if err != nil {
+		return err
+	}
+	pidfd, err := c.pidfd()
+	if err != nil {
+		return err
+	}
+	f := &files{bundle: c.Bundle, spec: spec, given: map[string]int{"pidfd": pidfd, "stdin": 0, "stdout": 1, "stderr": 2}, own: []int{pidfd}}
+	defer f.close()
+	cgroup, err := c.openCgroup(f)
+	if err != nil {
+		return err
+	}
+	p, err := newCompiler().Exec(process, spec, launch.Options{ID: c.ID, Nested: nested(), Cgroup: cgroup})
+	if err != nil {
+		return err
+	}
+	proc, err := start(e.app, &p, f, nil)
+	if err != nil {
+		return err
+	}
+	if err := writePIDFile(e.pidFile, proc.PID); err != nil {
+		return err
+	}
+	return finish(proc, e.console, e.detach, func() error { return nil })
+}
+
+// describe makes the process: the one of a file, or the container's with what
+// the flags change.
+func (e *execution) describe(spec *specs.Spec, args []string) (*specs.Process, error) {
+	var p specs.Process
+	if e.process != "" {
+		b, err := os.ReadFile(e.process)
+		if err != nil {
+			return nil, fault.Wrap(fault.NotFound, "read process", e.process, err, "")
+		}
+		if err := json.Unmarshal(b, &p); err != nil {
+			return nil, fault.Wrap(fault.Invalid, "read process", e.process, err, "")
+		}
+	} else {
+		p = *spec.Process
+		p.Args, p.Terminal, p.ConsoleSize = args, e.tty, nil
+	}
+	p.Terminal = p.Terminal || e.tty
+	p.NoNewPrivileges = p.NoNewPrivileges || e.noNewPrivs
+	p.Env = append(append([]string{}, p.Env...), e.env...)
+	if e.cwd != "" {
+		p.Cwd = e.cwd
+	}
+	if err := e.identity(&p); err != nil {
+		return nil, err
+	}
+	if len(e.caps) > 0 {
+		var sets specs.LinuxCapabilities
+		if p.Capabilities != nil {
+			sets = *p.Capabilities
+		}
+		for _, list := range []*[]string{&sets.Bounding, &sets.Effective, &sets.Permitted} {
+			*list = append(append([]string{}, *list...), e.caps...)
+		}
+		p.Capabilities = &sets
+	}
+	return &p, nil
+}
+
+// identity applies --user and --additional-gids: numbers only, names are the
+// caller's to look up.
+func (e *execution) identity(p *specs.Process) error {
+	parse := func(s string) (uint32, error) {
+		n, err := strconv.ParseUint(s, 10, 32)
+		return uint32(n), fault.Wrap(fault.Invalid, "use id", s, err, "give a number")
+	}
+	if e.user != "" {
+		uid, gid, both := strings.Cut(e.user, ":")
+		var err error
+		if p.User.UID, err = parse(uid); err != nil {
+			return err
+		}
+		if both {
+			if p.User.GID, err = parse(gid); err != nil {
+				return err
+			}
+		}
+	}
+	for _, g := range e.groups {
+		gid, err := parse(g)
+		if err != nil {
+			return err
+		}
+		p.User.AdditionalGids = append(p.User.AdditionalGids, gid)
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"flag"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"fief/internal/runtime"
+	"fief/internal/words/fault"
+)
+
+func runCommand(a *app, set *flag.FlagSet) func([]string) error {
+	c := newCreation(a, set)
+	detach := set.Bool("detach", false, "do not wait for its end")
+	set.BoolVar(detach, "d", false, "short for --detach")
+	keep := set.Bool("keep", false, "do not delete it at its end")
+	return func(args []string) error {
+		id, err := one(args)
+		if err != nil {
+			return err
+		}
+		box, proc, err := c.create(id)
+		if err != nil {
+			return err
+		}
+		err = finish(proc, c.console, *detach, box.start)
+		if err != nil {
+			if _, ended := err.(exitStatus); !ended {
+				box.destroy()
+				return err
+			}
+		}
+		if *detach || *keep {
+			return err
+		}
+		if spec, specErr := box.spec(); specErr == nil {
+			defer runHooks(spec, box, "poststop")
+		}
+		box.destroy()
+		return err
+	}
+}
+
+// finish hands the terminal on, opens the gate and, unless detached, waits for
+// the process's end, which it returns as an exitStatus.
+func finish(proc runtime.Process, console string, detach bool, open func() error) error {
+	if proc.Console >= 0 && (console != "" || detach) {
+		if err := sendConsole(console, proc.Console); err != nil {
+			return err
+		}
+		proc.Console = -1
+	}
+	signals := make(chan os.Signal, 64)
+	if !detach {
+		signal.Notify(signals)
+	}
+	var restore func()
+	if proc.Console >= 0 {
+		restore = joinTerminal(proc.Console)
+		defer restore()
+	}
+	if err := open(); err != nil {
+		return err
+	}
+	if detach {
+		return nil
+	}
+	go forward(signals, proc)
+	return exitStatus(reap(proc.PID))
+}
+
+// forward passes signals on to the container. A new window size goes to its
+// terminal.
+func forward(signals <-chan os.Signal, proc runtime.Process) {
+	for s := range signals {
+		sig, ok := s.(unix.Signal)
+		switch {
+		case !ok || sig == unix.SIGCHLD || sig == unix.SIGURG || sig == unix.SIGPIPE:
+		case sig == unix.SIGWINCH && proc.Console >= 0:
+			copySize(proc.Console)
+		default:
+			unix.Kill(proc.PID, sig)
+		}
+	}
+}
+
+// reap waits for a child of this process and returns its exit code, 128 + n
+// after signal n.
+func reap(pid int) int {
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 125
+		}
+		if status.Signaled() {
+			return 128 + int(status.Signal())
+		}
+		return status.ExitStatus()
+	}
+}
+
+// joinTerminal connects this process's terminal with the container's; the
+// result ends that.
+func joinTerminal(console int) func() {
+	master := os.NewFile(uintptr(console), "console")
+	var restore func()
+	if state, err := term.MakeRaw(0); err == nil {
+		restore = func() { term.Restore(0, state) }
+	}
+	copySize(console)
+	done := make(chan struct{})
+	go io.Copy(master, os.Stdin)
+	go func() {
+		io.Copy(os.Stdout, master) // ends with EIO when the container has closed its end
+		close(done)
+	}()
+	return func() {
+		<-done
+		if restore != nil {
+			restore()
+		}
+	}
+}
+
+func copySize(console int) {
+	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+		unix.IoctlSetWinsize(console, unix.TIOCSWINSZ, size)
+	}
+}
+
+// sendConsole sends the terminal's master over the console socket and closes
+// it (runc's docs/terminals.md).
+func sendConsole(socket string, console int) error {
+	defer unix.Close(console)
+	if socket == "" {
+		return fault.New(fault.Invalid, "hand over terminal", "", "no --console-socket given", "a process with a terminal needs one, unless it runs in the foreground")
+	}
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, "connect to", socket, err, "")
+	}
+	defer conn.Close()
+	unix.SetNonblock(console, false)
+	_, _, err = conn.(*net.UnixConn).WriteMsgUnix([]byte("/dev/ptmx"), unix.UnixRights(console), nil)
+	return fault.Wrap(fault.Unavailable, "send terminal to", socket, err, "")
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/fault"
+)
+
+// maxConfig bounds a config.json.
+const maxConfig = 16 << 20
+
+// container is what is stored about a container in <root>/<id>/state.json,
+// beside config.json as it was at create and the gate, a FIFO.
+type container struct {
+	ID          string
+	Bundle      string
+	PID         int
+	StartTime   uint64 // of the process, in clock ticks since boot: tells it from a later one with its pid
+	Created     time.Time
+	Started     bool
+	Cgroup      string // directory, empty without one
+	Annotations map[string]string
+
+	dir string
+}
+
+// validID: what runc and crun accept, without anything a path could be made of.
+func validID(id string) error {
+	ok := id != "" && len(id) <= 1024 && id != "." && id != ".."
+	for i, c := range id {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = ok && (letter || strings.ContainsRune("_+-", c) || i > 0 && c == '.')
+	}
+	if !ok {
+		return fault.New(fault.Invalid, "use container id", strconv.Quote(id), "not valid", "use letters, digits and _ + - .")
+	}
+	return nil
+}
+
+func (a *app) open(id string) (*container, error) {
+	if err := validID(id); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(a.root, id)
+	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "find container", id, "container does not exist", "")
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "read state of", id, err, "")
+	}
+	c := &container{dir: dir}
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fault.Wrap(fault.Corrupt, "read state of", id, err, "delete it with --force")
+	}
+	return c, nil
+}
+
+// save writes state.json; a reader sees the old one or the new one.
+func (c *container) save() error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(c.dir, "state.json")
+	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
+		return fault.Wrap(fault.Internal, "save state of", c.ID, err, "")
+	}
+	return fault.Wrap(fault.Internal, "save state of", c.ID, os.Rename(name+".new", name), "")
+}
+
+// status is the container's state in the OCI runtime spec's words.
+func (c *container) status() specs.ContainerState {
+	if c.PID == 0 {
+		return specs.StateCreating
+	}
+	start, zombie, ok := processTime(c.PID)
+	switch {
+	case !ok || zombie || start != c.StartTime:
+		return specs.StateStopped
+	case c.Started:
+		return specs.StateRunning
+	}
+	return specs.StateCreated
+}
+
+// processTime reads a process's start time and whether it is dead already.
+func processTime(pid int) (start uint64, zombie, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false, false
+	}
+	// The second field is in parentheses and may hold anything (proc_pid_stat(5)).
+	_, rest, found := strings.Cut(string(b[max(0, strings.LastIndexByte(string(b), ')')):]), ") ")
+	fields := strings.Fields(rest)
+	if !found || len(fields) < 20 {
+		return 0, false, false
+	}
+	start, err = strconv.ParseUint(fields[19], 10, 64)
+	return start, fields[0] == "Z" || fields[0] == "X", err == nil
+}
+
+// pidfd opens the container's process, sure that it is this one.
+func (c *container) pidfd() (int, error) {
+	fd, err := unix.PidfdOpen(c.PID, 0)
+	if err == nil && c.status() == specs.StateStopped {
+		unix.Close(fd)
+		err = unix.ESRCH
+	}
+	if err != nil {
+		return -1, fault.New(fault.Conflict, "reach container", c.ID, "container not running", "")
+	}
+	return fd, nil
+}
+
+func (c *container) oci() specs.State {
+	s := specs.State{Version: specVersion, ID: c.ID, Status: c.status(), Bundle: c.Bundle, Annotations: c.Annotations}
+	if s.Status != specs.StateStopped {
+		s.Pid = c.PID
+	}
+	return s
+}
+
+func one(args []string) (string, error) {
+	if len(args) != 1 {
+		return "", fault.New(fault.Invalid, "run", "", "exactly one container id is needed", "")
+	}
+	return args[0], nil
+}
+
+func stateCommand(a *app, _ *flag.FlagSet) func([]string) error {
+	return func(args []string) error {
+		id, err := one(args)
+		if err != nil {
+			return err
+		}
+		c, err := a.open(id)
+		if err != nil {
+			return err
+		}
+		return printJSON(os.Stdout, c.oci())
+	}
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func listCommand(a *app, set *flag.FlagSet) func([]string) error {
+	format := set.String("format", "table", "table or json")
+	quiet := set.Bool("quiet", false, "only ids")
+	set.BoolVar(quiet, "q", false, "only ids")
+	return func([]string) error {
+		entries, err := os.ReadDir(a.root)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fault.Wrap(fault.Internal, "list", a.root, err, "")
+		}
+		list := []specs.State{}
+		created := map[string]time.Time{}
+		for _, e := range entries {
+			if c, err := a.open(e.Name()); err == nil {
+				list = append(list, c.oci())
+				created[c.ID] = c.Created
+			}
+		}
+		return printList(list, created, *format, *quiet)
+	}
+}
+
+func printList(list []specs.State, created map[string]time.Time, format string, quiet bool) error {
+	if quiet {
+		for _, s := range list {
+			fmt.Println(s.ID)
+		}
+		return nil
+	}
+	if format == "json" {
+		return printJSON(os.Stdout, list)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 12, 1, 3, ' ', 0)
+	fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED")
+	for _, s := range list {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", s.ID, s.Pid, s.Status, s.Bundle, created[s.ID].UTC().Format(time.RFC3339))
+	}
+	return w.Flush()
+}
+
+// psCommand lists the processes that share the container's pid namespace.
+func psCommand(a *app, set *flag.FlagSet) func([]string) error {
+	format := set.String("format", "table", "table or json")
+	return func(args []string) error {
+		if len(args) == 0 {
+			return fault.New(fault.Invalid, "run", "ps", "a container id is needed", "")
+		}
+		c, err := a.open(args[0])
+		if err != nil {
+			return err
+		}
+		pids := c.processes()
+		if *format == "json" {
+			return printJSON(os.Stdout, pids)
+		}
+		fmt.Println("PID")
+		for _, p := range pids {
+			fmt.Println(p)
+		}
+		return nil
+	}
+}
+
+func (c *container) processes() []int {
+	pids := []int{}
+	if c.status() == specs.StateStopped {
+		return pids
+	}
+	own, err := os.Readlink("/proc/" + strconv.Itoa(c.PID) + "/ns/pid")
+	host, _ := os.Readlink("/proc/self/ns/pid")
+	if err != nil || own == host {
+		return append(pids, c.PID)
+	}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if ns, err := os.Readlink("/proc/" + e.Name() + "/ns/pid"); err == nil && ns == own {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"fief/internal/snapshot"
+	"fief/internal/snapshot/unpack"
+	"fief/internal/words/record"
+)
+
+// layers is what images unpack into: a building of the snapshot store, filled
+// by the extractor, visible when it is complete and on disk.
+type layers struct{ store *snapshot.Store }
+
+func (l layers) Has(diffID string) bool { return l.store.HasLayer(diffID) }
+
+func (l layers) Remove(diffID string) error { return l.store.RemoveLayer(diffID) }
+
+func (l layers) Unpack(ctx context.Context, diffID string, r io.Reader) (record.Layer, error) {
+	b, err := l.store.Build(diffID)
+	if err != nil {
+		return record.Layer{}, err
+	}
+	defer b.Abort()
+	facts, err := unpack.Tar(ctx, b.Dir, r, unpack.Limits{})
+	if err != nil {
+		return record.Layer{}, err
+	}
+	if err := b.Commit(); err != nil {
+		return record.Layer{}, err
+	}
+	return record.Layer{
+		DiffID: diffID, Size: facts.Bytes, Files: facts.Files, MaxUID: facts.MaxUID, MaxGID: facts.MaxGID, Opaque: facts.Opaque,
+	}, nil
+}

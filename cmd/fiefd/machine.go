@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"fief/internal/engine"
+	"fief/internal/event"
+	"fief/internal/idpool"
+	"fief/internal/image"
+	"fief/internal/kernel/harden"
+	"fief/internal/kernel/seccomp"
+	"fief/internal/launch"
+	"fief/internal/monitor"
+	"fief/internal/snapshot"
+	"fief/internal/spec"
+	"fief/internal/store"
+	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
+	"fief/internal/words/record"
+)
+
+// machine is the whole daemon without its doors.
+type machine struct {
+	engine  *engine.Engine
+	closers []func() // in the order of opening
+}
+
+// close closes what was opened, last first. Containers keep running.
+func (m *machine) close() {
+	for i := len(m.closers) - 1; i >= 0; i-- {
+		m.closers[i]()
+	}
+}
+
+func (m *machine) then(closer func()) { m.closers = append(m.closers, closer) }
+
+// open opens the rooms from the bottom up, makes the engine over them, and
+// takes up the containers of the daemon before this one.
+func open(ctx context.Context, s settings) (m *machine, err error) {
+	m = &machine{}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	for _, dir := range []string{s.DataRoot, s.ExecRoot} {
+		if err := ownDirectory(dir); err != nil {
+			return nil, err
+		}
+	}
+	db, err := store.Open(filepath.Join(s.DataRoot, "state.db")) // its lock keeps a second daemon out
+	if err != nil {
+		return nil, err
+	}
+	m.then(func() { db.Close() })
+
+	cfg := engine.Config{DataRoot: s.DataRoot, ExecRoot: s.ExecRoot, Runtime: s.DefaultRuntime, Berths: s.Pool}
+	containers := db.Bucket("containers")
+	stored, err := engine.Stored(cfg, containers)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := openPool(s, stored)
+	if err != nil {
+		return nil, err
+	}
+	m.then(ids.Close)
+	if err := configureIdentity(&cfg, s); err != nil {
+		return nil, err
+	}
+
+	snaps, err := snapshot.Open(s.DataRoot, snapshot.Options{Log: slog.Default()})
+	if err != nil {
+		return nil, err
+	}
+	m.then(snaps.Close)
+	if err := snaps.SweepBuilding(); err != nil {
+		return nil, err
+	}
+	images, err := image.Open(s.DataRoot, db.Bucket("images"), layers{snaps}, image.Options{
+		Insecure: s.Insecure, UserAgent: "fief/" + version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.then(func() { images.Close() })
+	groups, err := openCgroups()
+	if err != nil {
+		return nil, err
+	}
+	m.then(groups.close)
+	if err := configureHost(&cfg, s, ids.ID(), groups); err != nil {
+		return nil, err
+	}
+
+	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
+	m.engine = engine.New(cfg, engine.Rooms{
+		IDs: ids, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
+		Processes: processes{}, Events: &event.Bus{},
+		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint},
+	})
+	m.then(m.engine.Close)
+	return m, m.engine.Recover(ctx, stored)
+}
+
+// openPool makes the pool of ids and tells it what is taken: leases, and the
+// ids of explicit maps.
+func openPool(s settings, stored []record.Container) (*idpool.Pool, error) {
+	var held []idpool.Held
+	for _, rec := range stored {
+		if rec.Identity.Lease != nil {
+			held = append(held, idpool.Held{Owner: rec.ID, Lease: *rec.Identity.Lease})
+		}
+	}
+	p, err := idpool.Open(idpool.Config{DataRoot: s.DataRoot, ClaimDir: s.IDRegistry}, held)
+	if err != nil {
+		return nil, err
+	}
+	for _, lost := range p.Lost() {
+		slog.Error("another daemon has taken a container's ids; it cannot be started", "container", lost.Owner, "base", lost.Lease.Base)
+	}
+	for _, rec := range stored {
+		if err := holdMap(p, rec.ID, rec.Identity); err != nil {
+			slog.Error("cannot reserve a container's ids", "container", rec.ID, "error", err)
+		}
+	}
+	return p, nil
+}
+
+func holdMap(p *idpool.Pool, owner string, id record.Identity) error {
+	if id.Lease != nil || len(id.UID) == 0 {
+		return nil
+	}
+	uid, err := idmap.New(id.UID...)
+	if err != nil {
+		return err
+	}
+	gid, err := idmap.New(id.GID...)
+	if err != nil {
+		return err
+	}
+	return p.Hold(owner, idmap.Pair{UID: uid, GID: gid})
+}
+
+// configureIdentity resolves userns-remap.
+func configureIdentity(cfg *engine.Config, s settings) (err error) {
+	if s.Remap == "" {
+		return nil
+	}
+	cfg.Remap, cfg.RemapName, err = idpool.Remap(s.Remap, idpool.Config{DataRoot: s.DataRoot, ClaimDir: s.IDRegistry})
+	return err
+}
+
+// configureHost notes what containers and info need to know of this machine.
+func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (err error) {
+	if cfg.Runtimes, err = s.runtimes(); err != nil {
+		return err
+	}
+	if cfg.InitBinary, err = beside("fief-mon"); err != nil {
+		return err
+	}
+	f := &cfg.Facts
+	if f.LastCap, err = harden.LastCap(); err != nil {
+		return err
+	}
+	if f.Masked, err = spec.HostMasks(); err != nil {
+		return err
+	}
+	if f.Rlimits, err = spec.HostLimits(); err != nil {
+		return err
+	}
+	f.Cgroup2 = groups.tree != nil
+	cfg.Host = describe(s, id)
+	cfg.Host.CgroupVersion, cfg.Host.CgroupDriver = groups.version(), "cgroupfs"
+	return nil
+}
+
+// ownDirectory makes a directory that only root may enter.
+func ownDirectory(dir string) error {
+	err := os.MkdirAll(dir, 0o700)
+	return fault.Wrap(fault.Invalid, "create", dir, err, "choose another directory")
+}
+
+// beside finds a binary of the same build: next to this one.
+func beside(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, "find", name, err, "")
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fault.Wrap(fault.Invalid, "find", name, err, "it must lie beside fiefd: "+path)
+	}
+	return path, nil
+}

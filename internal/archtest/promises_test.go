@@ -1,0 +1,69 @@
+package archtest
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestPromisesHaveTests wants every row of docs/promises.md to name a test that
+// exists, or to say that it is pending.
+func TestPromisesHaveTests(t *testing.T) {
+	b, err := os.ReadFile("../../docs/promises.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(b)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != 3 || !regexp.MustCompile(`^ *\d+ *$`).MatchString(cells[0]) {
+			continue
+		}
+		rows++
+		if why := missing(strings.Fields(cells[2])); why != "" {
+			t.Errorf("promise%sis kept by nothing: %s", cells[0], why)
+		}
+	}
+	if rows == 0 {
+		t.Fatal("docs/promises.md has no rows")
+	}
+}
+
+// missing says what is wrong with "DIRECTORY TestName [SCRIPT]", "FILE" or
+// "pending".
+func missing(kept []string) string {
+	if len(kept) == 0 {
+		return "the cell is empty"
+	}
+	if kept[0] == "pending" || kept[0] == "bench" {
+		return ""
+	}
+	path := filepath.Join("../..", kept[0])
+	if info, err := os.Stat(path); err != nil {
+		return err.Error()
+	} else if !info.IsDir() {
+		return ""
+	}
+	if len(kept) < 2 || !declares(path, kept[1]) {
+		return kept[0] + " declares no such test"
+	}
+	if len(kept) > 2 {
+		if _, err := os.Stat(filepath.Join(path, "testdata", kept[2])); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+func declares(dir, test string) bool {
+	files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil && strings.Contains(string(b), "\nfunc "+test+"(") {
+			return true
+		}
+	}
+	return false
+}

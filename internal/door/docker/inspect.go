@@ -1,0 +1,198 @@
+package docker
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	"fief/internal/words/idmap"
+	"fief/internal/words/record"
+)
+
+// inspectResponse is a container as API 1.51 shows it. UserNamespace is this
+// engine's own: no Docker API says which host ids a container has.
+type inspectResponse struct {
+	container.InspectResponse
+	NetworkSettings networkSettings
+	UserNamespace   userNamespace
+}
+
+// networkSettings is what clients before API 1.52 read: the settings of the
+// default bridge, flat beside the networks.
+type networkSettings struct {
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	Ports                  network.PortMap
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []string
+	SecondaryIPv6Addresses []string
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+	Networks               map[string]*network.EndpointSettings
+}
+
+// userNamespace shows the id map, each span as CONTAINER_ID:HOST_ID:LENGTH.
+type userNamespace struct {
+	Mode   string
+	UIDMap []string
+	GIDMap []string
+}
+
+func inspectOf(c record.Container) inspectResponse {
+	platform, _, _ := strings.Cut(c.Platform, "/")
+	return inspectResponse{
+		InspectResponse: container.InspectResponse{
+			ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args), State: stateOf(c.State), Image: c.ImageID,
+			LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver,
+			Platform: cmp.Or(platform, "linux"), ExecIDs: c.Execs, HostConfig: hostConfigOf(c),
+			GraphDriver: &storage.DriverData{Name: storageDriver, Data: shiftOf(c.Rootfs)},
+			Mounts:      mountPoints(c), Config: configOf(c),
+		},
+		NetworkSettings: networkSettings{Ports: network.PortMap{}, Networks: networksOf(c)},
+		UserNamespace:   userNamespace{Mode: c.Identity.Mode, UIDMap: spansOf(c.Identity.UID), GIDMap: spansOf(c.Identity.GID)},
+	}
+}
+
+func spansOf(spans []idmap.Span) []string {
+	out := []string{}
+	for _, s := range spans {
+		out = append(out, s.String())
+	}
+	return out
+}
+
+// shiftOf says how the image's files appear under the container's ids.
+func shiftOf(r record.Rootfs) map[string]string {
+	data := map[string]string{"Shift": r.Way}
+	if r.Why != "" {
+		data["ShiftWhy"] = r.Why
+	}
+	return data
+}
+
+func stateOf(s record.State) *container.State {
+	return &container.State{
+		Status: container.ContainerState(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled,
+		Dead: s.Status == record.Dead, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+	}
+}
+
+func configOf(c record.Container) *container.Config {
+	return &container.Config{
+		Hostname: c.Hostname, Domainname: c.Domainname, User: c.User,
+		AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout, AttachStderr: c.AttachStderr,
+		Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: notNil(c.Env), Cmd: c.Cmd, Image: c.Image,
+		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labelsOf(c.Labels),
+		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout,
+	}
+}
+
+// hostConfigOf tells back what was asked, as far as a record keeps it; a tool
+// that makes a new container of this answer gets the same container.
+func hostConfigOf(c record.Container) *container.HostConfig {
+	init := c.Init
+	h := &container.HostConfig{
+		LogConfig:   container.LogConfig{Type: cmp.Or(c.Log.Driver, "json-file"), Config: logOptsOf(c.Log)},
+		NetworkMode: container.NetworkMode(c.Network), PortBindings: network.PortMap{},
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
+		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
+		CgroupnsMode: "private", IpcMode: "private", DNS: nil, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly,
+		SecurityOpt: c.SecurityOpt, UsernsMode: container.UsernsMode(usernsModeOf(c.Identity)),
+		ShmSize: cmp.Or(c.ShmSize, 64<<20), Runtime: c.Runtime, Init: &init,
+	}
+	for _, u := range c.Ulimits {
+		h.Ulimits = append(h.Ulimits, &units.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	for _, m := range c.Mounts {
+		addMount(h, m)
+	}
+	return h
+}
+
+// usernsModeOf is the mode that asks for the same again. Explicit maps are
+// among the security options.
+func usernsModeOf(id record.Identity) string {
+	switch id.Mode {
+	case "host", "auto":
+		return id.Mode
+	}
+	return ""
+}
+
+func logOptsOf(l record.Log) map[string]string {
+	opts := map[string]string{}
+	if l.MaxSize > 0 {
+		opts["max-size"] = decimal(l.MaxSize)
+	}
+	if l.MaxFile > 0 {
+		opts["max-file"] = decimal(int64(l.MaxFile))
+	}
+	return opts
+}
+
+// addMount puts a mount where a client would have asked for it.
+func addMount(h *container.HostConfig, m record.Mount) {
+	plain := m.Recursive && !strings.Contains(m.Source+m.Target, ":")
+	switch {
+	case m.Kind == "tmpfs":
+		if h.Tmpfs == nil {
+			h.Tmpfs = map[string]string{}
+		}
+		h.Tmpfs[m.Target] = tmpfsOptions(m)
+	case m.Kind == "bind" && plain:
+		h.Binds = append(h.Binds, m.Source+":"+m.Target+bindMode(m))
+	default:
+		spec := mount.Mount{Type: mount.Type(m.Kind), Source: cmp.Or(m.Source, m.Name), Target: m.Target, ReadOnly: m.ReadOnly}
+		if m.Kind == "bind" {
+			spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: !m.Recursive}
+		}
+		h.Mounts = append(h.Mounts, spec)
+	}
+}
+
+func bindMode(m record.Mount) string {
+	mode := ""
+	if m.ReadOnly {
+		mode = ":ro"
+	}
+	if m.Propagation != "" {
+		if mode == "" {
+			return ":" + m.Propagation
+		}
+		mode += "," + m.Propagation
+	}
+	return mode
+}
+
+func mountPoints(c record.Container) []container.MountPoint {
+	out := []container.MountPoint{}
+	for _, m := range c.Mounts {
+		p := container.MountPoint{
+			Type: mount.Type(m.Kind), Name: m.Name, Source: m.Source, Destination: m.Target,
+			Mode: strings.TrimPrefix(bindMode(m), ":"), RW: !m.ReadOnly, Propagation: mount.Propagation(m.Propagation),
+		}
+		if m.Kind == "bind" && p.Propagation == "" {
+			p.Propagation = mount.PropagationRPrivate
+		}
+		if m.Kind == "volume" {
+			p.Driver = "local"
+		}
+		out = append(out, p)
+	}
+	return out
+}

@@ -1,0 +1,211 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"fief/internal/words/record"
+)
+
+var listFilters = []string{
+	"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish",
+	"since", "status", "volume",
+}
+
+var statuses = []string{"created", "running", "paused", "restarting", "removing", "exited", "dead"}
+
+func (d *door) containerList(w http.ResponseWriter, r *request) error {
+	f, err := parseFilters(r.Form.Get("filters"), listFilters)
+	if err != nil {
+		return err
+	}
+	limit, err := r.number("limit")
+	if err != nil {
+		return err
+	}
+	all, err := d.engine.List(r.Context())
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b record.Container) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
+	})
+	pick, err := d.picker(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	everything := r.truth("all") || f.has("status") || limit != nil && *limit > 0
+	out := []container.Summary{}
+	for _, c := range all {
+		if limit != nil && *limit > 0 && len(out) == *limit {
+			break
+		}
+		if !everything && !running(c) && !f.has("exited") || !pick(c) {
+			continue
+		}
+		s := summarize(c, r.version)
+		if r.truth("size") {
+			if s.SizeRw, s.SizeRootFs, err = d.sizeOf(r.Context(), c.ID); err != nil {
+				return err
+			}
+		}
+		out = append(out, s)
+	}
+	return ok(w, out)
+}
+
+// picker turns the filters into one question, after checking them.
+func (d *door) picker(ctx context.Context, f filters) (func(record.Container) bool, error) {
+	if err := f.checkList(); err != nil {
+		return nil, err
+	}
+	before, err := d.neighbour(ctx, f["before"])
+	if err != nil {
+		return nil, err
+	}
+	after, err := d.neighbour(ctx, f["since"])
+	if err != nil {
+		return nil, err
+	}
+	ancestors := d.ancestors(ctx, f["ancestor"])
+	return func(c record.Container) bool {
+		return f.container(c) &&
+			(before == nil || c.Created.Before(before.Created)) &&
+			(after == nil || c.Created.After(after.Created)) &&
+			f.any("ancestor", func(v string) bool { return v == c.Image || c.ImageID != "" && ancestors[c.ImageID] })
+	}, nil
+}
+
+func (f filters) checkList() error {
+	for _, v := range f["status"] {
+		if !slices.Contains(statuses, v) {
+			return invalid("invalid filter 'status=%s'", v)
+		}
+	}
+	for _, v := range f["exited"] {
+		if _, err := strconv.Atoi(v); err != nil {
+			return invalid("invalid filter 'exited=%s'", v)
+		}
+	}
+	for _, v := range f["health"] {
+		if !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, v) {
+			return invalid("invalid filter 'health=%s'", v)
+		}
+	}
+	_, err := f.truth("is-task", false)
+	return err
+}
+
+// neighbour is the container that "before" or "since" names.
+func (d *door) neighbour(ctx context.Context, names []string) (*record.Container, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	c, err := d.engine.Inspect(ctx, names[0])
+	return &c, err
+}
+
+// ancestors is the ids of the named images; a name without an image matches
+// only containers that were made by that name.
+func (d *door) ancestors(ctx context.Context, names []string) map[string]bool {
+	ids := map[string]bool{}
+	for _, name := range names {
+		if img, err := d.engine.Image(ctx, name); err == nil {
+			ids[img.ID] = true
+		}
+	}
+	return ids
+}
+
+// container reports whether the filters about one container's own facts pass.
+// No container has ports, a health check or a swarm task yet.
+func (f filters) container(c record.Container) bool {
+	never := func(string) bool { return false }
+	return f.any("id", func(v string) bool { return resembles(v, c.ID) }) &&
+		f.any("name", func(v string) bool { return resembles(v, c.Name) || resembles(v, "/"+c.Name) }) &&
+		f.any("status", func(v string) bool { return v == string(c.State.Status) }) &&
+		f.any("exited", func(v string) bool {
+			return c.State.Status == record.Exited && v == strconv.Itoa(c.State.ExitCode)
+		}) &&
+		f.any("network", func(v string) bool { return v == c.Network || strings.HasPrefix(networkID(c.Network), v) }) &&
+		f.any("volume", func(v string) bool { return mountsAt(c, v) }) &&
+		f.any("health", func(v string) bool { return v == "none" }) &&
+		f.any("is-task", func(v string) bool { return !isTrue(v) }) &&
+		f.any("publish", never) && f.any("expose", never) && f.labels(c.Labels)
+}
+
+func mountsAt(c record.Container, v string) bool {
+	return slices.ContainsFunc(c.Mounts, func(m record.Mount) bool { return m.Target == v || m.Name != "" && m.Name == v })
+}
+
+func summarize(c record.Container, version int) container.Summary {
+	s := container.Summary{
+		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: commandLine(c),
+		Created: c.Created.Unix(), Ports: []container.PortSummary{}, Labels: labelsOf(c.Labels),
+		State: container.ContainerState(c.State.Status), Status: statusText(c.State),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
+		Mounts:          mountPoints(c),
+	}
+	s.HostConfig.NetworkMode = c.Network
+	if version >= 46 {
+		s.HostConfig.Annotations = c.Annotations
+	}
+	return s
+}
+
+// commandLine is the command as `docker ps` shows it.
+func commandLine(c record.Container) string {
+	var b strings.Builder
+	b.WriteString(c.Path)
+	for _, arg := range c.Args {
+		if strings.Contains(arg, " ") {
+			arg = "'" + arg + "'"
+		}
+		b.WriteString(" " + arg)
+	}
+	return b.String()
+}
+
+// statusText is the STATUS column, which scripts parse.
+func statusText(s record.State) string {
+	switch s.Status {
+	case record.Running:
+		return "Up " + units.HumanDuration(since(s.StartedAt))
+	case record.Exited:
+		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, units.HumanDuration(since(s.FinishedAt)))
+	case record.Removing:
+		return "Removal In Progress"
+	case record.Dead:
+		return "Dead"
+	case record.Created:
+		return "Created"
+	}
+	return string(s.Status)
+}
+
+func networksOf(c record.Container) map[string]*network.EndpointSettings {
+	if c.Network == "" {
+		return map[string]*network.EndpointSettings{}
+	}
+	return map[string]*network.EndpointSettings{c.Network: {NetworkID: networkID(c.Network)}}
+}
+
+func labelsOf(labels map[string]string) map[string]string {
+	if labels == nil {
+		return map[string]string{}
+	}
+	return labels
+}
+
+func fields(s string) []string { return strings.Fields(s) }
+
+func trimSlash(name string) string { return strings.TrimPrefix(name, "/") }

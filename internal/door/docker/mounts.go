@@ -1,0 +1,305 @@
+package docker
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/mount"
+
+	"fief/internal/words/ask"
+	"fief/internal/words/record"
+)
+
+// mounts gathers all ways of asking for a mount, in Docker's order: Binds,
+// Mounts, Tmpfs, and the anonymous volumes of Config.Volumes.
+func (h *hostBody) mounts(anonymous map[string]struct{}) ([]ask.Mount, error) {
+	var out []ask.Mount
+	for _, bind := range h.Binds {
+		m, err := parseBind(bind)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	for i := range h.Mounts {
+		m, err := h.Mounts[i].ask()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	for _, target := range slices.Sorted(maps.Keys(h.Tmpfs)) {
+		m, err := parseTmpfs(target, h.Tmpfs[target])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	taken := map[string]bool{}
+	for _, m := range out {
+		if taken[m.Target] {
+			return nil, invalid("Duplicate mount point: %s", m.Target)
+		}
+		taken[m.Target] = true
+	}
+	for _, target := range slices.Sorted(maps.Keys(anonymous)) {
+		clean, err := mountTarget(target, target)
+		if err != nil {
+			return nil, err
+		}
+		if !taken[clean] {
+			out = append(out, ask.Mount{Kind: ask.Volume, Target: clean})
+		}
+	}
+	return out, nil
+}
+
+// parseBind reads SOURCE:TARGET[:MODE], or TARGET alone for an anonymous
+// volume. A source with a slash in front is a host path, else a volume's name.
+func parseBind(raw string) (ask.Mount, error) {
+	parts := strings.Split(raw, ":")
+	m := ask.Mount{Kind: ask.Bind, Recursive: true, CreateSrc: true}
+	switch len(parts) {
+	case 1:
+		m.Target = parts[0]
+	case 2, 3:
+		m.Source, m.Target = parts[0], parts[1]
+		if m.Source == "" {
+			return m, invalid("invalid volume specification: '%s'", raw)
+		}
+	default:
+		return m, invalid("invalid volume specification: '%s'", raw)
+	}
+	if len(parts) == 2 && !path.IsAbs(m.Target) && bindWords(&ask.Mount{}, m.Target) {
+		return m, invalid("invalid volume specification: '%s'", raw) // TARGET:MODE
+	}
+	var err error
+	if m.Target, err = mountTarget(raw, m.Target); err != nil {
+		return m, err
+	}
+	if !path.IsAbs(m.Source) {
+		m.Kind, m.Recursive, m.CreateSrc = ask.Volume, false, false
+		if m.Source != "" && !volumeName(m.Source) {
+			return m, invalid(`%q includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`, m.Source)
+		}
+	} else {
+		m.Source = path.Clean(m.Source)
+	}
+	if len(parts) == 3 && !bindWords(&m, parts[2]) {
+		return m, invalid("invalid mode: %s", parts[2])
+	}
+	return m, nil
+}
+
+func mountTarget(raw, target string) (string, error) {
+	if !path.IsAbs(target) {
+		return "", invalid("invalid volume specification: '%s': invalid mount config: invalid mount path: '%s' mount path must be absolute", raw, target)
+	}
+	clean := path.Clean(target)
+	if clean == "/" {
+		return "", invalid("invalid volume specification: '%s': invalid specification: destination can't be '/'", raw)
+	}
+	if strings.ContainsRune(raw+target, 0) {
+		return "", invalid("invalid volume specification: %q", raw)
+	}
+	return clean, nil
+}
+
+// bindWords applies a mode like "ro,rslave,z". Each kind of word may come once.
+// SELinux's z and Z and the consistency words of Docker Desktop mean nothing
+// here and are let through.
+func bindWords(m *ask.Mount, mode string) bool {
+	seen := map[string]bool{}
+	for _, word := range strings.Split(mode, ",") {
+		kind := word
+		switch word {
+		case "ro", "rw":
+			kind = "access"
+			m.ReadOnly = word == "ro"
+		case "rprivate", "private", "rslave", "slave", "rshared", "shared":
+			kind = "propagation"
+			if m.Kind == ask.Volume {
+				return false
+			}
+			m.Propagation = word
+		case "nocopy":
+			if m.Kind == ask.Bind {
+				return false
+			}
+			m.NoCopy = true
+		case "z", "Z":
+			kind = "label"
+		case "consistent", "cached", "delegated", "default":
+			kind = "consistency"
+		default:
+			return false
+		}
+		if seen[kind] {
+			return false
+		}
+		seen[kind] = true
+	}
+	return true
+}
+
+func volumeName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !alnum && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return len(name) >= 2
+}
+
+// ask reads one entry of HostConfig.Mounts.
+func (b *mountBody) ask() (ask.Mount, error) {
+	target, err := mountTarget(b.Source+":"+b.Target, b.Target)
+	if err != nil {
+		return ask.Mount{}, err
+	}
+	m := ask.Mount{Source: b.Source, Target: target, ReadOnly: b.ReadOnly}
+	switch b.Type {
+	case mount.TypeBind:
+		return b.bind(m)
+	case mount.TypeVolume:
+		return b.volume(m)
+	case mount.TypeTmpfs:
+		return b.tmpfs(m)
+	}
+	return m, refuse("mount type "+string(b.Type), "use bind, volume or tmpfs")
+}
+
+func (b *mountBody) bind(m ask.Mount) (ask.Mount, error) {
+	m.Kind, m.Recursive = ask.Bind, true
+	if !path.IsAbs(b.Source) {
+		return m, invalid("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", b.Source)
+	}
+	m.Source = path.Clean(b.Source)
+	if b.VolumeOptions != nil || b.TmpfsOptions != nil || b.ImageOptions != nil {
+		return m, invalid("invalid mount config for type \"bind\": field of another mount type must not be specified")
+	}
+	o := b.BindOptions
+	if o == nil {
+		return m, nil
+	}
+	if len(o.IDMapping) > 0 && string(o.IDMapping) != "null" {
+		return m, refuse("BindOptions.IDMapping", "binds show the host's ids as the container's map says")
+	}
+	if o.ReadOnlyNonRecursive && m.ReadOnly && !o.NonRecursive {
+		return m, refuse("BindOptions.ReadOnlyNonRecursive", "leave out bind-recursive: submounts become read-only too, or use bind-recursive=disabled")
+	}
+	if o.Propagation != "" && !slices.Contains(mount.Propagations, o.Propagation) {
+		return m, invalid("invalid propagation mode: %s", o.Propagation)
+	}
+	m.Recursive, m.CreateSrc, m.Propagation = !o.NonRecursive, o.CreateMountpoint, string(o.Propagation)
+	return m, nil
+}
+
+func (b *mountBody) volume(m ask.Mount) (ask.Mount, error) {
+	m.Kind = ask.Volume
+	if m.Source != "" && !volumeName(m.Source) {
+		return m, invalid("invalid mount config for type \"volume\": %q is no volume name", m.Source)
+	}
+	if o := b.VolumeOptions; o != nil {
+		m.NoCopy = o.NoCopy
+		driver := o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0)
+		return m, refuseSet(
+			field{"VolumeOptions.Subpath", o.Subpath != "", without("volume-subpath")},
+			field{"VolumeOptions.Labels", len(o.Labels) > 0, without("volume-label")},
+			field{"VolumeOptions.DriverConfig", driver, without("volume-driver and volume-opt")},
+		)
+	}
+	return m, nil
+}
+
+func (b *mountBody) tmpfs(m ask.Mount) (ask.Mount, error) {
+	m.Kind = ask.Tmpfs
+	if b.Source != "" {
+		return m, invalid("invalid mount config for type \"tmpfs\": field Source must not be specified")
+	}
+	o := b.TmpfsOptions
+	if o == nil {
+		return m, nil
+	}
+	if o.SizeBytes < 0 || o.Mode&^0o7777 != 0 {
+		return m, invalid("invalid mount config for type \"tmpfs\": size %d, mode %o", o.SizeBytes, uint32(o.Mode))
+	}
+	m.TmpfsSize, m.TmpfsMode = o.SizeBytes, uint32(o.Mode)
+	for _, opt := range o.Options {
+		if err := tmpfsWord(&m, strings.Join(opt, "=")); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// parseTmpfs reads an entry of HostConfig.Tmpfs, like "rw,size=64m,mode=1777".
+func parseTmpfs(target, options string) (ask.Mount, error) {
+	clean, err := mountTarget(target, target)
+	m := ask.Mount{Kind: ask.Tmpfs, Target: clean}
+	if err != nil || options == "" {
+		return m, err
+	}
+	for _, word := range strings.Split(options, ",") {
+		if err := tmpfsWord(&m, word); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// tmpfsWord applies one mount option. suid and dev, which Docker lets pass,
+// are refused: nosuid and nodev always hold.
+func tmpfsWord(m *ask.Mount, word string) error {
+	key, value, _ := strings.Cut(word, "=")
+	switch key {
+	case "rw", "nosuid", "nodev":
+	case "ro":
+		m.ReadOnly = true
+	case "exec", "noexec":
+		m.TmpfsExec = key == "exec"
+	case "size":
+		n, err := units.RAMInBytes(value)
+		if err != nil || n < 0 {
+			return invalid("invalid tmpfs option %q", word)
+		}
+		m.TmpfsSize = n
+	case "mode":
+		n, err := strconv.ParseUint(value, 8, 32)
+		if err != nil || n > 0o7777 {
+			return invalid("invalid tmpfs option %q", word)
+		}
+		m.TmpfsMode = uint32(n)
+	case "suid", "dev", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge":
+		return refuse("tmpfs option "+word, "use rw, ro, exec, noexec, nosuid, nodev, size= and mode=")
+	default:
+		return invalid("invalid tmpfs option %q", word)
+	}
+	return nil
+}
+
+// tmpfsOptions is what parseTmpfs reads.
+func tmpfsOptions(m record.Mount) string {
+	var words []string
+	if m.ReadOnly {
+		words = append(words, "ro")
+	}
+	if m.TmpfsExec {
+		words = append(words, "exec")
+	}
+	if m.TmpfsSize > 0 {
+		words = append(words, "size="+decimal(m.TmpfsSize))
+	}
+	if m.TmpfsMode > 0 {
+		words = append(words, "mode="+strconv.FormatUint(uint64(m.TmpfsMode), 8))
+	}
+	return strings.Join(words, ",")
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }

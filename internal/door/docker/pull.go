@@ -1,0 +1,184 @@
+package docker
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
+
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// fetcher is what brings images in. Each progress call is one step; the
+// functions return when the image is complete in the store.
+type fetcher interface {
+	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
+	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
+	Import(ctx context.Context, a ask.ImportImage, r io.Reader) (record.Image, error)
+}
+
+func (d *door) fetchRoutes() []route {
+	return []route{
+		on("POST /images/create", d.imageCreate),
+		on("POST /images/load", d.imageLoad),
+	}
+}
+
+// imageCreate is two endpoints: pull with fromImage, import with fromSrc.
+func (d *door) imageCreate(w http.ResponseWriter, r *request) error {
+	if r.Form.Get("fromImage") != "" {
+		return d.pull(w, r)
+	}
+	if r.Form.Get("fromSrc") != "" {
+		return d.imageImport(w, r)
+	}
+	return invalid("fromImage or fromSrc must be given")
+}
+
+// pull streams progress. An unknown image is a proper 404 as long as nothing
+// was sent; afterwards the error is a line of the stream.
+func (d *door) pull(w http.ResponseWriter, r *request) error {
+	// `docker pull -a` may send a name that ends in a colon.
+	ref, err := normalName(strings.TrimSuffix(r.Form.Get("fromImage"), ":"), r.Form.Get("tag"))
+	if err != nil {
+		return err
+	}
+	if reference.FamiliarName(ref) == "scratch" {
+		return fault.Say(fault.Denied, "'scratch' is a reserved name")
+	}
+	before, _ := d.engine.Image(r.Context(), ref.String())
+	out := newProgress(w)
+	out.head = &line{Status: "Pulling from " + reference.Path(ref), ID: tagOf(ref)}
+	img, err := d.engine.Pull(r.Context(), ask.PullImage{
+		Name: ref.String(), Platform: r.Form.Get("platform"), All: reference.IsNameOnly(ref),
+		Auth: registryAuth(r.Header.Get(registry.AuthHeader)),
+	}, func(p record.Progress) {
+		if !summaryLine(p.Status) {
+			out.step(p)
+		}
+	})
+	if err != nil {
+		return out.fail(err)
+	}
+	if digest := digestOf(img, ref); digest != "" {
+		out.status("", "Digest: "+digest)
+	}
+	verdict := "Downloaded newer image for "
+	if before.ID != "" && before.ID == img.ID {
+		verdict = "Image is up to date for "
+	}
+	out.status("", "Status: "+verdict+reference.FamiliarString(ref))
+	return nil
+}
+
+// summaryLine: the first and the last lines of a pull are this door's, because
+// scripts compare their words.
+func summaryLine(status string) bool {
+	return strings.HasPrefix(status, "Pulling from ") || strings.HasPrefix(status, "Digest: ") || strings.HasPrefix(status, "Status: ")
+}
+
+func tagOf(ref reference.Named) string {
+	if d, ok := ref.(reference.Digested); ok {
+		return d.Digest().String()
+	}
+	if t, ok := ref.(reference.Tagged); ok {
+		return t.Tag()
+	}
+	return ""
+}
+
+// digestOf is the digest under which the registry has the image; the
+// manifest's when the store noted none for this repository.
+func digestOf(img record.Image, ref reference.Named) string {
+	for _, name := range img.Digests {
+		if digest, found := strings.CutPrefix(name, ref.Name()+"@"); found {
+			return digest
+		}
+	}
+	return img.Manifest
+}
+
+// registryAuth reads X-Registry-Auth, base64url of JSON. What cannot be read
+// is no credentials, as in Docker: old clients send junk for "none".
+func registryAuth(header string) ask.RegistryAuth {
+	var c registry.AuthConfig
+	if raw, ok := decode64(header); !ok || json.Unmarshal(raw, &c) != nil {
+		return ask.RegistryAuth{}
+	}
+	if raw, ok := decode64(c.Auth); ok && c.Username == "" {
+		c.Username, c.Password, _ = strings.Cut(string(raw), ":")
+	}
+	return ask.RegistryAuth{
+		Username: c.Username, Password: c.Password, ServerAddress: c.ServerAddress,
+		IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
+	}
+}
+
+// decode64 takes either alphabet, with or without padding.
+func decode64(s string) ([]byte, bool) {
+	s = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(s, "="))
+	raw, err := base64.RawStdEncoding.DecodeString(s)
+	return raw, err == nil && len(raw) > 0
+}
+
+// imageImport makes an image of the body. A URL is not fetched: the daemon's
+// network position is not the client's to use.
+func (d *door) imageImport(w http.ResponseWriter, r *request) error {
+	if r.Form.Get("fromSrc") != "-" {
+		return refuse("importing from a URL", "fetch it and pipe it: curl URL | docker import - NAME")
+	}
+	name := ""
+	if repo := r.Form.Get("repo"); repo != "" {
+		ref, err := normalName(repo, r.Form.Get("tag"))
+		if err != nil {
+			return err
+		}
+		if _, digested := ref.(reference.Digested); digested {
+			return invalid("cannot import digest reference")
+		}
+		name = reference.TagNameOnly(ref).String()
+	}
+	out := newProgress(w)
+	img, err := d.engine.Import(r.Context(), ask.ImportImage{
+		Name: name, Message: r.Form.Get("message"), Changes: r.Form["changes"], Platform: r.Form.Get("platform"),
+	}, r.Body)
+	if err != nil {
+		return out.fail(err)
+	}
+	out.status("", img.ID)
+	return nil
+}
+
+// imageLoad answers 200 whatever happens, as Docker does: the client reads the
+// error from the stream.
+func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
+	quiet := r.Form.Get("quiet") == "" || r.truth("quiet")
+	// Without this the server drops the rest of the body with the first answer.
+	http.NewResponseController(w).EnableFullDuplex()
+	out := newProgress(w)
+	out.open()
+	list, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
+		if !quiet {
+			out.step(p)
+		}
+	})
+	for _, img := range list {
+		for _, name := range familiarAll(img.Names) {
+			out.text("Loaded image: " + name + "\n")
+		}
+		if len(img.Names) == 0 {
+			out.text("Loaded image ID: " + img.ID + "\n")
+		}
+	}
+	if err != nil {
+		return out.fail(err)
+	}
+	return nil
+}

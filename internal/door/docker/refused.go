@@ -1,0 +1,66 @@
+package docker
+
+import (
+	"net/http"
+
+	"github.com/moby/moby/api/types/build"
+)
+
+// refusedRoutes are the endpoints a client may know and this engine does not
+// have: each says so by name, where "page not found" would be a riddle.
+func (d *door) refusedRoutes() []route {
+	table := []route{
+		on("GET /plugins", emptyList),
+		on("GET /plugins/*/json", func(_ http.ResponseWriter, r *request) error { return notFound("plugin %q not found", r.name) }),
+		on("POST /build/prune", nothingCached),
+	}
+	for _, path := range []string{"/swarm", "/services", "/nodes", "/tasks", "/secrets", "/configs"} {
+		for _, method := range []string{"GET ", "POST ", "DELETE "} {
+			table = append(table, on(method+path, swarmAbsent), on(method+path+"/*", swarmAbsent))
+		}
+	}
+	for _, no := range refusals {
+		table = append(table, on(no.pattern, no.answer))
+	}
+	return table
+}
+
+type refusal struct{ pattern, what, hint string }
+
+func (no refusal) answer(http.ResponseWriter, *request) error { return refuse(no.what, no.hint) }
+
+var refusals = [...]refusal{
+	{"POST /build", "building images", "build elsewhere and use docker load or docker pull"},
+	{"POST /session", "BuildKit", "build elsewhere and use docker load or docker pull"},
+	{"POST /grpc", "BuildKit", "build elsewhere and use docker load or docker pull"},
+	{"POST /commit", "committing a container", ""},
+	{"POST /images/*/push", "pushing images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
+	{"GET /images/get", "saving images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
+	{"GET /images/*/get", "saving images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
+	{"GET /images/search", "searching a registry", ""},
+	{"GET /distribution/*/json", "asking a registry about an image without pulling it", "pull it and inspect it"},
+	{"GET /containers/*/stats", "container statistics", ""},
+	{"GET /containers/*/changes", "listing a container's changed files", ""},
+	{"GET /containers/*/export", "exporting a container", ""},
+	{"HEAD /containers/*/archive", "copying files in and out of a container", "mount a directory with -v"},
+	{"GET /containers/*/archive", "copying files in and out of a container", "mount a directory with -v"},
+	{"PUT /containers/*/archive", "copying files in and out of a container", "mount a directory with -v"},
+	{"GET /containers/*/attach/ws", "attaching over a websocket", "use POST /containers/{id}/attach"},
+	{"GET /containers/*/checkpoints", "checkpointing", ""},
+	{"POST /containers/*/checkpoints", "checkpointing", ""},
+	{"POST /containers/*/pause", "pausing a container", ""},
+	{"POST /containers/*/unpause", "pausing a container", ""},
+	{"POST /containers/*/update", "changing a container's limits", ""},
+	{"POST /networks/create", "creating a network", "use --network none or --network host"},
+	{"POST /networks/*/connect", "connecting a container with a network", "use --network none or --network host"},
+	{"POST /networks/*/disconnect", "disconnecting a container from a network", "use --network none or --network host"},
+	{"POST /volumes/create", "creating a volume", "mount a host directory: -v /path:/path"},
+	{"POST /plugins/*", "plugins", ""},
+}
+
+func emptyList(w http.ResponseWriter, _ *request) error { return ok(w, []struct{}{}) }
+
+// nothingCached answers the build cache part of docker system prune.
+func nothingCached(w http.ResponseWriter, _ *request) error {
+	return ok(w, build.CachePruneReport{CachesDeleted: []string{}})
+}

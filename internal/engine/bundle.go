@@ -1,0 +1,246 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"fief/internal/launch"
+	"fief/internal/network"
+	"fief/internal/snapshot"
+	"fief/internal/spec"
+	"fief/internal/volume"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
+	"fief/internal/words/plan"
+	"fief/internal/words/record"
+)
+
+// bundle is a plan with the descriptors it expects, by name.
+type bundle struct {
+	plan  plan.Plan
+	files map[string]*os.File
+}
+
+func newBundle() *bundle { return &bundle{files: map[string]*os.File{}} }
+
+// close closes what the monitor has duplicates of by now.
+func (b *bundle) close() {
+	for _, f := range b.files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// slots orders the descriptors as the plan expects them, nil where the monitor
+// makes one itself.
+func (b *bundle) slots() []*os.File {
+	out := make([]*os.File, len(b.plan.Files))
+	for i, name := range b.plan.Files {
+		out[i] = b.files[name]
+	}
+	return out
+}
+
+// explain puts a failed step into words; other errors are as they are.
+func (b *bundle) explain(err error) error {
+	var f *plan.Failure
+	if errors.As(err, &f) {
+		return b.plan.ExplainFailure(f)
+	}
+	return err
+}
+
+// prepare takes a container through the doorways up to its plan. The caller
+// closes the bundle; nothing but the container's group is left by a failure.
+func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bundle, err error) {
+	b := newBundle()
+	var back undo
+	back.then(b.close)
+	defer back.unless(&err)
+
+	pair, err := pairOf(rec.Identity)
+	if err != nil {
+		return nil, err
+	}
+	extra, err := e.prepareRoot(c, rec, pair, b)
+	if err != nil {
+		return nil, err
+	}
+	tr.mark("root file system")
+	facts, err := e.factsOf(rec, pair, b.files["rootfs"])
+	if err != nil {
+		return nil, err
+	}
+	config, err := spec.Build(rec, facts)
+	if err != nil {
+		return nil, err
+	}
+	tr.mark("spec")
+	if err := b.prepareMounts(rec, config.Mounts, pair); err != nil {
+		return nil, err
+	}
+	tr.mark("mounts")
+	group, err := e.rooms.Cgroups.Create(rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	if group != nil {
+		b.files["cgroup"] = group
+	}
+	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group != nil, Extra: extra})
+	tr.mark("plan")
+	return b, err
+}
+
+// prepareRoot makes the root file system and returns the targets of the mounts
+// that belong to it.
+func (e *Engine) prepareRoot(c *container, rec record.Container, pair idmap.Pair, b *bundle) (extra []string, err error) {
+	mapped := c.takeMapped()
+	if mapped == nil {
+		if mapped, err = e.rooms.Layers.Maps(pair); err != nil {
+			return nil, err
+		}
+	}
+	// Closing a mount descriptor waits for the kernel (an RCU grace period), and
+	// the root file system lives on without it.
+	defer func() { go mapped.Close() }()
+	root, err := e.rooms.Layers.Rootfs(snapshot.Request{
+		Mapped: mapped, Layers: rec.Rootfs.Layers, Host: rec.Rootfs.Host, Upper: rec.Rootfs.Upper,
+		ReadOnly: rec.ReadOnly, Volatile: rec.Rootfs.Volatile,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.files["rootfs"] = root.FD
+	for _, x := range root.Extra {
+		b.files["extra:"+x.Target] = x.FD
+		extra = append(extra, x.Target)
+	}
+	if root.Way != rec.Rootfs.Way || root.Why != rec.Rootfs.Why {
+		c.change(func(r *record.Container) { r.Rootfs.Way, r.Rootfs.Why = root.Way, root.Why })
+	}
+	return extra, nil
+}
+
+// takeMapped takes the store's view that was made for the container, if any.
+func (c *container) takeMapped() *snapshot.Mapped {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.mapped
+	c.mapped = nil
+	return m
+}
+
+// factsOf collects what the spec needs beyond the record.
+func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File) (spec.Facts, error) {
+	facts := e.cfg.Facts
+	facts.Init = e.cfg.InitBinary
+	u := &facts.User
+	var err error
+	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, rec.User, rec.Groups); err != nil {
+		return facts, err
+	}
+	files, err := network.FilesFor(rec)
+	if err != nil {
+		return facts, err
+	}
+	for _, f := range []struct {
+		name    string
+		content []byte
+		path    *string
+	}{
+		{"hosts", files.Hosts, &facts.Hosts}, {"hostname", files.Hostname, &facts.Hostname}, {"resolv.conf", files.Resolv, &facts.Resolv},
+	} {
+		*f.path = filepath.Join(e.runDir(rec.ID), f.name)
+		if err := writeOwned(*f.path, f.content, pair); err != nil {
+			return facts, err
+		}
+	}
+	return facts, nil
+}
+
+// writeOwned writes a file that belongs to the container's root.
+func writeOwned(path string, content []byte, pair idmap.Pair) error {
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		return fault.Wrap(classOf(err), "write", path, err, "")
+	}
+	if pair.IsZero() {
+		return nil
+	}
+	uid, _ := pair.UID.ToHost(0)
+	gid, _ := pair.GID.ToHost(0)
+	return fault.Wrap(fault.Internal, "give away", path, os.Chown(path, int(uid), int(gid)), "")
+}
+
+// prepareMounts opens the source of every bind in the spec.
+func (b *bundle) prepareMounts(rec record.Container, mounts []specs.Mount, pair idmap.Pair) error {
+	for i, m := range mounts {
+		if !launch.IsBind(m) {
+			continue
+		}
+		wanted := mountOf(rec, m)
+		if wanted.CreateSrc {
+			if err := volume.MakeSource(wanted.Source); err != nil {
+				return err
+			}
+		}
+		f, err := volume.Prepare(wanted, pair)
+		if err != nil {
+			return err
+		}
+		b.files["mount:"+strconv.Itoa(i)] = f
+	}
+	return nil
+}
+
+// mountOf finds the user's mount behind a mount of the spec; what the engine
+// added itself (files in /etc, the init binary, /sys) is described by the spec.
+func mountOf(rec record.Container, m specs.Mount) record.Mount {
+	for _, asked := range rec.Mounts {
+		if asked.Target == m.Destination && asked.Source == m.Source {
+			return asked
+		}
+	}
+	return record.Mount{
+		Kind: string(ask.Bind), Source: m.Source, Target: m.Destination,
+		ReadOnly:  slices.Contains(m.Options, "ro"),
+		Recursive: slices.ContainsFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "rbind") }),
+	}
+}
+
+// prepareExec makes the plan of another process in a running container.
+func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) {
+	root, err := e.rooms.Processes.Root(rec.State.PID, rec.State.StartedAt)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	facts := e.cfg.Facts
+	u := &facts.User
+	who, groups := a.User, []string(nil)
+	if who == "" {
+		who, groups = rec.User, rec.Groups
+	}
+	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, who, groups); err != nil {
+		return nil, err
+	}
+	config, err := spec.Build(rec, facts)
+	if err != nil {
+		return nil, err
+	}
+	process, err := spec.Exec(rec, a, facts)
+	if err != nil {
+		return nil, err
+	}
+	b := newBundle()
+	b.plan, err = e.rooms.Compiler.Exec(process, config, launch.Options{ID: rec.ID})
+	return b, err
+}

@@ -1,0 +1,221 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"fief/internal/network"
+	"fief/internal/snapshot"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+	"fief/internal/words/ref"
+)
+
+// Create makes a container and starts nothing. On success the container is on
+// disk, unless it is one that is removed at its end. On failure nothing is
+// left: no name, no range, no directory. A missing image is NotFound, in
+// Docker's words; pulling it is the caller's business.
+func (e *Engine) Create(ctx context.Context, a ask.Container) (Created, error) {
+	c, warnings, err := e.make(a, nil)
+	if err != nil {
+		return Created{}, err
+	}
+	if err := e.keep(c); err != nil {
+		e.forget(c)
+		return Created{}, err
+	}
+	e.tell("create", c.record(), nil)
+	return Created{ID: c.id, Warnings: warnings}, nil
+}
+
+// keep writes a container's record where it outlives the daemon: in state.db,
+// synced, or for one that is removed at its end in its run directory only.
+func (e *Engine) keep(c *container) error {
+	rec := c.record()
+	if err := e.writeRun(rec); err != nil {
+		return err
+	}
+	if rec.AutoRemove {
+		return nil
+	}
+	return e.rooms.Containers.Put(rec.ID, rec)
+}
+
+// make resolves an ask into a container that is in the table.
+func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []string, err error) {
+	var back undo
+	defer back.unless(&err)
+
+	img, err := e.rooms.Images.Resolve(a.Image)
+	if err != nil {
+		return nil, nil, err
+	}
+	rec, err := merge(a, img)
+	if err != nil {
+		return nil, nil, err
+	}
+	rec.ID, rec.Created = ref.NewID(), time.Now().UTC()
+	tr.mark("image")
+
+	if rec.Name, err = e.name(a.Name, rec.ID); err != nil {
+		return nil, nil, err
+	}
+	back.then(func() { e.table.release(rec.Name) })
+	if rec.Hostname == "" {
+		rec.Hostname = ref.Short(rec.ID)
+	}
+
+	mapped, err := e.identify(&rec, a.Userns, img)
+	if err != nil {
+		return nil, nil, err
+	}
+	back.then(func() { e.rooms.IDs.Release(rec.ID); closeMapped(mapped) })
+	if err := network.Check(rec.Network, rec.Identity.Mode != modeHost); err != nil {
+		return nil, nil, err
+	}
+	tr.mark("ids")
+
+	if rec.Rootfs.Upper, err = e.rooms.Layers.NewUpper(); err != nil {
+		return nil, nil, err
+	}
+	rec.Rootfs.Way, rec.Rootfs.Why = e.rooms.Layers.Way()
+	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+"-json.log")
+	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
+	e.table.add(c)
+	return c, warningsFor(a), nil
+}
+
+func closeMapped(m *snapshot.Mapped) {
+	if m != nil {
+		m.Close()
+	}
+}
+
+// name reserves the wanted name, or one of its own making.
+func (e *Engine) name(want, id string) (string, error) {
+	if want != "" {
+		if err := ref.CheckName(want); err != nil {
+			return "", err
+		}
+		return want, e.table.reserve(want, id)
+	}
+	for range 100 {
+		made := randomName()
+		if e.table.reserve(made, id) == nil {
+			return made, nil
+		}
+	}
+	return ref.Short(id), e.table.reserve(ref.Short(id), id)
+}
+
+// checkRename refuses a new name that is no name or the old one.
+func checkRename(old, to string) error {
+	if to == old {
+		return fault.Say(fault.Invalid, "Renaming a container with the same name as its current name")
+	}
+	return ref.CheckName(to)
+}
+
+// warningsFor says what a client may not expect.
+func warningsFor(a ask.Container) []string {
+	if !a.NetworkDefault || a.Network != ask.NetNone {
+		return nil
+	}
+	return []string{"the container has no network: bridges do not exist yet, so the default is --network none"}
+}
+
+// merge fills a record from what was asked and what the image says. Every
+// default of the image is resolved here; see docker-run(1), "Overriding
+// Dockerfile image defaults".
+func merge(a ask.Container, img record.Image) (record.Container, error) {
+	rec := record.Container{
+		Version: record.Version, Name: a.Name, Image: a.Image, ImageID: img.ID, Manifest: img.Manifest,
+		Platform: img.OS + "/" + img.Arch, Env: mergeEnv(img.Config.Env, a.Env),
+		WorkDir: first(a.WorkDir, img.Config.WorkDir), User: first(a.User, img.Config.User), Groups: a.Groups,
+		Hostname: a.Hostname, Domainname: a.Domainname, Labels: mergeLabels(img.Config.Labels, a.Labels),
+		Annotations: a.Annotations, StopSignal: first(a.StopSignal, img.Config.StopSignal), StopTimeout: a.StopTimeout,
+		TTY: a.TTY, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
+		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
+		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
+		Network: string(a.Network), Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
+		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
+		State: record.State{Status: record.Created},
+	}
+	rec.Rootfs = record.Rootfs{Host: img.Host, Volatile: a.AutoRemove}
+	for _, l := range img.Layers {
+		rec.Rootfs.Layers = append(rec.Rootfs.Layers, l.DiffID)
+	}
+	rec.Log = record.Log{Driver: first(a.Log.Driver, "json-file"), MaxSize: a.Log.MaxSize, MaxFile: a.Log.MaxFile}
+	rec.NetworkAsked = string(a.Network)
+	if a.NetworkDefault {
+		rec.NetworkAsked = "default"
+	}
+	mergeSecurity(&rec, a)
+	for _, u := range a.Ulimits {
+		rec.Ulimits = append(rec.Ulimits, record.Ulimit(u))
+	}
+	if err := mergeMounts(&rec, a.Mounts); err != nil {
+		return rec, err
+	}
+	return rec, mergeCommand(&rec, a, img)
+}
+
+func mergeSecurity(rec *record.Container, a ask.Container) {
+	switch a.Seccomp.Mode {
+	case ask.SeccompUnconfined:
+		rec.Seccomp = "unconfined"
+		rec.SecurityOpt = append(rec.SecurityOpt, "seccomp=unconfined")
+	case ask.SeccompProfile:
+		rec.Seccomp, rec.Profile = "custom", a.Seccomp.Profile
+		rec.SecurityOpt = append(rec.SecurityOpt, "seccomp="+string(a.Seccomp.Profile))
+	default:
+		rec.Seccomp = "builtin"
+	}
+	if a.NoNewPrivs {
+		rec.SecurityOpt = append(rec.SecurityOpt, "no-new-privileges")
+	}
+}
+
+// mergeCommand decides what is run. An entrypoint given by the user drops the
+// image's command.
+func mergeCommand(rec *record.Container, a ask.Container, img record.Image) error {
+	rec.Entrypoint, rec.Cmd = img.Config.Entrypoint, img.Config.Cmd
+	if a.ReplaceEntry {
+		rec.Entrypoint, rec.Cmd = a.Entrypoint, nil
+	}
+	if len(a.Cmd) > 0 {
+		rec.Cmd = a.Cmd
+	}
+	argv := append(append([]string{}, rec.Entrypoint...), rec.Cmd...)
+	if len(argv) == 0 || argv[0] == "" {
+		return fault.Say(fault.Invalid, "no command specified")
+	}
+	rec.Path, rec.Args = argv[0], argv[1:]
+	return nil
+}
+
+func mergeMounts(rec *record.Container, mounts []ask.Mount) error {
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		if !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
+			return fault.Say(fault.Invalid, "invalid mount config: mount path must be absolute and not the root: "+m.Target)
+		}
+		target := filepath.Clean(m.Target)
+		if seen[target] {
+			return fault.Say(fault.Invalid, "Duplicate mount point: "+target)
+		}
+		seen[target] = true
+		if m.Kind == ask.Volume {
+			return fault.New(fault.Unsupported, "mount volume", m.Source, "named volumes do not exist yet",
+				"give an absolute host path: -v /path:"+target)
+		}
+		rec.Mounts = append(rec.Mounts, record.Mount{
+			Kind: string(m.Kind), Source: m.Source, Target: target, ReadOnly: m.ReadOnly, Recursive: m.Recursive,
+			Propagation: m.Propagation, TmpfsSize: m.TmpfsSize, TmpfsMode: m.TmpfsMode, TmpfsExec: m.TmpfsExec,
+			CreateSrc: m.CreateSrc,
+		})
+	}
+	return nil
+}

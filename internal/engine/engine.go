@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"fief/internal/event"
+	"fief/internal/launch"
+	"fief/internal/monitor"
+	"fief/internal/snapshot"
+	"fief/internal/spec"
+	"fief/internal/words/ask"
+	"fief/internal/words/idmap"
+	"fief/internal/words/record"
+)
+
+// Config is how the daemon was told to behave. It is made once, by main, and
+// never changed: a reload makes a new engine.
+type Config struct {
+	DataRoot   string
+	ExecRoot   string
+	Remap      idmap.Pair // every container's map unless it asks otherwise; zero: a range each
+	RemapName  string     // "user:group" as shown by info
+	Runtime    string     // name of the default runtime
+	Runtimes   []string   // every runtime's name, for info
+	Berths     int        // ranges and maps made ahead of need
+	InitBinary string     // the monitor binary, which is also the init of --init
+	Facts      spec.Facts // what specs need of this machine
+	Host       record.Info
+}
+
+// Rooms is everything the engine works with, made by main.
+type Rooms struct {
+	IDs        ids
+	Images     images
+	Layers     layers
+	Monitors   monitors
+	Compiler   *launch.Compiler
+	Containers documents
+	Cgroups    cgroups
+	Processes  processes
+	Events     *event.Bus
+}
+
+// ids grants and takes back host ids.
+type ids interface {
+	Lease(owner string, size uint32) (record.Lease, error)
+	Release(owner string)
+	Rename(old, new string)
+	// Hold keeps the ids of an explicit map from being leased, until Release.
+	Hold(owner string, pair idmap.Pair) error
+	Info() record.PoolInfo
+}
+
+// images holds what can be run.
+type images interface {
+	Pull(context.Context, ask.PullImage, func(record.Progress)) (record.Image, error)
+	Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error)
+	LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error)
+	Import(context.Context, ask.ImportImage, io.Reader) (record.Image, error)
+	Resolve(name string) (record.Image, error)
+	List() []record.Image
+	Tag(src, dst string) error
+	Remove(name string, force bool, inUse func(imageID string) []string) ([]record.Removed, error)
+}
+
+// layers makes root filesystems.
+type layers interface {
+	Way() (way, why string)
+	Maps(idmap.Pair) (*snapshot.Mapped, error)
+	NewUpper() (string, error)
+	DropUpper(name string)
+	Rootfs(snapshot.Request) (snapshot.Root, error)
+	SweepUppers(keep map[string]bool) error
+}
+
+// monitors hands out idle monitors.
+type monitors interface {
+	Take(context.Context) (*monitor.Monitor, error)
+	Close()
+}
+
+// documents is a bucket of state.db.
+type documents interface {
+	Put(key string, v any) error
+	PutSoon(key string, v any) error
+	Delete(key string) error
+	Each(func(key string, raw []byte) error) error
+}
+
+// cgroups makes the group a container starts in. Create returns nil, nil where
+// there is no hierarchy that a process can be started into.
+type cgroups interface {
+	Create(id string) (*os.File, error)
+	Remove(id string) error
+}
+
+// processes looks at the host's process table.
+type processes interface {
+	// Top runs the host's ps for the processes of pid's pid namespace.
+	Top(pid int, args []string) (record.Top, error)
+	// Root opens the root directory of the process that has had this pid since
+	// about started, as that process sees it.
+	Root(pid int, started time.Time) (*os.File, error)
+	// Kill ends the process that has had this pid since about started.
+	Kill(pid int, started time.Time) error
+}
+
+// Engine is the daemon without its doors. Its methods may be called from any
+// goroutine.
+//
+// Lock order: a container's claim, then Engine.table, then container.mu. The
+// claim alone may be held across I/O; the other two only guard memory.
+type Engine struct {
+	cfg    Config
+	rooms  Rooms
+	table  table
+	berths *berths
+	start  time.Time
+}
+
+// New makes an engine over its rooms. Recover must be called before any verb.
+func New(cfg Config, rooms Rooms) *Engine {
+	e := &Engine{cfg: cfg, rooms: rooms, start: time.Now()}
+	e.table.init()
+	e.berths = newBerths(cfg.Berths, e.newBerth)
+	return e
+}
+
+// Close stops what works ahead. Containers keep running.
+func (e *Engine) Close() {
+	e.berths.close()
+	e.rooms.Monitors.Close()
+}
+
+// Events calls each for every event from since on, as far back as events are
+// remembered, or from now on when since is zero; until ctx ends or each fails.
+func (e *Engine) Events(ctx context.Context, since time.Time, each func(record.Event) error) error {
+	return e.rooms.Events.Listen(ctx, since, each)
+}
+
+// tell publishes a container event with the attributes docker clients expect.
+func (e *Engine) tell(action string, c record.Container, more map[string]string) {
+	attrs := map[string]string{"image": c.Image, "name": c.Name}
+	for k, v := range c.Labels {
+		attrs[k] = v
+	}
+	for k, v := range more {
+		attrs[k] = v
+	}
+	e.rooms.Events.Publish(record.Event{Type: "container", Action: action, ID: c.ID, Attrs: attrs})
+}

@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"sync"
+
+	"fief/internal/monitor"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+	"fief/internal/words/ref"
+)
+
+// session is an exec session, from its creation to the removal of its
+// container.
+type session struct {
+	ask ask.Exec
+
+	mu      sync.Mutex // leaf
+	rec     record.Exec
+	waiters []chan record.Exit // guarded by mu
+}
+
+// ExecCreate makes a session in a running container; nothing is started.
+func (e *Engine) ExecCreate(_ context.Context, name string, a ask.Exec) (string, error) {
+	c, err := e.table.find(name)
+	if err != nil {
+		return "", err
+	}
+	if c.record().State.Status != record.Running {
+		return "", notRunning("", c.record())
+	}
+	if len(a.Cmd) == 0 || a.Cmd[0] == "" {
+		return "", fault.Say(fault.Invalid, "No exec command specified")
+	}
+	s := &session{ask: a, rec: record.Exec{
+		ID: ref.NewID(), Container: c.id, Path: a.Cmd[0], Args: a.Cmd[1:], User: a.User, TTY: a.TTY,
+		OpenStdin: a.OpenStdin, AttachOut: a.AttachOut, AttachErr: a.AttachErr, Privileged: a.Privileged,
+	}}
+	e.table.mu.Lock()
+	e.table.execs[s.rec.ID] = s
+	e.table.mu.Unlock()
+	return s.rec.ID, nil
+}
+
+// session finds a session by its id.
+func (e *Engine) session(id string) (*session, error) {
+	e.table.mu.RLock()
+	defer e.table.mu.RUnlock()
+	if s := e.table.execs[id]; s != nil {
+		return s, nil
+	}
+	return nil, fault.Say(fault.NotFound, "No such exec instance: "+id)
+}
+
+// ExecStart starts a session's process, once, attached as given.
+func (e *Engine) ExecStart(ctx context.Context, id string, at Attach) error {
+	s, err := e.session(id)
+	if err != nil {
+		return err
+	}
+	c, err := e.table.find(s.rec.Container)
+	if err != nil {
+		return err
+	}
+	mon, err := c.monitor("exec in")
+	if err != nil {
+		return err
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	pid, err := e.execProcess(ctx, c, mon, s, at)
+	if err != nil {
+		s.end(fault.ExitCodeOf(err))
+		return err
+	}
+	s.mu.Lock()
+	s.rec.PID = pid
+	s.mu.Unlock()
+	e.tell("exec_start: "+s.rec.Path, c.record(), map[string]string{"execID": id})
+	return nil
+}
+
+func (e *Engine) execProcess(ctx context.Context, c *container, mon *monitor.Monitor, s *session, at Attach) (int, error) {
+	b, err := e.prepareExec(c.record(), s.ask)
+	if err != nil {
+		return 0, err
+	}
+	defer b.close()
+	encoded, err := b.plan.Encode()
+	if err != nil {
+		return 0, err
+	}
+	pid, err := mon.Exec(ctx, monitor.Exec{
+		ID: s.rec.ID, Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), TTY: s.ask.TTY, OpenStdin: s.ask.OpenStdin,
+		Console: s.ask.ConsoleSize, Attach: attachments(at),
+	})
+	if err != nil {
+		return 0, b.explain(err)
+	}
+	return pid, nil
+}
+
+// attachments is a list of one, or of none when nothing is attached.
+func attachments(at Attach) []monitor.Attach {
+	for _, f := range []*os.File{at.Stdin, at.Stdout, at.Stderr} {
+		if f != nil {
+			return []monitor.Attach{monitorAttach(at)}
+		}
+	}
+	return nil
+}
+
+func (s *session) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rec.Started {
+		return fault.Say(fault.Conflict, "exec session "+s.rec.ID+" has already run")
+	}
+	s.rec.Started, s.rec.Running = true, true
+	return nil
+}
+
+// end records a session's end and wakes who waits for it.
+func (s *session) end(code int) {
+	s.mu.Lock()
+	s.rec.Running, s.rec.ExitCode, s.rec.PID = false, code, 0
+	list := s.waiters
+	s.waiters = nil
+	s.mu.Unlock()
+	for _, ch := range list {
+		ch <- record.Exit{Code: code}
+		close(ch)
+	}
+}
+
+// execEnded is told by the monitor.
+func (e *Engine) execEnded(id string, code int) {
+	if s, err := e.session(id); err == nil {
+		s.end(code)
+	}
+}
+
+// endSessions ends what still ran in a container that has ended: the kernel
+// killed it with the pid namespace.
+func (e *Engine) endSessions(id string) {
+	e.table.mu.RLock()
+	var list []*session
+	for _, s := range e.table.execs {
+		if s.rec.Container == id {
+			list = append(list, s)
+		}
+	}
+	e.table.mu.RUnlock()
+	for _, s := range list {
+		if s.record().Running {
+			s.end(exitLost)
+		}
+	}
+}
+
+func (s *session) record() record.Exec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec
+}
+
+// ExecWait returns a channel that gets the session's exit.
+func (e *Engine) ExecWait(_ context.Context, id string) (<-chan record.Exit, error) {
+	s, err := e.session(id)
+	if err != nil {
+		return nil, err
+	}
+	ch := make(chan record.Exit, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rec.Started && !s.rec.Running {
+		ch <- record.Exit{Code: s.rec.ExitCode}
+		close(ch)
+		return ch, nil
+	}
+	s.waiters = append(s.waiters, ch)
+	return ch, nil
+}
+
+// ExecInspect returns what is known of a session.
+func (e *Engine) ExecInspect(_ context.Context, id string) (record.Exec, error) {
+	s, err := e.session(id)
+	if err != nil {
+		return record.Exec{}, err
+	}
+	return s.record(), nil
+}
+
+// ExecResize tells a session's terminal its size.
+func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
+	mon, err := e.execMonitor(id)
+	if err != nil {
+		return err
+	}
+	return mon.Resize(ctx, id, rows, cols)
+}
+
+// ExecKill sends a signal to a session's process.
+func (e *Engine) ExecKill(ctx context.Context, id, sigName string) error {
+	sig, err := parseSignal(sigName)
+	if err != nil {
+		return err
+	}
+	mon, err := e.execMonitor(id)
+	if err != nil {
+		return err
+	}
+	return mon.Signal(ctx, id, sig)
+}
+
+func (e *Engine) execMonitor(id string) (*monitor.Monitor, error) {
+	s, err := e.session(id)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.table.find(s.rec.Container)
+	if err != nil {
+		return nil, err
+	}
+	return c.monitor("reach exec session in")
+}

@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"runtime"
+	"slices"
+
+	"fief/internal/monitor/logread"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// List returns every container, newest first.
+func (e *Engine) List(context.Context) ([]record.Container, error) {
+	var out []record.Container
+	for _, c := range e.table.all() {
+		out = append(out, c.record())
+	}
+	slices.SortStableFunc(out, func(a, b record.Container) int { return cmp.Compare(b.Created.UnixNano(), a.Created.UnixNano()) })
+	return out, nil
+}
+
+// Inspect returns a container's record with the ids of its running sessions.
+func (e *Engine) Inspect(_ context.Context, name string) (record.Container, error) {
+	c, err := e.table.find(name)
+	if err != nil {
+		return record.Container{}, err
+	}
+	rec := c.record()
+	e.table.mu.RLock()
+	defer e.table.mu.RUnlock()
+	for id, s := range e.table.execs {
+		if s.rec.Container == c.id && s.record().Running {
+			rec.Execs = append(rec.Execs, id)
+		}
+	}
+	return rec, nil
+}
+
+// Logs calls each for every wanted line, to the end; with Follow until the
+// container has ended or ctx does.
+func (e *Engine) Logs(ctx context.Context, name string, want ask.Logs, each func(record.LogLine) error) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	rec := c.record()
+	if rec.Log.Driver == "none" {
+		return fault.Say(fault.Unsupported, "configured logging driver does not support reading")
+	}
+	return logread.Read(ctx, rec.LogPath, want, ended(c), each)
+}
+
+// ended returns a channel that is closed when the container runs no more.
+func ended(c *container) <-chan struct{} {
+	done := make(chan struct{})
+	exit := c.await(NotRunning)
+	go func() {
+		<-exit
+		close(done)
+	}()
+	return done
+}
+
+// Top lists the processes of a running container, as the host sees them.
+func (e *Engine) Top(_ context.Context, name string, args []string) (record.Top, error) {
+	c, err := e.table.find(name)
+	if err != nil {
+		return record.Top{}, err
+	}
+	rec := c.record()
+	if rec.State.Status != record.Running {
+		return record.Top{}, notRunning("", rec)
+	}
+	return e.rooms.Processes.Top(rec.State.PID, args)
+}
+
+// Info describes the daemon and the machine.
+func (e *Engine) Info(context.Context) (record.Info, error) {
+	i := e.cfg.Host
+	i.DataRoot, i.ExecRoot = e.cfg.DataRoot, e.cfg.ExecRoot
+	i.Shift, i.ShiftWhy = e.rooms.Layers.Way()
+	i.Userns, i.RemapUser = true, e.cfg.RemapName
+	i.Runtimes, i.DefaultRuntime = e.cfg.Runtimes, e.cfg.Runtime
+	i.Images = len(e.rooms.Images.List())
+	i.Pool = e.rooms.IDs.Info()
+	i.Goroutines = runtime.NumGoroutine()
+	for _, c := range e.table.all() {
+		i.Containers++
+		if c.record().State.Status == record.Running {
+			i.Running++
+		}
+	}
+	i.Stopped = i.Containers - i.Running
+	return i, nil
+}

@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"fief/internal/monitor"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// Stored returns every container that is known from before: from state.db, and
+// from the run directories, whose records are newer.
+func Stored(cfg Config, db documents) ([]record.Container, error) {
+	e := &Engine{cfg: cfg}
+	for _, dir := range []string{filepath.Join(cfg.ExecRoot, "c"), filepath.Join(cfg.DataRoot, "logs")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fault.Wrap(classOf(err), "create", dir, err, "")
+		}
+	}
+	found, err := e.readRuns()
+	if err != nil {
+		return nil, err
+	}
+	err = db.Each(func(id string, raw []byte) error {
+		if _, newer := found[id]; newer {
+			return nil
+		}
+		var rec record.Container
+		if err := json.Unmarshal(raw, &rec); err != nil {
+			return fault.Wrap(fault.Corrupt, "read container", id, err, "")
+		}
+		found[id] = rec
+		return nil
+	})
+	var out []record.Container
+	for _, rec := range found {
+		out = append(out, rec)
+	}
+	return out, err
+}
+
+// Recover takes up every container of an earlier daemon: running ones are
+// found again through their monitors' sockets, ended ones by what their
+// monitors left, and half-removed ones are removed. It must end before any
+// verb is called, and starts the making of berths.
+func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
+	uppers := map[string]bool{}
+	for _, rec := range stored {
+		uppers[rec.Rootfs.Upper] = true
+		c := &container{id: rec.ID, rec: rec, claim: make(chan struct{}, 1)}
+		if err := e.table.reserve(rec.Name, rec.ID); err != nil {
+			slog.Warn("two containers have one name", "name", rec.Name, "container", rec.ID)
+		}
+		e.table.add(c)
+		e.recoverOne(ctx, c, rec)
+	}
+	return e.rooms.Layers.SweepUppers(uppers)
+}
+
+func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Container) {
+	mon, err := monitor.Reconnect(ctx, e.runDir(rec.ID))
+	if err == nil {
+		e.takeUp(ctx, c, mon)
+		return
+	}
+	exit, left := monitor.ReadExit(e.runDir(rec.ID))
+	switch {
+	case rec.State.Status == record.Removing:
+		e.rooms.Containers.Delete(rec.ID)
+		e.forget(c)
+	case left:
+		e.ended(c, record.Exit{Code: exit.Code, At: exit.At})
+	case rec.State.Status == record.Running:
+		e.rooms.Processes.Kill(rec.State.PID, rec.State.StartedAt)
+		e.ended(c, record.Exit{Code: exitLost, Error: "the container did not outlive the machine or its monitor", At: time.Now()})
+	case rec.AutoRemove:
+		e.forget(c)
+	}
+}
+
+// takeUp asks a monitor that was found again what runs.
+func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor) {
+	s, err := mon.State(ctx)
+	if err != nil || s.PID == 0 {
+		// It has ended in the meantime: its exit is sent again, or is on disk.
+		go e.watch(c, mon)
+		return
+	}
+	c.mu.Lock()
+	c.mon = mon
+	if c.rec.State.Status != record.Running {
+		c.rec.State = record.State{Status: record.Running, StartedAt: s.Started.UTC(), Restarts: c.rec.State.Restarts}
+	}
+	c.rec.State.PID = s.PID
+	rec := c.rec
+	c.mu.Unlock()
+	e.saveSoon(rec)
+	go e.watch(c, mon)
+}

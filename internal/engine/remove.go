@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"syscall"
+
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+func signalNumber(sig syscall.Signal) string { return strconv.Itoa(int(sig)) }
+
+// Remove deletes a container with its writable layer and its log, and gives its
+// ids back. A running one is refused unless force, which kills it first.
+func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	select {
+	case c.claim <- struct{}{}:
+	default:
+		if c.record().State.Status == record.Removing {
+			return fault.Say(fault.Conflict, "removal of container "+name+" is already in progress")
+		}
+		if err := c.take(ctx); err != nil {
+			return err
+		}
+	}
+	defer c.free()
+	ctx = context.WithoutCancel(ctx)
+	rec := c.record()
+	if rec.State.Status == record.Running {
+		if !force {
+			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+
+				`": container is running: stop the container before removing or force remove`)
+		}
+		now := 0
+		if err := e.stopClaimed(ctx, c, ask.Stop{Signal: "SIGKILL", Timeout: &now}); err != nil && !fault.Is(err, fault.NotModified) {
+			return err
+		}
+	}
+	if !c.removing() {
+		return nil // it removed itself at its end
+	}
+	if !rec.AutoRemove {
+		if err := e.rooms.Containers.Delete(rec.ID); err != nil {
+			c.change(func(r *record.Container) { r.State.Status = record.Exited })
+			return err
+		}
+	}
+	e.forget(c)
+	return nil
+}
+
+// removing marks a container as being removed; false when it is gone already.
+func (c *container) removing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return false
+	}
+	c.rec.State.Status = record.Removing
+	return true
+}
+
+// forget gives back everything a container holds that is not in state.db.
+func (e *Engine) forget(c *container) {
+	rec := c.record()
+	e.discard(c, rec)
+	c.wake(NextExit, record.Exit{Code: rec.State.ExitCode, Error: rec.State.Error, At: rec.State.FinishedAt})
+	c.wake(NotRunning, record.Exit{Code: rec.State.ExitCode, Error: rec.State.Error, At: rec.State.FinishedAt})
+	c.wake(Gone, record.Exit{Code: rec.State.ExitCode, Error: rec.State.Error, At: rec.State.FinishedAt})
+}
+
+// discard takes a container out of the table and drops what it had on disk.
+// The name is free again only when nothing of it can be found any more.
+func (e *Engine) discard(c *container, rec record.Container) {
+	c.mu.Lock()
+	already := c.gone
+	c.gone = true
+	mapped := c.mapped
+	c.mapped = nil
+	c.mu.Unlock()
+	if already {
+		return
+	}
+	c.dropPending()
+	e.table.drop(c.id)
+	e.rooms.Layers.DropUpper(rec.Rootfs.Upper)
+	e.rooms.IDs.Release(rec.ID)
+	e.dropRun(rec.ID)
+	removeLogs(rec)
+	closeMapped(mapped)
+	e.table.release(rec.Name)
+	e.tell("destroy", rec, nil)
+}
+
+// removeLogs removes a container's log and what rotation left of it.
+func removeLogs(rec record.Container) {
+	if rec.LogPath == "" {
+		return
+	}
+	os.Remove(rec.LogPath)
+	for i := 1; i < rec.Log.MaxFile; i++ {
+		os.Remove(rec.LogPath + "." + strconv.Itoa(i))
+	}
+}
+
+// Rename gives a container another name.
+func (e *Engine) Rename(ctx context.Context, name, to string) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.free()
+	if len(to) > 0 && to[0] == '/' {
+		to = to[1:]
+	}
+	if err := checkRename(c.record().Name, to); err != nil {
+		return err
+	}
+	if err := e.table.reserve(to, c.id); err != nil {
+		return err
+	}
+	old := c.record().Name
+	rec := c.change(func(r *record.Container) { r.Name = to })
+	if err := e.keep(c); err != nil {
+		c.change(func(r *record.Container) { r.Name = old })
+		e.table.release(to)
+		return err
+	}
+	e.table.release(old)
+	e.tell("rename", rec, map[string]string{"oldName": "/" + old})
+	return nil
+}

@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"fief/internal/monitor"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// exitNoStart is the exit code docker records when a start failed for another
+// reason than the command (docker-run(1): 125 is the client's word for it).
+const exitNoStart = 128
+
+// Start starts a created or exited container. NotModified when it runs
+// already. On failure the container stays as it was, with the reason in its
+// state, or is removed when it is one that is removed at its end.
+func (e *Engine) Start(ctx context.Context, name string) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.free()
+	return e.startClaimed(ctx, c, nil)
+}
+
+// Run creates a container, attaches to it and starts it.
+func (e *Engine) Run(ctx context.Context, a ask.Container, at Attach, traced bool) (Started, error) {
+	tr := newTrace(traced)
+	c, warnings, err := e.make(a, tr)
+	if err != nil {
+		return Started{}, err
+	}
+	if err := c.take(ctx); err != nil {
+		e.forget(c)
+		return Started{}, err
+	}
+	defer c.free()
+	if err := e.keepSoon(c); err != nil {
+		e.forget(c)
+		return Started{}, err
+	}
+	e.tell("create", c.record(), nil)
+	when := NextExit
+	if a.AutoRemove {
+		when = Gone
+	}
+	exit := c.await(when)
+	if err := c.attachEarly(at); err != nil {
+		return Started{}, err
+	}
+	if err := e.startClaimed(ctx, c, tr); err != nil {
+		return Started{}, err
+	}
+	return Started{Container: c.record(), Warnings: warnings, Exit: exit, Trace: tr.list()}, nil
+}
+
+// keepSoon is keep for a container that is about to run: its record is in the
+// run directory at once and in state.db a moment later, so that a start waits
+// for no disk. A power cut in that moment loses a container that no one was
+// told of.
+func (e *Engine) keepSoon(c *container) error {
+	rec := c.record()
+	if err := e.writeRun(rec); err != nil {
+		return err
+	}
+	if !rec.AutoRemove {
+		e.rooms.Containers.PutSoon(rec.ID, rec)
+	}
+	return nil
+}
+
+// startClaimed starts a container. Preconditions: the claim is held.
+func (e *Engine) startClaimed(ctx context.Context, c *container, tr *trace) error {
+	rec := c.record()
+	if rec.State.Status == record.Running {
+		return fault.Say(fault.NotModified, "container "+rec.Name+" is already running")
+	}
+	if rec.State.Status == record.Removing || rec.State.Status == record.Dead {
+		return fault.Say(fault.Conflict, "container is marked for removal and cannot be started")
+	}
+	err := e.launch(ctx, c, tr)
+	if err == nil {
+		return nil
+	}
+	e.startFailed(c, err)
+	return err
+}
+
+// startFailed notes why a start failed, tells those who wait, and removes a
+// container that is removed at its end (docker/cli#5053: a waiter that is not
+// told hangs).
+func (e *Engine) startFailed(c *container, err error) {
+	code := fault.ExitCodeOf(err)
+	if code == 125 {
+		code = exitNoStart
+	}
+	rec := c.change(func(r *record.Container) {
+		r.State.Error, r.State.ExitCode, r.State.FinishedAt = err.Error(), code, time.Now().UTC()
+	})
+	c.dropPending()
+	exit := record.Exit{Code: code, Error: err.Error(), At: rec.State.FinishedAt}
+	c.wake(NextExit, exit)
+	c.wake(NotRunning, exit)
+	if rec.AutoRemove {
+		e.forget(c)
+		return
+	}
+	e.saveSoon(rec)
+}
+
+// launch takes the container through every doorway.
+func (e *Engine) launch(ctx context.Context, c *container, tr *trace) error {
+	rec := c.record()
+	b, err := e.prepare(c, rec, tr)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	mon, err := e.rooms.Monitors.Take(ctx)
+	if err != nil {
+		return err
+	}
+	tr.mark("monitor taken")
+	encoded, err := b.plan.Encode()
+	if err != nil {
+		mon.Close()
+		return err
+	}
+	run := monitor.Run{
+		ID: rec.ID, Dir: e.runDir(rec.ID), LogPath: rec.LogPath, LogDriver: rec.Log.Driver,
+		LogMaxSize: rec.Log.MaxSize, LogMaxFile: rec.Log.MaxFile,
+		TTY: rec.TTY, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
+		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
+	}
+	defer closeAttached(run.Attach)
+	pid, err := mon.Start(ctx, run)
+	tr.mark("started")
+	if err != nil {
+		mon.Close()
+		e.rooms.Cgroups.Remove(rec.ID)
+		return b.explain(err)
+	}
+	e.started(c, mon, pid)
+	return nil
+}
+
+// started records that a container runs and begins to watch it.
+func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
+	c.mu.Lock()
+	c.mon, c.stopped = mon, false
+	c.rec.State = record.State{Status: record.Running, PID: pid, StartedAt: time.Now().UTC(), Restarts: c.rec.State.Restarts}
+	rec := c.rec
+	c.mu.Unlock()
+	e.tell("start", rec, nil)
+	e.saveSoon(rec)
+	go e.watch(c, mon)
+}
+
+// saveSoon writes a changed record behind.
+func (e *Engine) saveSoon(rec record.Container) {
+	if rec.AutoRemove {
+		return
+	}
+	e.rooms.Containers.PutSoon(rec.ID, rec)
+}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/moby/sys/signal"
+
+	"fief/internal/monitor"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// stopDefault is how long a stop waits before it kills (docker-stop(1)).
+const stopDefault = 10
+
+// Stop asks a container to end and kills it when it has not ended in time.
+// NotModified when it is not running. It goes on when ctx ends: a client that
+// hangs up has still asked for the stop.
+func (e *Engine) Stop(ctx context.Context, name string, how ask.Stop) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.free()
+	return e.stopClaimed(context.WithoutCancel(ctx), c, how)
+}
+
+func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) error {
+	mon, err := c.monitor("stop")
+	if err != nil {
+		return fault.Say(fault.NotModified, "container "+c.record().Name+" is not running")
+	}
+	rec := c.record()
+	sig, err := parseSignal(first(how.Signal, rec.StopSignal, "SIGTERM"))
+	if err != nil {
+		return err
+	}
+	exit := c.await(NotRunning)
+	if err := e.send(ctx, c, mon, sig); err != nil {
+		return err
+	}
+	if waitExit(exit, stopTimeout(how, rec)) {
+		e.tell("stop", c.record(), nil)
+		return nil
+	}
+	if err := e.send(ctx, c, mon, syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-exit
+	e.tell("stop", c.record(), nil)
+	return nil
+}
+
+// send delivers a signal; a container that has just ended is no error.
+func (e *Engine) send(ctx context.Context, c *container, mon *monitor.Monitor, sig syscall.Signal) error {
+	err := mon.Signal(ctx, "", sig)
+	if err != nil && c.record().State.Status == record.Running {
+		return err
+	}
+	e.tell("kill", c.record(), map[string]string{"signal": signalNumber(sig)})
+	return nil
+}
+
+// stopTimeout is the grace in force; negative for ever.
+func stopTimeout(how ask.Stop, rec record.Container) time.Duration {
+	seconds := stopDefault
+	if rec.StopTimeout != nil {
+		seconds = *rec.StopTimeout
+	}
+	if how.Timeout != nil {
+		seconds = *how.Timeout
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// waitExit reports whether the exit came within d (negative: waits for ever).
+func waitExit(exit <-chan record.Exit, d time.Duration) bool {
+	if d < 0 {
+		<-exit
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-exit:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// Kill sends a signal to process 1; empty means SIGKILL.
+func (e *Engine) Kill(ctx context.Context, name, sigName string) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	sig, err := parseSignal(first(sigName, "SIGKILL"))
+	if err != nil {
+		return err
+	}
+	mon, err := c.monitor("kill")
+	if err != nil {
+		return err
+	}
+	exit := c.await(NotRunning)
+	if err := e.send(ctx, c, mon, sig); err != nil {
+		return err
+	}
+	if sig == syscall.SIGKILL {
+		select {
+		case <-exit:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// Restart stops a running container and starts it again under one claim.
+func (e *Engine) Restart(ctx context.Context, name string, how ask.Stop) error {
+	c, err := e.table.find(name)
+	if err != nil {
+		return err
+	}
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.free()
+	ctx = context.WithoutCancel(ctx)
+	if c.record().AutoRemove {
+		return fault.New(fault.Conflict, "restart", c.record().Name, "it is removed when it ends", "start a new one")
+	}
+	if err := e.stopClaimed(ctx, c, how); err != nil && !fault.Is(err, fault.NotModified) {
+		return err
+	}
+	if err := e.startClaimed(ctx, c, nil); err != nil {
+		return err
+	}
+	e.tell("restart", c.record(), nil)
+	return nil
+}
+
+func parseSignal(name string) (syscall.Signal, error) {
+	sig, err := signal.ParseSignal(name)
+	if err != nil {
+		return 0, fault.Say(fault.Invalid, "invalid signal: "+name)
+	}
+	return sig, nil
+}

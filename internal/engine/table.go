@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"fief/internal/monitor"
+	"fief/internal/snapshot"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+	"fief/internal/words/ref"
+)
+
+// container is a container's record with what is alive about it.
+type container struct {
+	id    string        // never changes
+	claim chan struct{} // held by the verb that is changing the container; may be held across I/O
+
+	mu      sync.Mutex                     // order: after Engine.table; never held across a call out
+	rec     record.Container               // guarded by mu
+	mon     *monitor.Monitor               // guarded by mu; nil unless running
+	mapped  *snapshot.Mapped               // guarded by mu; descriptors kept for the next start, or nil
+	pending []Attach                       // guarded by mu; attached before the start, with files of our own
+	waiters map[WaitFor][]chan record.Exit // guarded by mu
+	gone    bool                           // guarded by mu
+	stopped bool                           // guarded by mu; a user asked it to stop
+}
+
+// take claims the container for one verb.
+func (c *container) take(ctx context.Context) error {
+	select {
+	case c.claim <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fault.Wrap(fault.Canceled, "wait for container", ref.Short(c.id), ctx.Err(), "")
+	}
+}
+
+func (c *container) free() { <-c.claim }
+
+// record returns a copy of the record.
+func (c *container) record() record.Container {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec
+}
+
+// change edits the record under its lock and returns a copy.
+func (c *container) change(edit func(*record.Container)) record.Container {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	edit(&c.rec)
+	return c.rec
+}
+
+// monitor returns the monitor of a running container, or the conflict that
+// docker clients expect.
+func (c *container) monitor(verb string) (*monitor.Monitor, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mon != nil && c.rec.State.Status == record.Running {
+		return c.mon, nil
+	}
+	return nil, notRunning(verb, c.rec)
+}
+
+func notRunning(verb string, c record.Container) error {
+	if verb == "" {
+		return fault.Say(fault.Conflict, "container "+c.ID+" is not running")
+	}
+	return fault.Say(fault.Conflict, "cannot "+verb+" container: "+c.Name+": container "+c.ID+" is not running")
+}
+
+// table finds containers by id, prefix and name.
+type table struct {
+	mu     sync.RWMutex
+	byID   map[string]*container // guarded by mu
+	byName map[string]string     // guarded by mu; a name is reserved before its container exists
+	execs  map[string]*session   // guarded by mu
+}
+
+func (t *table) init() {
+	t.byID = map[string]*container{}
+	t.byName = map[string]string{}
+	t.execs = map[string]*session{}
+}
+
+// reserve takes a name for an id, or fails in Docker's words.
+func (t *table) reserve(name, id string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if holder, taken := t.byName[name]; taken {
+		f := fault.Say(fault.Conflict, `Conflict. The container name "/`+name+`" is already in use by container "`+holder+
+			`". You have to remove (or rename) that container to be able to reuse that name.`)
+		return f
+	}
+	t.byName[name] = id
+	return nil
+}
+
+func (t *table) release(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byName, name)
+}
+
+func (t *table) add(c *container) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byID[c.id] = c
+}
+
+// drop forgets a container and its sessions; its name stays reserved until
+// release.
+func (t *table) drop(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byID, id)
+	for key, s := range t.execs {
+		if s.rec.Container == id {
+			delete(t.execs, key)
+		}
+	}
+}
+
+// find looks a container up by full id, name or unique id prefix, in that
+// order, as Docker does.
+func (t *table) find(name string) (*container, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if c := t.byID[name]; c != nil {
+		return c, nil
+	}
+	if c := t.byID[t.byName[strings.TrimPrefix(name, "/")]]; c != nil {
+		return c, nil
+	}
+	var found *container
+	for id, c := range t.byID {
+		if name == "" || !strings.HasPrefix(id, name) {
+			continue
+		}
+		if found != nil {
+			return nil, fault.Say(fault.Invalid, "multiple IDs found with provided prefix: "+name)
+		}
+		found = c
+	}
+	if found == nil {
+		return nil, fault.Say(fault.NotFound, "No such container: "+name)
+	}
+	return found, nil
+}
+
+// all returns every container, newest first.
+func (t *table) all() []*container {
+	t.mu.RLock()
+	list := make([]*container, 0, len(t.byID))
+	for _, c := range t.byID {
+		list = append(list, c)
+	}
+	t.mu.RUnlock()
+	slices.SortFunc(list, func(a, b *container) int { return cmp.Compare(a.id, b.id) })
+	return list
+}

@@ -1,0 +1,328 @@
+package idpool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"fief/internal/words/fault"
+)
+
+// newAccounts is a host with a few users.
+func newAccounts(t testing.TB) Config {
+	t.Helper()
+	cfg := newHost(t)
+	write(t, cfg.Passwd, `root:x:0:0:root:/root:/bin/bash
+toor:x:0:0:also root:/root:/bin/bash
+# comment
+ann:x:1000:1000::/home/ann:/bin/bash
+bob:x:1001:1001::/home/bob:/bin/bash
+eve:x:1002:1000::/home/eve:/bin/bash
++::::::
+`)
+	write(t, cfg.Group, "root:x:0:\nann:x:1000:\nbob:x:1001:ann,eve\nstaff:x:50:\n")
+	write(t, cfg.SubUID, "ann:200000:1000\n1001:300000:65536\nann:1000:1\nann:201000:64535\neve:400000:65536\n")
+	write(t, cfg.SubGID, "bob:500000:65536\nann:600000:65536\n")
+	return cfg
+}
+
+func TestRemapSpecifications(t *testing.T) {
+	const annUID, annGID = "0:200000:1000,1000:1000:1,1001:201000:64535", "0:600000:65536"
+	for _, c := range []struct{ spec, name, uid, gid, err string }{
+		{"ann", "ann:ann", annUID, annGID, ""},
+		{"1000", "ann:ann", annUID, annGID, ""},
+		{"ann:staff", "ann:staff", annUID, annGID, ""},
+		{"ann:50", "ann:staff", annUID, annGID, ""},
+		{"1000:staff", "ann:staff", annUID, annGID, ""},
+		{"1000:50", "ann:staff", annUID, annGID, ""},
+		{"bob", "bob:bob", "0:300000:65536", "0:500000:65536", ""},
+		{"root", "", "", "", `cannot use userns-remap root: root cannot be remapped with itself`},
+		{"0", "", "", "", `cannot use userns-remap 0: root cannot be remapped with itself`},
+		{"0:ann", "", "", "", `cannot use userns-remap 0:ann: root cannot be remapped with itself`},
+		{"toor:root", "", "", "", `cannot use userns-remap toor:root: root cannot be remapped with itself`},
+		{"eve:staff", "", "", "", `error creating ID mappings: no subgid ranges found for user "eve"`},
+		{"eve", "", "", "", `Error during gid lookup for "eve": no matching entries in group file`},
+		{"1002", "", "", "", `Gid 1002 has no entry in /etc/group: no matching entries in group file`},
+		{"nobody", "", "", "", `Error during uid lookup for "nobody": no matching entries in passwd file`},
+		{"4711", "", "", "", `Uid 4711 has no entry in /etc/passwd: no matching entries in passwd file`},
+		{"ann:crew", "", "", "", `Error during groupname lookup for "crew": no matching entries in group file`},
+		{"ann:4711", "", "", "", `Gid 4711 has no entry in /etc/group: no matching entries in group file`},
+		{"ann:bob:root", "", "", "", `Invalid user/group specification in --userns-remap: "ann:bob:root"`},
+		{"", "", "", "", `Invalid user/group specification in --userns-remap: ""`},
+		{":", "", "", "", `Invalid user/group specification in --userns-remap: ":"`},
+		{"ann:", "", "", "", `Invalid user/group specification in --userns-remap: "ann:"`},
+	} {
+		t.Run(c.spec, func(t *testing.T) {
+			pair, name, err := Remap(c.spec, newAccounts(t))
+			if c.err != "" {
+				if err == nil || err.Error() != c.err || fault.Is(err, fault.Internal) {
+					t.Errorf("%v\nwant %s", err, c.err)
+				}
+				return
+			}
+			if err != nil || name != c.name || pair.UID.List() != c.uid || pair.GID.List() != c.gid {
+				t.Errorf("%s %s %s %v", name, pair.UID.List(), pair.GID.List(), err)
+			}
+		})
+	}
+}
+
+func TestRemapRefusesWrongLines(t *testing.T) {
+	for line, want := range map[string]string{
+		"ann:x:65536":          "cannot use line 2 of %s: its numbers are not decimal or too large",
+		"ann:100000:-1":        "cannot use line 2 of %s: its numbers are not decimal or too large",
+		"ann:100000:0":         "cannot use line 2 of %s: its count is zero",
+		"ann:4294967295:1":     "cannot use line 2 of %s: its ids go past 4294967294",
+		"ann:0:65536":          "cannot use line 2 of %s: it gives away host id 0, root",
+		"ann:90000:20000":      "cannot use the lines of user ann in %s: cannot use id map entry 0:100000:10: host ids overlap those of 10:90000:20000",
+		"ann:100010:400000000": "",
+	} {
+		cfg := newAccounts(t)
+		write(t, cfg.SubUID, "ann:100000:10\n"+line+"\n")
+		_, _, err := Remap("ann", cfg)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != fmt.Sprintf(want, cfg.SubUID) || !fault.Is(err, fault.Invalid)) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	cfg := newAccounts(t)
+	var many strings.Builder
+	for i := range 341 {
+		fmt.Fprintf(&many, "ann:%d:1\n", 100000+2*i)
+	}
+	write(t, cfg.SubUID, many.String())
+	if _, _, err := Remap("ann", cfg); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "entry 341") {
+		t.Error(err)
+	}
+}
+
+func TestDefaultMakesTheUser(t *testing.T) {
+	cfg := newAccounts(t)
+	if err := os.Chmod(cfg.Passwd, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	write(t, cfg.SubUID, "ann:100000:65536\nbob:165537:10") // no newline at the end
+	pair, name, err := Remap("default", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name != "dockremap:dockremap" || pair.UID.List() != "0:165547:65536" || !pair.UID.Equal(pair.GID) {
+		t.Errorf("%s %s %s", name, pair.UID.List(), pair.GID.List())
+	}
+	for path, want := range map[string]string{
+		cfg.Passwd: "\n+::::::\ndockremap:*:999:999::/nonexistent:/bin/false\n",
+		cfg.Group:  "\nstaff:x:50:\ndockremap:*:999:\n",
+		cfg.SubUID: "\nbob:165537:10\ndockremap:165547:65536\n",
+		cfg.SubGID: "\nann:600000:65536\ndockremap:165547:65536\n",
+	} {
+		if text := read(t, path); !strings.HasSuffix(text, want) {
+			t.Errorf("%s ends\n%s\nwant\n%s", path, text, want)
+		}
+	}
+	if st, err := os.Stat(cfg.Passwd); err != nil || st.Mode() != 0o640 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	before := all(t, cfg)
+	if again, _, err := Remap("default", cfg); err != nil || !again.Equal(pair) || all(t, cfg) != before {
+		t.Errorf("the second call is not the same: %v", err)
+	}
+	if p := open(t, cfg); overlapsPair(pair.UID.Spans()[0].Out, lease(t, p, "c", 0).Base) {
+		t.Error("the pool leases the ids of dockremap")
+	}
+}
+
+func overlapsPair[T ~uint32](a, b T) bool { return a < b+rangeIDs && b < a+rangeIDs }
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func all(t testing.TB, cfg Config) string {
+	return read(t, cfg.Passwd) + "---\n" + read(t, cfg.Group) + "---\n" + read(t, cfg.SubUID) + "---\n" + read(t, cfg.SubGID)
+}
+
+// TestDefaultCompletesWhatIsThere begins with every part of the work done,
+// which is also what a killed call leaves.
+func TestDefaultCompletesWhatIsThere(t *testing.T) {
+	for parts := range 16 {
+		cfg := newHost(t)
+		done := func(bit int, path, line string) {
+			if parts&bit != 0 {
+				write(t, path, read(t, path)+line+"\n")
+			}
+		}
+		done(1, cfg.Group, "dockremap:x:700:")
+		done(2, cfg.Passwd, "dockremap:x:701:700::/:/bin/false")
+		done(4, cfg.SubUID, "dockremap:3000000:65536")
+		done(8, cfg.SubGID, "dockremap:4000000:70000")
+		pair, name, err := Remap("default", cfg)
+		if err != nil || name != "dockremap:dockremap" {
+			t.Fatalf("%04b: %s, %v", parts, name, err)
+		}
+		wantUID, wantGID := "0:100000:65536", "0:100000:65536"
+		if parts&4 != 0 {
+			wantUID = "0:3000000:65536"
+		}
+		if parts&8 != 0 {
+			wantGID = "0:4000000:70000"
+		}
+		if pair.UID.List() != wantUID || pair.GID.List() != wantGID {
+			t.Errorf("%04b: %s, %s", parts, pair.UID.List(), pair.GID.List())
+		}
+		if n := strings.Count(all(t, cfg), "dockremap"); n != 4 {
+			t.Errorf("%04b: dockremap is named %d times:\n%s", parts, n, all(t, cfg))
+		}
+		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(cfg.Passwd), ".*.fief")); left != nil {
+			t.Errorf("%04b: %v is left", parts, left)
+		}
+	}
+}
+
+func TestDefaultStepsAroundEverybody(t *testing.T) {
+	cfg := newHost(t)
+	write(t, cfg.SubUID, "ann:100000:65536\n")
+	write(t, cfg.SubGID, "bob:165536:65536\nfief:300000:10\n")
+	write(t, cfg.Passwd, read(t, cfg.Passwd)+"far:x:231100:0::/:/bin/sh\n")
+	process(t, cfg, 7, "0 300010 100\n", "0 300110 90000\n")
+	pair, _, err := Remap("default", cfg)
+	if err != nil || pair.UID.List() != "0:231101:65536" {
+		t.Errorf("%s, %v", pair.UID.List(), err)
+	}
+	cfg = newHost(t)
+	write(t, cfg.SubUID, "ann:100000:424288\n") // up to the pool
+	cfg.First, cfg.Last = defaultFirst, 6*slabIDs-rangeIDs
+	p := open(t, cfg)
+	for i := range 7 {
+		lease(t, p, fmt.Sprint("c", i), 32*rangeIDs)
+	}
+	p.Close()
+	pair, _, err = Remap("default", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.slabs {
+		if _, bad := pair.UID.HostOverlap(s.base(), slabIDs); bad && s.number != 0 {
+			t.Errorf("%s is in the claimed slab %d", pair.UID.List(), s.number)
+		}
+	}
+}
+
+func TestDefaultFromMany(t *testing.T) {
+	cfg := newAccounts(t)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if _, _, err := Remap("default", cfg); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if n := strings.Count(all(t, cfg), "dockremap"); n != 4 {
+		t.Errorf("dockremap is named %d times:\n%s", n, all(t, cfg))
+	}
+}
+
+func TestDefaultWaitsForTheLockOfAccounts(t *testing.T) {
+	cfg := newAccounts(t)
+	lock, err := os.OpenFile(filepath.Join(filepath.Dir(cfg.Passwd), ".pwd.lock"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := Remap("default", cfg)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatal("did not wait:", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if strings.Contains(all(t, cfg), "dockremap") {
+		t.Error("wrote while another had the lock")
+	}
+	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDefaultThroughLinksAndErrors(t *testing.T) {
+	cfg := newAccounts(t)
+	real := cfg.Passwd + ".real"
+	if err := os.Rename(cfg.Passwd, real); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Base(real), cfg.Passwd); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Remap("default", cfg); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Lstat(cfg.Passwd); err != nil || st.Mode()&os.ModeSymlink == 0 || !strings.Contains(read(t, real), "dockremap") {
+		t.Errorf("the link was replaced: %v, %v", st.Mode(), err)
+	}
+	cfg = newAccounts(t)
+	cfg.SubGID = filepath.Join(cfg.SubGID, "below", "a file")
+	if _, _, err := Remap("default", cfg); err == nil || !strings.HasPrefix(err.Error(), `Error during "dockremap" user creation: `) {
+		t.Error(err)
+	}
+}
+
+// TestMapOfLinesIsTheirConcatenation compares a remapped user's map, id by id,
+// with the plain list of the ids in the user's lines.
+func TestMapOfLinesIsTheirConcatenation(t *testing.T) {
+	cfg := newAccounts(t)
+	rapid.Check(t, func(r *rapid.T) {
+		var text strings.Builder
+		var list []uint32
+		next := uint32(1)
+		for i := range rapid.IntRange(1, 12).Draw(r, "lines") {
+			next += uint32(rapid.IntRange(0, 3).Draw(r, "gap"))
+			n := uint32(rapid.IntRange(1, 5).Draw(r, "count"))
+			owner := rapid.SampledFrom([]string{"ann", "1000", "bob", "annx"}).Draw(r, "owner")
+			fmt.Fprintf(&text, "%s:%d:%d\n", owner, next, n)
+			if i == 0 {
+				fmt.Fprintf(&text, "ann:%d:2\n", 1000)
+				list = append(list, 1000, 1001)
+				if owner != "bob" && owner != "annx" {
+					list = append(idsOf(next, n), list...)
+				}
+			} else if owner == "ann" || owner == "1000" {
+				list = append(list, idsOf(next, n)...)
+			}
+			next += n
+		}
+		write(t, cfg.SubUID, text.String())
+		pair, _, err := Remap("ann", cfg)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if int(pair.UID.Size()) != len(list) {
+			r.Fatalf("%s\n%s\nwant %v", text.String(), pair.UID.List(), list)
+		}
+		for in, host := range list {
+			if got, ok := pair.UID.ToHost(insideOf(in)); !ok || uint32(got) != host {
+				r.Fatalf("%s\n%s: %d is %d, want %d", text.String(), pair.UID.List(), in, got, host)
+			}
+		}
+	})
+}

@@ -1,0 +1,141 @@
+package image
+
+import (
+	"context"
+	"fmt"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// build puts an image together from a manifest, wherever its parts come from.
+type build struct {
+	*Store
+	hold     *hold
+	manifest ocispec.Descriptor
+	raw      []byte // of the manifest
+	doc      document
+	config   configFile
+	cfgRaw   []byte
+	fetch    fetcher
+	tell     *teller
+}
+
+// prepare gets and reads the config, from the store when it is there. get
+// returns the bytes of a blob that is not.
+func (b *build) prepare(ctx context.Context, get func(ocispec.Descriptor) ([]byte, error)) (err error) {
+	b.hold.blob(b.manifest.Digest.String())
+	b.hold.blob(b.doc.Config.Digest.String())
+	for _, l := range b.doc.Layers {
+		b.hold.blob(l.Digest.String())
+	}
+	b.cfgRaw = b.blobs.small(b.doc.Config.Digest.String(), maxConfig)
+	if b.cfgRaw == nil {
+		b.cfgRaw, err = get(*b.doc.Config)
+	}
+	if err != nil {
+		return err
+	}
+	if digestOf(b.cfgRaw) != b.doc.Config.Digest.String() {
+		return fault.New(fault.Corrupt, "read image config", b.doc.Config.Digest.String(), "its content has another digest", "")
+	}
+	b.config, err = parseConfig(b.cfgRaw, len(b.doc.Layers))
+	for _, d := range b.config.RootFS.DiffIDs {
+		b.hold.layer(d)
+	}
+	return err
+}
+
+// finish gets every layer, several at once, and makes the image known under
+// names. Order: layers and blobs, durable; then the record.
+func (b *build) finish(ctx context.Context, names []string) (record.Image, error) {
+	layers, err := b.allLayers(ctx)
+	if err != nil {
+		return record.Image{}, err
+	}
+	if err := b.addBlob(ctx, b.doc.Config.Digest.String(), b.cfgRaw); err != nil {
+		return record.Image{}, err
+	}
+	if err := b.addBlob(ctx, b.manifest.Digest.String(), b.raw); err != nil {
+		return record.Image{}, err
+	}
+	e := b.entry(layers)
+	var before entry
+	err = b.change(func(c *catalog) (map[string]any, error) {
+		before = c.images[e.Image.ID]
+		if before.Image.Manifest == e.Image.Manifest {
+			e.Image.Pulled = before.Image.Pulled
+		}
+		c.images[e.Image.ID] = e
+		puts := map[string]any{imageKey + e.Image.ID: e}
+		c.setNames(e.Image.ID, names, puts)
+		return puts, nil
+	})
+	if err != nil {
+		return record.Image{}, err
+	}
+	for _, old := range before.Blobs { // another manifest of the same config: its blobs may be of no use now
+		b.hold.blob(old)
+	}
+	return b.known.Load().images[e.Image.ID].Image, nil
+}
+
+func (b *build) entry(layers []record.Layer) entry {
+	img := b.config.image(b.doc.Config.Digest.String())
+	img.Manifest = b.manifest.Digest.String()
+	img.Layers = layers
+	blobs := []string{img.Manifest, img.ID}
+	counted := map[string]bool{}
+	for _, l := range layers {
+		blobs = append(blobs, l.Digest)
+		if !counted[l.DiffID] {
+			img.Size += l.Size
+		}
+		counted[l.DiffID] = true
+	}
+	desc := ocispec.Descriptor{MediaType: b.manifest.MediaType, Digest: b.manifest.Digest, Size: int64(len(b.raw))}
+	if b.doc.MediaType != "" {
+		desc.MediaType = b.doc.MediaType
+	}
+	return entry{Image: img, Manifest: desc, Blobs: uniqueStrings(blobs)}
+}
+
+// allLayers returns the layers in order. The first failure ends the others.
+func (b *build) allLayers(ctx context.Context) ([]record.Layer, error) {
+	jobs := make([]layerJob, len(b.doc.Layers))
+	told := map[string]bool{}
+	for i, desc := range b.doc.Layers {
+		jobs[i] = layerJob{desc, b.config.RootFS.DiffIDs[i]}
+		id := barOf(desc.Digest)
+		if _, there := b.have(jobs[i]); there {
+			b.tell.say(id, "Already exists")
+		} else if !told[id] {
+			b.tell.say(id, "Pulling fs layer")
+		}
+		told[id] = true
+	}
+	out := make([]record.Layer, len(jobs))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(b.opt.MaxParallel)
+	for i, job := range jobs {
+		_, there := b.have(job)
+		group.Go(func() (err error) {
+			if out[i], err = b.layer(ctx, job, b.fetch, b.tell); err == nil && !there {
+				b.tell.say(barOf(job.blob.Digest), "Pull complete")
+			}
+			return about(err, i, len(jobs))
+		})
+	}
+	return out, group.Wait()
+}
+
+// about says which layer an error is about, where it does not say so itself.
+func about(err error, i, n int) error {
+	if err == nil {
+		return nil
+	}
+	return fault.Wrap(fault.ClassOf(err), "get", fmt.Sprintf("layer %d of %d", i+1, n), err, "")
+}

@@ -1,0 +1,136 @@
+package image
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// layerJob is one layer to be had: its blob and what it unpacks to.
+type layerJob struct {
+	blob   ocispec.Descriptor
+	diffID string
+}
+
+// fetcher brings a blob into the store; it is there when it returns nil. fresh
+// says that its content was verified just now, rather than whenever it came.
+type fetcher func(ctx context.Context, desc ocispec.Descriptor) (fresh bool, err error)
+
+// layer makes sure that the layer is unpacked and that its blob is there and is
+// the same, and returns the facts. The caller holds both (see hold).
+func (s *Store) layer(ctx context.Context, job layerJob, fetch fetcher, t *teller) (record.Layer, error) {
+	unlock, err := s.busy.lock(ctx, "layer "+job.diffID)
+	if err != nil {
+		return record.Layer{}, err
+	}
+	defer unlock()
+	if l, ok := s.have(job); ok {
+		return l, nil
+	}
+	fresh, err := fetch(ctx, job.blob)
+	if err != nil {
+		return record.Layer{}, err
+	}
+	l, err := s.open(ctx, job, t)
+	if fresh || !fault.Is(err, fault.Corrupt) {
+		return l, err
+	}
+	if err := s.blobs.remove(job.blob.Digest.String()); err != nil { // the disk has damaged it: fetch it anew
+		return record.Layer{}, err
+	}
+	if _, err := fetch(ctx, job.blob); err != nil {
+		return record.Layer{}, err
+	}
+	return s.open(ctx, job, t)
+}
+
+// have returns the facts of a layer that is there with its very blob.
+func (s *Store) have(job layerJob) (record.Layer, bool) {
+	c := s.known.Load()
+	l, ok := c.layers[job.diffID]
+	blob := job.blob.Digest.String()
+	if !ok || !s.layers.Has(job.diffID) || !s.blobs.has(blob, job.blob.Size) || !c.verified(blob, job.diffID) {
+		return record.Layer{}, false
+	}
+	l.Digest, l.Bytes = blob, job.blob.Size
+	return l, true
+}
+
+// open unpacks a stored blob, or only compares it when another blob has
+// brought the layer already.
+func (s *Store) open(ctx context.Context, job layerJob, t *teller) (record.Layer, error) {
+	f, err := s.blobs.open(job.blob.Digest.String())
+	if err != nil {
+		return record.Layer{}, err
+	}
+	defer f.Close()
+	id := barOf(job.blob.Digest)
+	tar, _, err := plainTar(&extracting{f, ctx, t, id, 0, job.blob.Size})
+	if err != nil {
+		return record.Layer{}, err
+	}
+	defer tar.Close()
+	r := newAhead(newChecked(tar, job.diffID))
+	defer r.Close()
+	l, known := s.known.Load().layers[job.diffID]
+	if known && s.layers.Has(job.diffID) {
+		_, err = io.Copy(io.Discard, r)
+	} else {
+		l, err = s.unpack(ctx, job, r)
+	}
+	l.DiffID, l.Digest, l.Bytes = job.diffID, job.blob.Digest.String(), job.blob.Size
+	return l, err
+}
+
+// unpack notes that the layer is begun before it can exist, so that whatever a
+// crash leaves is known to the next Open.
+func (s *Store) unpack(ctx context.Context, job layerJob, r io.Reader) (record.Layer, error) {
+	if err := s.layers.Remove(job.diffID); err != nil { // one whose record was lost
+		return record.Layer{}, err
+	}
+	err := s.change(func(c *catalog) (map[string]any, error) {
+		delete(c.layers, job.diffID)
+		return map[string]any{layerKey + job.diffID: layerState{}}, nil
+	})
+	if err != nil {
+		return record.Layer{}, err
+	}
+	l, err := s.layers.Unpack(ctx, job.diffID, r)
+	if err == nil {
+		l.DiffID, l.Digest, l.Bytes = job.diffID, job.blob.Digest.String(), job.blob.Size
+		err = s.change(func(c *catalog) (map[string]any, error) {
+			c.layers[job.diffID] = l
+			return map[string]any{layerKey + job.diffID: layerState{Done: true, Layer: l}}, nil
+		})
+	}
+	if err != nil {
+		s.dropLayer(job.diffID) // else the next Open does
+		return record.Layer{}, err
+	}
+	return l, nil
+}
+
+// extracting reads a blob and tells how far.
+type extracting struct {
+	f     *os.File
+	ctx   context.Context
+	tell  *teller
+	id    string
+	n     int64
+	total int64
+}
+
+func (e *extracting) Read(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, fault.Wrap(fault.Canceled, "unpack layer", e.id, err, "")
+	}
+	n, err := e.f.Read(p)
+	e.n += int64(n)
+	e.tell.bytes(e.id, "Extracting", e.n, e.total)
+	return n, err
+}

@@ -1,0 +1,302 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// source is what images are loaded from, by name of its files: an archive that
+// was written down, or a directory.
+type source interface {
+	small(name string, limit int64) ([]byte, error)
+	// layer makes the file a blob of the store, held by h, and describes it.
+	layer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error)
+	has(name string) bool
+}
+
+// Load reads an archive of images, as `docker save` of any age, podman and
+// skopeo write them: Docker's archive or an OCI layout, in a tar, plain or
+// compressed. It returns the images it made known. An archive that is damaged
+// changes nothing, unless it holds several images and the damage is in a later
+// one: those before it are loaded, and returned with the error.
+func (s *Store) Load(ctx context.Context, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
+	a, err := readArchive(ctx, s.blobs, r)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	return s.load(ctx, archiveSource{s, a}, newTeller(tell))
+}
+
+// load takes the OCI layout where there is one that is whole: it has the
+// manifests and compressed layers as they came from the registry.
+func (s *Store) load(ctx context.Context, src source, t *teller) ([]record.Image, error) {
+	l := &loader{Store: s, src: src, tell: t}
+	switch {
+	case src.has(ocispec.ImageIndexFile) && src.has(ocispec.ImageLayoutFile):
+		return l.layout(ctx)
+	case src.has("manifest.json"):
+		return l.docker(ctx)
+	}
+	return nil, fault.New(fault.Corrupt, "load images", "", "there is neither index.json nor manifest.json in the archive", "is it an image archive? A root file system is taken by import")
+}
+
+type loader struct {
+	*Store
+	src  source
+	tell *teller
+}
+
+// finish makes one image known.
+func (l *loader) finish(ctx context.Context, b *build, names []string) (record.Image, error) {
+	img, err := b.finish(ctx, names)
+	if err == nil {
+		l.tell.say("", "Loaded image: "+nameOrID(names, img))
+	}
+	return img, err
+}
+
+func nameOrID(names []string, img record.Image) string {
+	if len(names) == 0 {
+		return img.ID
+	}
+	return Familiar(names[0])
+}
+
+// layout loads every image of an OCI layout.
+func (l *loader) layout(ctx context.Context) ([]record.Image, error) {
+	raw, err := l.src.small(ocispec.ImageIndexFile, 4<<20)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseDocument(raw, ocispec.MediaTypeImageIndex)
+	if err != nil {
+		return nil, err
+	}
+	if !doc.isIndex || len(doc.Manifests) == 0 {
+		return nil, fault.New(fault.Corrupt, "load images", "", "index.json lists no image", "")
+	}
+	var all []record.Image
+	manifests, err := onePlatform(doc.Manifests, l.opt.Platform)
+	if err != nil {
+		return nil, err
+	}
+	for _, desc := range manifests {
+		img, err := l.fromLayout(ctx, desc)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, img)
+	}
+	return distinct(all), nil
+}
+
+// onePlatform leaves out what cannot be run here of what has the same name:
+// some tools write the manifests of all platforms into index.json itself. It
+// leaves out attestations too, which Docker marks with an unknown platform.
+func onePlatform(all []ocispec.Descriptor, platform string) ([]ocispec.Descriptor, error) {
+	groups := map[string][]ocispec.Descriptor{}
+	var order []string
+	for _, d := range all {
+		if d.Platform != nil && d.Platform.OS == "unknown" {
+			continue
+		}
+		name := d.Annotations[containerdName] + " " + d.Annotations[ocispec.AnnotationRefName]
+		if groups[name] == nil {
+			order = append(order, name)
+		}
+		groups[name] = append(groups[name], d)
+	}
+	var out []ocispec.Descriptor
+	for _, name := range order {
+		g := groups[name]
+		if len(g) == 1 || slices.ContainsFunc(g, func(d ocispec.Descriptor) bool { return d.Platform == nil }) {
+			out = append(out, g...)
+			continue
+		}
+		d, err := document{Manifests: g}.choose(platform)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) (record.Image, error) {
+	names, err := layoutNames(desc.Annotations)
+	if err != nil {
+		return record.Image{}, err
+	}
+	var doc document
+	var raw []byte
+	for depth := 0; ; depth++ {
+		if raw, err = l.src.small(layoutPath(desc.Digest), desc.Size); err != nil {
+			return record.Image{}, err
+		}
+		if digestOf(raw) != desc.Digest.String() {
+			return record.Image{}, fault.New(fault.Corrupt, "load manifest", desc.Digest.String(), "its content has another digest", "")
+		}
+		if doc, err = parseDocument(raw, desc.MediaType); err != nil || !doc.isIndex {
+			break
+		}
+		if depth == maxDepth {
+			return record.Image{}, badDocument("indexes in indexes in indexes")
+		}
+		if desc, err = doc.choose(l.opt.Platform); err != nil {
+			return record.Image{}, err
+		}
+	}
+	if err != nil {
+		return record.Image{}, err
+	}
+	b := &build{Store: l.Store, hold: l.hold(), manifest: desc, raw: raw, doc: doc, tell: l.tell}
+	b.fetch = func(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+		got, err := l.src.layer(ctx, b.hold, layoutPath(d.Digest))
+		if err == nil && (got.Digest != d.Digest || got.Size != d.Size) {
+			err = fault.New(fault.Corrupt, "load layer", d.Digest.String(), "its content has digest "+got.Digest.String(), "")
+		}
+		return true, err
+	}
+	defer b.hold.release()
+	err = b.prepare(ctx, func(d ocispec.Descriptor) ([]byte, error) { return l.src.small(layoutPath(d.Digest), maxConfig) })
+	if err != nil {
+		return record.Image{}, err
+	}
+	return l.finish(ctx, b, names)
+}
+
+// layoutPath of a digest that parseDocument has accepted.
+func layoutPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
+
+// layoutNames reads the name from a layout's annotations. Docker and
+// containerd write the full name beside the tag; skopeo and podman write what
+// they were told, a full name or a bare tag, and a bare tag names nothing.
+func layoutNames(annotations map[string]string) ([]string, error) {
+	name := annotations[containerdName]
+	if name == "" {
+		name = annotations[ocispec.AnnotationRefName]
+		if !reference.ReferenceRegexp.MatchString(name) || !hasRepository(name) {
+			return nil, nil
+		}
+	}
+	return loadedNames([]string{name})
+}
+
+// hasRepository tells "alpine:3" from "3" and "latest".
+func hasRepository(name string) bool {
+	named, err := reference.ParseNormalizedNamed(name)
+	return err == nil && !reference.IsNameOnly(named)
+}
+
+func loadedNames(names []string) ([]string, error) {
+	var out []string
+	for _, n := range names {
+		named, err := parseName(n)
+		if err != nil {
+			return nil, fault.Wrap(fault.Corrupt, "load image named", short(n), err, "")
+		}
+		out = append(out, canonical(named))
+	}
+	return out, nil
+}
+
+// dockerItem is one image in the manifest.json of Docker's archive.
+type dockerItem struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// docker loads every image of a Docker archive. Its layers are named as the
+// archive likes (<id>/layer.tar, <digest>.tar, blobs/sha256/<digest>) and may
+// be links to each other.
+func (l *loader) docker(ctx context.Context) ([]record.Image, error) {
+	raw, err := l.src.small("manifest.json", maxJSON)
+	if err != nil {
+		return nil, err
+	}
+	items, err := parseDockerItems(raw)
+	if err != nil {
+		return nil, err
+	}
+	var all []record.Image
+	for _, item := range items {
+		img, err := l.fromDocker(ctx, item)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, img)
+	}
+	return distinct(all), nil
+}
+
+func parseDockerItems(raw []byte) ([]dockerItem, error) {
+	var items []dockerItem
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return nil, fault.Wrap(fault.Corrupt, "read manifest.json", "", err, "")
+	}
+	if len(items) == 0 || len(items) > 1000 {
+		return nil, fault.New(fault.Corrupt, "read manifest.json", "", fmt.Sprintf("it lists %d images", len(items)), "")
+	}
+	for _, item := range items {
+		if len(item.Layers) > maxLayers {
+			return nil, fault.New(fault.Corrupt, "read manifest.json", "", fmt.Sprintf("it lists %d layers", len(item.Layers)), "")
+		}
+	}
+	return items, nil
+}
+
+// fromDocker loads one of them. The archive has no manifest: one is written.
+// Config and layers come first, as bytes that h holds.
+func (l *loader) fromDocker(ctx context.Context, item dockerItem) (record.Image, error) {
+	names, err := loadedNames(item.RepoTags)
+	if err != nil {
+		return record.Image{}, err
+	}
+	cfg, err := l.src.small(item.Config, maxConfig)
+	if err != nil {
+		return record.Image{}, err
+	}
+	h := l.hold()
+	defer h.release()
+	var layers []ocispec.Descriptor
+	for _, name := range item.Layers {
+		desc, err := l.src.layer(ctx, h, name)
+		if err != nil {
+			return record.Image{}, err
+		}
+		layers = append(layers, desc)
+	}
+	b, err := l.compose(ctx, h, cfg, layers)
+	if err != nil {
+		return record.Image{}, err
+	}
+	b.tell = l.tell
+	return l.finish(ctx, b, names)
+}
+
+// distinct drops images that came under several names.
+func distinct(all []record.Image) []record.Image {
+	var out []record.Image
+	at := map[string]int{}
+	for _, img := range all {
+		if i, seen := at[img.ID]; seen {
+			out[i] = img
+			continue
+		}
+		at[img.ID] = len(out)
+		out = append(out, img)
+	}
+	return out
+}

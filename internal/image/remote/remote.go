@@ -1,0 +1,157 @@
+// Package remote speaks to registries (OCI distribution spec): it finds out
+// whether a registry talks TLS, authenticates, and fetches manifests and blobs
+// whose digest and size it verifies. What a registry sends is hostile; all of
+// it is bounded.
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// MaxManifest is the size of the largest manifest or index taken: registries
+// refuse larger ones (OCI distribution spec, "Pushing Manifests").
+const MaxManifest = 4 << 20
+
+// The media types of Docker's schema 2, which OCI's were made from.
+const (
+	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+// Options say how to reach registries.
+type Options struct {
+	Insecure  []string         // "host[:port]" or CIDR: certificates are not verified, plain http is allowed
+	PlainHTTP bool             // treat this registry as if it were in Insecure
+	Auth      ask.RegistryAuth // zero: anonymous
+	UserAgent string
+	Stall     time.Duration // a transfer that brings nothing for so long is begun anew; 0: a minute
+}
+
+// Repo is a repository of a registry. Close it when done.
+type Repo struct {
+	name      reference.Named
+	repo      *remote.Repository
+	transport *http.Transport
+	stall     time.Duration
+}
+
+// Connect prepares for requests about name. Registries that may be insecure
+// are asked whether they speak TLS; nothing is sent to others.
+func Connect(ctx context.Context, name reference.Named, opt Options) (*Repo, error) {
+	ref := registry.Reference{Registry: reference.Domain(name), Repository: reference.Path(name)}
+	lax := opt.PlainHTTP || mayBeInsecure(ref.Host(), opt.Insecure)
+	transport := newTransport(lax)
+	client := &auth.Client{
+		Client: retrying(transport),
+		Cache:  auth.NewCache(),
+	}
+	client.SetUserAgent(opt.UserAgent)
+	if cred := credential(opt.Auth); cred != auth.EmptyCredential {
+		client.Credential = auth.StaticCredential(ref.Host(), cred)
+	}
+	return &Repo{
+		name:      name,
+		transport: transport,
+		stall:     opt.Stall,
+		repo: &remote.Repository{
+			Client:             client,
+			Reference:          ref,
+			PlainHTTP:          lax && !speaksTLS(ctx, transport, ref.Host()),
+			MaxMetadataBytes:   MaxManifest,
+			TagListMaxPages:    100,
+			ManifestMediaTypes: []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, DockerList, DockerManifest},
+		},
+	}, nil
+}
+
+// credential prefers the tokens a client has over its password, as Docker does.
+func credential(a ask.RegistryAuth) auth.Credential {
+	switch {
+	case a.RegistryToken != "":
+		return auth.Credential{AccessToken: a.RegistryToken}
+	case a.IdentityToken != "":
+		return auth.Credential{RefreshToken: a.IdentityToken}
+	}
+	return auth.Credential{Username: a.Username, Password: a.Password}
+}
+
+// Close drops the idle connections.
+func (r *Repo) Close() { r.transport.CloseIdleConnections() }
+
+// Manifest fetches a manifest or index by tag or digest, with its descriptor.
+// Its bytes have that digest and size; for a digest they are what was asked.
+func (r *Repo) Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+	desc, body, err := r.repo.Manifests().FetchReference(ctx, ref)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.explain("fetch manifest", ref, err)
+	}
+	defer body.Close()
+	if desc.Size > MaxManifest {
+		return ocispec.Descriptor{}, nil, fault.New(fault.Exhausted, "fetch manifest", r.pretty(ref), "it has more than 4 MiB", "")
+	}
+	raw, err := content.ReadAll(body, desc)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.explain("fetch manifest", ref, err)
+	}
+	return desc, raw, nil
+}
+
+// Small fetches a blob of at most limit bytes into memory.
+func (r *Repo) Small(ctx context.Context, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	if desc.Size > limit {
+		return nil, fault.New(fault.Exhausted, "fetch", desc.Digest.String(), "it is larger than such a thing can be", "")
+	}
+	var b bytes.Buffer
+	if err := r.Blob(ctx, desc, buffer{&b}, func(int64) {}); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// buffer is a Sink in memory.
+type buffer struct{ *bytes.Buffer }
+
+func (b buffer) Restart() error {
+	b.Reset()
+	return nil
+}
+
+// Tags lists every tag of the repository.
+func (r *Repo) Tags(ctx context.Context) ([]string, error) {
+	var all []string
+	err := r.repo.Tags(ctx, "", func(tags []string) error {
+		all = append(all, tags...)
+		if len(all) > 10_000 {
+			return fault.New(fault.Exhausted, "list the tags of", r.name.Name(), "there are more than 10000", "name the tags you want")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, r.explain("list tags of", "", err)
+	}
+	return all, nil
+}
+
+// errStalled is why a transfer was given up.
+var errStalled = errors.New("the registry sends nothing")
+
+// Sink takes a blob. Restart forgets what was written.
+type Sink interface {
+	io.Writer
+	Restart() error
+}

@@ -1,0 +1,224 @@
+// Package cgroup makes and removes the control groups of containers: one
+// directory each, below one of fief's own, in the cgroup v2 hierarchy. It
+// touches nothing else in that file system and never moves a process; a
+// process is born in its group by CLONE_INTO_CGROUP, since a write to
+// cgroup.procs waits for an RCU grace period (5 ms and more) and a clone does
+// not.
+package cgroup
+
+import (
+	"errors"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/fault"
+)
+
+// Mode says which cgroup v2 hierarchy there is.
+type Mode uint8
+
+// The modes. Hybrid hosts have v2 beside the v1 controllers, in
+// /sys/fs/cgroup/unified; None have none that can be written, and their
+// containers run in the cgroup of who starts them.
+const (
+	None Mode = iota
+	Hybrid
+	Unified
+)
+
+// String is the mode as `fief info` shows it: the version Docker reports.
+func (m Mode) String() string {
+	switch m {
+	case Hybrid:
+		return "1"
+	case Unified:
+		return "2"
+	}
+	return "none"
+}
+
+// defaultParent is the directory the daemon makes its containers' groups in.
+const defaultParent = "fief"
+
+// Tree is the directory of one daemon or test. Its methods may be called at
+// the same time; they fail with Unsupported in mode None.
+type Tree struct {
+	mode   Mode
+	why    string
+	mount  *os.File // root of the hierarchy, O_PATH
+	parent string
+}
+
+// Detect finds the hierarchy of this host. Nothing is made in it yet.
+func Detect() (*Tree, error) { return Open(defaultParent) }
+
+// Open is Detect with another name for the directory that holds the groups,
+// relative to the root of the hierarchy. The caller closes the tree.
+func Open(parent string) (*Tree, error) { return open("/sys/fs/cgroup", parent) }
+
+func open(root, parent string) (*Tree, error) {
+	for _, name := range strings.Split(parent, "/") {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+	}
+	t := &Tree{parent: parent, why: "no cgroup v2 hierarchy is mounted at " + root + " or " + root + "/unified"}
+	for _, try := range []struct {
+		dir  string
+		mode Mode
+	}{{root, Unified}, {root + "/unified", Hybrid}} {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(try.dir, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+			continue
+		}
+		if err := unix.Access(try.dir, unix.W_OK); err != nil {
+			t.why = try.dir + " cannot be written: " + err.Error()
+			continue
+		}
+		mount, err := os.OpenFile(try.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, "open", try.dir, err, "")
+		}
+		t.mode, t.mount, t.why = try.mode, mount, ""
+		return t, nil
+	}
+	return t, nil
+}
+
+// Close releases the tree; the groups stay.
+func (t *Tree) Close() error {
+	if t.mount == nil {
+		return nil
+	}
+	return t.mount.Close()
+}
+
+// Mode is the kind of hierarchy that was found.
+func (t *Tree) Mode() Mode { return t.mode }
+
+// Why says why there is no hierarchy; empty when there is.
+func (t *Tree) Why() string { return t.why }
+
+// Path is a group's path from the root of the hierarchy, as the OCI field
+// cgroupsPath has it; empty in mode None.
+func (t *Tree) Path(name string) string {
+	if t.mode == None {
+		return ""
+	}
+	return "/" + t.parent + "/" + name
+}
+
+// Create makes the group name and returns an O_PATH descriptor of it, for
+// CLONE_INTO_CGROUP, which the caller closes. A group of that name is an
+// Exists fault and left alone.
+func (t *Tree) Create(name string) (*os.File, error) {
+	if err := t.usable(name); err != nil {
+		return nil, err
+	}
+	made := ""
+	for _, dir := range strings.Split(t.parent, "/") {
+		made = path.Join(made, dir)
+		if err := unix.Mkdirat(t.fd(), made, 0o755); err != nil && err != unix.EEXIST {
+			return nil, t.failed("make cgroup", made, err)
+		}
+	}
+	dir := t.dir(name)
+	if err := unix.Mkdirat(t.fd(), dir, 0o755); err != nil {
+		return nil, t.failed("make cgroup", dir, err)
+	}
+	fd, err := unix.Openat(t.fd(), dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, errors.Join(t.failed("open cgroup", dir, err), t.Remove(name))
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// List names the groups below the tree's directory, sorted. Other daemons that
+// use the same directory have theirs in it, too.
+func (t *Tree) List() ([]string, error) {
+	if t.mode == None {
+		return nil, nil
+	}
+	names, err := t.children(t.parent)
+	if err == unix.ENOENT {
+		return nil, nil
+	}
+	slices.Sort(names)
+	return names, t.failed("list cgroups in", t.parent, err)
+}
+
+// Drop removes the tree's directory itself if it is empty: for tests, and for
+// a daemon that is being uninstalled.
+func (t *Tree) Drop() error {
+	if t.mode == None {
+		return nil
+	}
+	if err := unix.Unlinkat(t.fd(), t.parent, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
+		return t.failed("remove cgroup", t.parent, err)
+	}
+	return nil
+}
+
+// children are the names of the directories in dir, or a plain errno.
+func (t *Tree) children(dir string) ([]string, error) {
+	fd, err := unix.Openat(t.fd(), dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return nil, errno
+	}
+	return names, err
+}
+
+func (t *Tree) dir(name string) string { return t.parent + "/" + name }
+
+func (t *Tree) fd() int { return int(t.mount.Fd()) }
+
+func (t *Tree) usable(name string) error {
+	if t.mode == None {
+		return fault.New(fault.Unsupported, "use cgroup", name, t.why, "mount cgroup2 at /sys/fs/cgroup")
+	}
+	return checkName(name)
+}
+
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > unix.NAME_MAX || strings.ContainsAny(name, "/\x00\n") {
+		return fault.New(fault.Invalid, "use cgroup name", name, "it is not one file name", "")
+	}
+	return nil
+}
+
+// failed gives an errno its class; nil stays nil.
+func (t *Tree) failed(op, dir string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		return fault.Wrap(fault.NotFound, op, dir, err, "")
+	case errors.Is(err, unix.EEXIST):
+		return fault.Wrap(fault.Exists, op, dir, err, "")
+	case errors.Is(err, unix.EBUSY):
+		return fault.Wrap(fault.Busy, op, dir, err, "a process is left in it")
+	case errors.Is(err, unix.EAGAIN):
+		return fault.Wrap(fault.Exhausted, op, dir, err, "raise cgroup.max.descendants or cgroup.max.depth of the groups above")
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EROFS):
+		return fault.Wrap(fault.Denied, op, dir, err, "")
+	}
+	return fault.Wrap(fault.Internal, op, dir, err, "")
+}

@@ -1,0 +1,217 @@
+package launch
+
+import (
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/plan"
+)
+
+// files names the descriptors the plan expects.
+func (c *compilation) files() {
+	if c.opt.Cgroup {
+		c.b.file("cgroup")
+	}
+	for _, j := range c.ns.joins {
+		c.b.file("ns:" + string(j.Type))
+	}
+	c.b.file("rootfs")
+	for i, m := range c.spec.Mounts {
+		if IsBind(m) {
+			c.b.file(bindName(i))
+		}
+	}
+	for _, target := range c.opt.Extra {
+		c.b.file(extraName(target))
+	}
+	c.stdioFiles()
+	c.root = c.b.has("rootfs")
+}
+
+func (c *compilation) stdioFiles() {
+	if !c.process.Terminal {
+		for _, name := range []string{"stdin", "stdout", "stderr"} {
+			c.b.file(name)
+		}
+	}
+	if c.opt.Gate {
+		c.b.file("gate")
+	}
+}
+
+// clone writes the parent's steps.
+func (c *compilation) clone() error {
+	k := &c.b.plan.Clone
+	k.Flags, k.Cgroup = c.ns.flags, c.b.has("cgroup")
+	var joined []string
+	for _, j := range c.ns.joins {
+		flag, _ := nsFlag(j.Type)
+		k.Joins = append(k.Joins, plan.Join{Slot: c.b.has("ns:" + string(j.Type)), Flag: flag})
+		joined = append(joined, string(j.Type))
+	}
+	detail := ""
+	if len(joined) > 0 {
+		detail = "joining " + strings.Join(joined, " ")
+	}
+	if c.ns.has(unix.CLONE_NEWUSER) {
+		if err := c.maps(k); err != nil {
+			return err
+		}
+		detail = strings.TrimSpace(detail + " owner=" + strconv.Itoa(int(k.Owner)))
+	}
+	c.parentStep("clone", nsText(k.Flags), detail, "one call, so that the user namespace owns all others")
+	c.parentStep("map ids", oneLine(k.UIDMap), oneLine(k.GIDMap), "")
+	return c.limits(k)
+}
+
+func (c *compilation) parentStep(verb, object, detail, why string) {
+	c.b.step(verb, object, detail, why).end()
+}
+
+func oneLine(m string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimSuffix(m, "\n"), " ", ":"), "\n", ",")
+}
+
+// maps fills in the id maps and the owner of the user namespace: the host id
+// behind container root.
+func (c *compilation) maps(k *plan.Clone) error {
+	l := c.spec.Linux
+	owner, ok := toHost(l.UIDMappings, 0)
+	_, gok := toHost(l.GIDMappings, 0)
+	if !ok || !gok {
+		return fault.New(fault.Invalid, "use id map", "", "container id 0 is not mapped", "map id 0: the root of the container sets it up")
+	}
+	k.UIDMap, k.GIDMap, k.Owner = kernelMap(l.UIDMappings), kernelMap(l.GIDMappings), owner
+	return nil
+}
+
+func kernelMap(list []specs.LinuxIDMapping) string {
+	var b strings.Builder
+	for _, m := range list {
+		for i, n := range []uint32{m.ContainerID, m.HostID, m.Size} {
+			if i > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(strconv.FormatUint(uint64(n), 10))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// limits writes the third step of the parent.
+func (c *compilation) limits(k *plan.Clone) error {
+	var text []string
+	for _, r := range c.process.Rlimits {
+		number, ok := rlimitNumber(r.Type)
+		if !ok {
+			return fault.New(fault.Invalid, "set resource limit", r.Type, "not known", "see setrlimit(2)")
+		}
+		k.Rlimits = append(k.Rlimits, plan.Rlimit{Resource: number, Soft: r.Soft, Hard: r.Hard})
+		text = append(text, strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_"))+"="+limitText(r.Soft)+":"+limitText(r.Hard))
+	}
+	if k.OOMScoreAdj = c.process.OOMScoreAdj; k.OOMScoreAdj != nil {
+		text = append(text, "oom="+strconv.Itoa(*k.OOMScoreAdj))
+	}
+	if err := c.stdioOwner(k); err != nil {
+		return err
+	}
+	c.parentStep("limit", strings.Join(text, " "), "", "")
+	return nil
+}
+
+func limitText(n uint64) string {
+	if n == unix.RLIM_INFINITY {
+		return "unlimited"
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+// stdioOwner finds the host ids of the process, which pipes given as its stdio
+// get.
+func (c *compilation) stdioOwner(k *plan.Clone) error {
+	uid, gid := c.process.User.UID, c.process.User.GID
+	if c.mapsIDs() {
+		var ok, gok bool
+		uid, ok = toHost(c.spec.Linux.UIDMappings, uid)
+		gid, gok = toHost(c.spec.Linux.GIDMappings, gid)
+		if !ok || !gok {
+			return fault.New(fault.Invalid, "run as user", strconv.Itoa(int(c.process.User.UID))+":"+strconv.Itoa(int(c.process.User.GID)),
+				"not mapped in the container's user namespace", "give the container a longer id map")
+		}
+	}
+	k.StdioOwned = !c.process.Terminal && (uid != 0 || gid != 0)
+	k.StdioUID, k.StdioGID = uid, gid
+	return nil
+}
+
+func (c *compilation) mapsIDs() bool { return c.ns.has(unix.CLONE_NEWUSER) }
+
+// wake appends the child's first steps: nothing of the parent may be left, and
+// nothing be done before the parent has written the maps.
+func (c *compilation) wake() {
+	report := c.b.slot(plan.ReportName)
+	s := c.b.step("shed", "descriptors, signal actions", "", "of the parent")
+	s.add(plan.Op{Kind: plan.CloseOthers})
+	s.add(plan.Op{Kind: plan.ResetInherited})
+	s.call(unix.SYS_UMASK, plan.Int(0))
+	s.end()
+	s = c.b.step("await", "id maps and limits", "", "")
+	s.call(unix.SYS_READ, plan.In(report), plan.Scratch("byte", 8, 0), plan.Int(1)).op().Positive = true
+	s.call(unix.SYS_SETSID)
+	s.end()
+}
+
+// identity makes the child root of its user namespace.
+func (c *compilation) identity() {
+	if !c.mapsIDs() {
+		return
+	}
+	s := c.b.step("become", "root of the user namespace", "", "")
+	zero := plan.Int(0)
+	s.call(unix.SYS_SETRESGID, zero, zero, zero)
+	s.call(unix.SYS_SETGROUPS, zero, zero)
+	s.call(unix.SYS_SETRESUID, zero, zero, zero)
+	s.end()
+}
+
+// isolateMounts keeps later mounts from reaching the host.
+func (c *compilation) isolateMounts() {
+	attr := unix.MountAttr{Propagation: unix.MS_SLAVE}
+	if strings.HasSuffix(c.spec.Linux.RootfsPropagation, "private") {
+		attr.Propagation = unix.MS_PRIVATE
+	}
+	text := propagationText(attr.Propagation, true)
+	s := c.b.step("isolate", "/", text, "mounts made here stay here")
+	s.call(unix.SYS_MOUNT_SETATTR, plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.AT_RECURSIVE), plan.Bytes(bytesOf(&attr), text), plan.Int(32))
+	s.end()
+}
+
+// enterRoot attaches the root file system over / and makes it the root. It is
+// taken out of its source's peer group before anything is mounted on it: a
+// clone of a shared mount would carry every mount to the host.
+func (c *compilation) enterRoot() {
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if p := c.spec.Linux.RootfsPropagation; strings.HasSuffix(p, "slave") || strings.HasSuffix(p, "shared") {
+		attr.Propagation = unix.MS_SLAVE
+	}
+	s := c.b.step("root", "rootfs → /", propagationText(attr.Propagation, true), "first, so that all later paths are the container's")
+	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	s.setAttr(c.root, true, attr, propagationText(attr.Propagation, true))
+	s.call(unix.SYS_FCHDIR, plan.In(c.root))
+	s.call(unix.SYS_PIVOT_ROOT, plan.Str("."), plan.Str("."))
+	s.end()
+}
+
+// leaveOldRoot detaches the host's tree. pivot_root(".", ".") has stacked it on
+// the new root, where "." finds it (pivot_root(2), NOTES).
+func (c *compilation) leaveOldRoot() {
+	s := c.b.step("detach", "old root", "", "after proc and sysfs: the kernel wants to see unmasked ones")
+	s.call(unix.SYS_UMOUNT2, plan.Str("."), plan.Bits(unix.MNT_DETACH))
+	s.call(unix.SYS_CHDIR, plan.Str("/"))
+	s.end()
+}

@@ -1,0 +1,153 @@
+package child
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"fief/internal/words/plan"
+)
+
+// TestChildCallsNothing proves from the source that the code between fork and
+// exec calls only raw system calls, unsafe's pseudo-functions and functions of
+// its own file, and that each of those is nosplit and norace: nothing there can
+// grow a stack, allocate by a call, or take a lock.
+func TestChildCallsNothing(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "child.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]bool{}
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		own[f.Name.Name] = true
+		for _, pragma := range []string{"//go:nosplit", "//go:norace"} {
+			if f.Doc == nil || !hasLine(f.Doc, pragma) {
+				t.Errorf("%s lacks %s", f.Name.Name, pragma)
+			}
+		}
+	}
+	for _, d := range file.Decls {
+		if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.VAR {
+			t.Error("package variables are forbidden: their memory may be in any state")
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt, *ast.DeferStmt, *ast.SendStmt, *ast.SelectStmt, *ast.FuncLit, *ast.CompositeLit, *ast.RangeStmt:
+			if lit, ok := n.(*ast.CompositeLit); ok && len(lit.Elts) == 0 {
+				return true // unsafe.Sizeof(T{})
+			}
+			t.Errorf("%T is forbidden in the child", n)
+		case *ast.CallExpr:
+			if name := callee(n); !own[name] && !allowed[name] {
+				t.Errorf("the child calls %s", name)
+			}
+		}
+		return true
+	})
+}
+
+var allowed = map[string]bool{
+	"syscall.RawSyscall6": true, "unsafe.Pointer": true, "unsafe.Sizeof": true, "unsafe.Add": true, // conversions:
+	"uintptr": true, "uint64": true, "uint32": true, "int32": true, "int": true, "*rawOp": true, "*int32": true, "*uint32": true, "*uint64": true, "*unsafe.Pointer": true,
+}
+
+func hasLine(doc *ast.CommentGroup, line string) bool {
+	for _, c := range doc.List {
+		if c.Text == line {
+			return true
+		}
+	}
+	return false
+}
+
+func callee(call *ast.CallExpr) string {
+	fun := call.Fun
+	if p, ok := fun.(*ast.ParenExpr); ok {
+		fun = p.X
+	}
+	star := ""
+	if p, ok := fun.(*ast.StarExpr); ok {
+		star, fun = "*", p.X
+	}
+	switch f := fun.(type) {
+	case *ast.Ident:
+		return star + f.Name
+	case *ast.SelectorExpr:
+		if x, ok := f.X.(*ast.Ident); ok {
+			return star + x.Name + "." + f.Sel.Name
+		}
+	}
+	return "something indirect"
+}
+
+// TestMachineCode looks for what the compiler may add: calls into the runtime.
+// Failing bounds checks are let be; they are never reached.
+func TestMachineCode(t *testing.T) {
+	tool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("tool: go")
+	}
+	out, err := exec.Command(tool, "build", "-gcflags=-S", ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	header := regexp.MustCompile(`^(\S+) STEXT`)
+	call := regexp.MustCompile(`\tCALL\t(\S+)`)
+	function, seen := "", 0
+	for _, line := range strings.Split(string(out), "\n") {
+		if h := header.FindStringSubmatch(line); h != nil {
+			function = h[1]
+		}
+		c := call.FindStringSubmatch(line)
+		if c == nil || !strings.HasPrefix(function, "fief/internal/launch/child.") {
+			continue // compiler-made functions of types
+		}
+		seen++
+		if name := c[1]; !strings.HasPrefix(name, "fief/internal/launch/child.") && name != "syscall.RawSyscall6(SB)" &&
+			name != "internal/runtime/syscall/linux.Syscall6(SB)" && !strings.HasPrefix(name, "runtime.panic") {
+			t.Errorf("%s calls %s", function, name)
+		}
+	}
+	if seen == 0 {
+		t.Skip("tool: no assembly listing")
+	}
+}
+
+// TestLayout: the child's view of an operation is the plan's.
+func TestLayout(t *testing.T) {
+	var a rawOp
+	var b plan.RawOp
+	for name, same := range map[string]bool{
+		"size":      unsafe.Sizeof(a) == unsafe.Sizeof(b),
+		"args":      unsafe.Offsetof(a.args) == unsafe.Offsetof(b.Args),
+		"nr":        unsafe.Offsetof(a.nr) == unsafe.Offsetof(b.Nr),
+		"step":      unsafe.Offsetof(a.step) == unsafe.Offsetof(b.Step),
+		"call":      unsafe.Offsetof(a.call) == unsafe.Offsetof(b.Call),
+		"skip":      unsafe.Offsetof(a.skip) == unsafe.Offsetof(b.Skip),
+		"onIgnored": unsafe.Offsetof(a.onIgnored) == unsafe.Offsetof(b.OnIgnored),
+		"save":      unsafe.Offsetof(a.save) == unsafe.Offsetof(b.Save),
+		"kind":      unsafe.Offsetof(a.kind) == unsafe.Offsetof(b.Kind),
+		"slots":     unsafe.Offsetof(a.slots) == unsafe.Offsetof(b.Slots),
+		"ignore":    unsafe.Offsetof(a.ignore) == unsafe.Offsetof(b.Ignore),
+		"remember":  unsafe.Offsetof(a.remember) == unsafe.Offsetof(b.Remember),
+		"positive":  unsafe.Offsetof(a.positive) == unsafe.Offsetof(b.Positive),
+		"kinds": kindCall == int(plan.Call) && kindCloseOthers == int(plan.CloseOthers) && kindResetInherited == int(plan.ResetInherited) &&
+			kindDropBounding == int(plan.DropBounding) && kindPatch == int(plan.Patch) && kindTestMem == int(plan.TestMem) &&
+			kindTestSlot == int(plan.TestSlot) && kindCopy == int(plan.Copy) && kindFail == int(plan.Fail) &&
+			kindForget == int(plan.Forget) && kindCloseAll == int(plan.CloseAll),
+	} {
+		if !same {
+			t.Errorf("%s differs", name)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+// Package launch turns an OCI spec into a launch plan. It is pure: nothing is
+// opened, nothing is looked up on the machine, and the same spec gives the same
+// plan.
+//
+// The order of a container's plan follows from what the kernel allows
+// (user_namespaces(7), mount_namespaces(7)): pivot_root comes first, so that every later path is
+// resolved in the container's root and nowhere else; proc and sysfs are mounted
+// before the old root is detached, as the kernel wants to see an unmasked one
+// (mount_too_revealing); masks follow all mounts; capabilities and the system
+// call filter come last.
+package launch
+
+import (
+	"strings"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/plan"
+)
+
+// Compiler makes plans. Filter compiles a seccomp profile to the kernel's
+// program and flags; Key is a fingerprint of a profile, under which compiled
+// programs are kept. A Compiler may be used by several goroutines.
+type Compiler struct {
+	Filter func(*specs.LinuxSeccomp) ([]unix.SockFilter, uint, error)
+	Key    func(*specs.LinuxSeccomp) [32]byte
+
+	mu      sync.Mutex
+	filters map[[32]byte]filter // guarded by mu
+}
+
+// Options is what a spec does not say.
+type Options struct {
+	ID     string   // names the session keyring
+	Cgroup bool     // a descriptor of the cgroup to start in is given (CLONE_INTO_CGROUP)
+	Gate   bool     // a descriptor is given that is read before execve
+	Extra  []string // targets of prepared mounts that the spec does not list
+	Nested bool     // the caller runs in a user namespace itself: device nodes cannot be made
+	Trace  bool     // note times
+	NoKeys bool     // no session keyring of its own
+}
+
+// compilation is one spec on its way to a plan.
+type compilation struct {
+	compiler *Compiler
+	spec     *specs.Spec
+	process  *specs.Process
+	opt      Options
+	b        *builder
+	ns       namespaces
+
+	root, dev, proc, pts plan.Slot
+	ownDev               bool // /dev is a file system of the container's own
+	devReadOnly          bool
+	null                 plan.Slot // a clone of /dev/null, attached or not
+}
+
+// Container makes the plan that starts a container of spec s. The plan expects,
+// in this order: "cgroup" (option), a namespace file "ns:<type>" for each
+// namespace with a path, "rootfs" (a detached mount), "mount:<i>" for each bind
+// among the spec's mounts, "extra:<target>" for each extra mount, then "stdin",
+// "stdout", "stderr" unless the process has a terminal, and "gate" (option).
+func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
+	n, err := c.begin(s, s.Process, o)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	n.files()
+	if err := n.clone(); err != nil {
+		return plan.Plan{}, err
+	}
+	n.wake()
+	n.identity()
+	n.b.mark("woken")
+	n.isolateMounts()
+	if err := n.cloneDevices(); err != nil {
+		return plan.Plan{}, err
+	}
+	n.enterRoot()
+	n.b.mark("root")
+	for _, stage := range []func() error{n.mounts, n.devices, n.terminal} {
+		if err := stage(); err != nil {
+			return plan.Plan{}, err
+		}
+	}
+	n.leaveOldRoot()
+	n.b.mark("mounted")
+	n.names()
+	n.loopback()
+	if err := n.sysctls(); err != nil {
+		return plan.Plan{}, err
+	}
+	n.workdir()
+	n.restrictPaths()
+	n.b.mark("masked")
+	if err := n.secure(); err != nil {
+		return plan.Plan{}, err
+	}
+	n.b.mark("secured")
+	n.exec()
+	return n.b.plan, nil
+}
+
+// begin checks what every plan needs.
+func (c *Compiler) begin(s *specs.Spec, p *specs.Process, o Options) (*compilation, error) {
+	if s.Linux == nil || p == nil || len(p.Args) == 0 {
+		return nil, fault.New(fault.Invalid, "plan launch", o.ID, "the spec has no linux section, process or arguments", "")
+	}
+	if err := refuse(s, p); err != nil {
+		return nil, err
+	}
+	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: &builder{opt: o}}
+	var err error
+	n.ns, err = namespacesOf(s.Linux.Namespaces)
+	return n, err
+}
+
+// refuse names the parts of a spec that fief cannot carry out: each would
+// otherwise be an isolation silently missing.
+func refuse(s *specs.Spec, p *specs.Process) error {
+	for _, r := range []struct {
+		what  string
+		given bool
+	}{
+		{"an AppArmor profile", p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined"},
+		{"a SELinux label", p.SelinuxLabel != "" || s.Linux.MountLabel != ""},
+		{"a scheduler", p.Scheduler != nil},
+		{"execCPUAffinity", p.ExecCPUAffinity != nil},
+		{"intelRdt", s.Linux.IntelRdt != nil},
+		{"a memory policy", s.Linux.MemoryPolicy != nil},
+		{"network devices", len(s.Linux.NetDevices) > 0},
+		{"time offsets", len(s.Linux.TimeOffsets) > 0},
+		{"createContainer hooks", s.Hooks != nil && len(s.Hooks.CreateContainer) > 0},
+		{"startContainer hooks", s.Hooks != nil && len(s.Hooks.StartContainer) > 0},
+		{"a seccomp listener", s.Linux.Seccomp != nil && s.Linux.Seccomp.ListenerPath != ""},
+	} {
+		if r.given {
+			return fault.New(fault.Unsupported, "launch with", r.what, "not supported by this runtime", "use another runtime, or leave it out")
+		}
+	}
+	return nil
+}
+
+// namespaces are those a spec makes (flags) and those it joins (paths).
+type namespaces struct {
+	flags uint64
+	joins []specs.LinuxNamespace
+}
+
+func (n namespaces) has(flag uint64) bool { return n.flags&flag != 0 }
+
+func namespacesOf(list []specs.LinuxNamespace) (namespaces, error) {
+	var n namespaces
+	for _, e := range list {
+		flag, ok := nsFlag(e.Type)
+		if !ok {
+			return n, fault.New(fault.Invalid, "use namespace", string(e.Type), "not known", "")
+		}
+		if n.flags&flag != 0 {
+			return n, fault.New(fault.Invalid, "use namespace", string(e.Type), "given twice", "")
+		}
+		if e.Path == "" {
+			n.flags |= flag
+			continue
+		}
+		if flag == unix.CLONE_NEWUSER || flag == unix.CLONE_NEWNS {
+			return n, fault.New(fault.Unsupported, "join namespace", e.Path, "joining a "+string(e.Type)+" namespace is not supported",
+				"let the container have its own")
+		}
+		n.joins = append(n.joins, e)
+	}
+	if !n.has(unix.CLONE_NEWNS) {
+		return n, fault.New(fault.Invalid, "use namespaces", "", "without a mount namespace", "add one")
+	}
+	return n, nil
+}
+
+func nsFlag(t specs.LinuxNamespaceType) (uint64, bool) {
+	switch t {
+	case specs.UserNamespace:
+		return unix.CLONE_NEWUSER, true
+	case specs.MountNamespace:
+		return unix.CLONE_NEWNS, true
+	case specs.PIDNamespace:
+		return unix.CLONE_NEWPID, true
+	case specs.NetworkNamespace:
+		return unix.CLONE_NEWNET, true
+	case specs.IPCNamespace:
+		return unix.CLONE_NEWIPC, true
+	case specs.UTSNamespace:
+		return unix.CLONE_NEWUTS, true
+	case specs.CgroupNamespace:
+		return unix.CLONE_NEWCGROUP, true
+	}
+	return 0, false
+}
+
+// nsText lists namespaces by their short names.
+func nsText(flags uint64) string {
+	var out []string
+	for _, n := range []struct {
+		flag uint64
+		name string
+	}{
+		{unix.CLONE_NEWUSER, "user"}, {unix.CLONE_NEWNS, "mnt"}, {unix.CLONE_NEWPID, "pid"}, {unix.CLONE_NEWNET, "net"},
+		{unix.CLONE_NEWIPC, "ipc"}, {unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWCGROUP, "cgroup"},
+	} {
+		if flags&n.flag != 0 {
+			out = append(out, n.name)
+		}
+	}
+	return strings.Join(out, " ")
+}

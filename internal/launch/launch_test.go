@@ -1,0 +1,191 @@
+package launch
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"fief/internal/launch/launchtest"
+	"fief/internal/words/fault"
+	"fief/internal/words/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden plans anew")
+
+func compiler() *Compiler {
+	return &Compiler{Filter: launchtest.Filter, Key: launchtest.Key}
+}
+
+// noUserns makes a spec one for the host's user and network namespace.
+func noUserns(s *specs.Spec) {
+	s.Linux.Namespaces = launchtest.Namespaces(specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace)
+	s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+}
+
+func user(s *specs.Spec) {
+	s.Process.User = specs.User{UID: 1000, GID: 100, AdditionalGids: []uint32{5, 100}}
+	s.Process.Capabilities.Ambient = []string{"CAP_NET_RAW"}
+	s.Process.NoNewPrivileges = false
+	s.Process.Cwd = "/home/user"
+}
+
+func withMounts(s *specs.Spec) {
+	s.Mounts = append(s.Mounts,
+		specs.Mount{Destination: "/data/dir", Type: "bind", Source: "/srv/data", Options: []string{"rbind", "ro"}},
+		specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/run/hosts", Options: []string{"rbind", "rslave"}},
+		specs.Mount{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"noexec", "nosuid", "nodev", "size=64k"}})
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shmmni": "9"}
+	s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 4096}}
+}
+
+// TestGolden compares the plans of every mode with their printed form, which a
+// reviewer can read.
+func TestGolden(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*specs.Spec)
+		exec   bool
+		opt    Options
+	}{
+		{name: "default", change: func(*specs.Spec) {}, opt: Options{ID: "id", Cgroup: true}},
+		{name: "tty", change: func(s *specs.Spec) {
+			s.Process.Terminal, s.Process.ConsoleSize = true, &specs.Box{Height: 24, Width: 80}
+		}},
+		{name: "read-only", change: func(s *specs.Spec) { s.Root.Readonly = true }},
+		{name: "host", change: noUserns},
+		{name: "mounts", change: withMounts, opt: Options{ID: "id", Extra: []string{"/usr"}}},
+		{name: "user", change: user},
+		{name: "gate", change: func(*specs.Spec) {}, opt: Options{ID: "id", Gate: true, Trace: true}},
+		{name: "joined-net", change: func(s *specs.Spec) {
+			s.Linux.Namespaces[3].Path = "/run/netns/x"
+			s.Mounts[3] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "ro"}}
+		}},
+		{name: "exec", change: func(*specs.Spec) {}, exec: true, opt: Options{ID: "id", Cgroup: true}},
+		{name: "exec-tty", change: func(s *specs.Spec) { user(s); s.Process.Terminal = true }, exec: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := launchtest.Spec("sh", "-c", "true")
+			c.change(s)
+			var p plan.Plan
+			var err error
+			if c.exec {
+				p, err = compiler().Exec(s.Process, s, c.opt)
+			} else {
+				p, err = compiler().Container(s, c.opt)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.name, p.Listing())
+			encoded, err := p.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := plan.Decode(encoded); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := strings.Split(string(want), "\n"), strings.Split(got, "\n")
+	for i := range max(len(a), len(b)) {
+		if i >= len(a) || i >= len(b) || a[i] != b[i] {
+			t.Fatalf("%s differs from line %d on; -update writes it anew. Now:\n%s", file, i+1, got)
+		}
+	}
+}
+
+// TestPure: the same spec gives the same plan.
+func TestPure(t *testing.T) {
+	c := compiler()
+	first := ""
+	for range 5 {
+		s := launchtest.Spec("true")
+		withMounts(s)
+		p, err := c.Container(s, Options{ID: "id"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == "" {
+			first = p.Listing()
+		}
+		if p.Listing() != first {
+			t.Fatal("plans differ")
+		}
+	}
+}
+
+// TestRefusals: what cannot be carried out is refused when planning.
+func TestRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*specs.Spec)
+		class  fault.Class
+	}{
+		"no arguments":         {func(s *specs.Spec) { s.Process.Args = nil }, fault.Invalid},
+		"apparmor":             {func(s *specs.Spec) { s.Process.ApparmorProfile = "x" }, fault.Unsupported},
+		"selinux":              {func(s *specs.Spec) { s.Process.SelinuxLabel = "x" }, fault.Unsupported},
+		"unmapped root":        {func(s *specs.Spec) { s.Linux.UIDMappings[0].ContainerID = 1 }, fault.Invalid},
+		"unmapped user":        {func(s *specs.Spec) { s.Process.User.UID = 70000 }, fault.Invalid},
+		"host sysctl":          {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"vm.swappiness": "1"} }, fault.Invalid},
+		"sysctl upwards":       {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net/../vm/swappiness": "1"} }, fault.Invalid},
+		"net sysctl, host net": {func(s *specs.Spec) { noUserns(s); s.Linux.Sysctl = map[string]string{"net.a": "1"} }, fault.Invalid},
+		"sysfs without netns":  {func(s *specs.Spec) { s.Linux.Namespaces[3].Path = "/x" }, fault.Unsupported},
+		"joined userns":        {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/x" }, fault.Unsupported},
+		"no mount namespace":   {func(s *specs.Spec) { s.Linux.Namespaces = launchtest.Namespaces(specs.PIDNamespace) }, fault.Invalid},
+		"namespace twice":      {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, fault.Invalid},
+		"mount over root":      {func(s *specs.Spec) { s.Mounts[0].Destination = "/a/.." }, fault.Invalid},
+		"capability":           {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, fault.Invalid},
+		"limit":                {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "nofile"}} }, fault.Invalid},
+		"device":               {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
+		"tmpcopyup":            {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"hooks":                {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
+	} {
+		s := launchtest.Spec("true")
+		c.change(s)
+		if _, err := compiler().Container(s, Options{}); !fault.Is(err, c.class) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDevptsGroup: gid= is dropped when the group is not mapped.
+func TestDevptsGroup(t *testing.T) {
+	s := launchtest.Spec("true")
+	s.Linux.GIDMappings[0].Size = 5
+	p, err := compiler().Container(s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(p.Listing(), `"gid"`) {
+		t.Error("gid=5 was kept")
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	for _, c := range []struct{ name, path, want string }{
+		{"/x", "/bin", "/x"}, {"./x", "/bin", "./x"}, {"x", "/bin:/usr/bin/", "/bin/x /usr/bin/x"}, {"x", "", ""}, {"x", ":.:rel:/bin", "/bin/x"},
+	} {
+		p := &specs.Process{Args: []string{c.name}, Env: []string{"PATH=/no", "PATH=" + c.path}}
+		if got := strings.Join(candidates(p), " "); got != c.want {
+			t.Errorf("%s in %s: %q, want %q", c.name, c.path, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package launch
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/plan"
+)
+
+// bindName is the descriptor of the i-th mount of a spec, when that is a bind.
+func bindName(i int) string { return "mount:" + strconv.Itoa(i) }
+
+// extraName is the descriptor of a mount that no spec speaks of.
+func extraName(target string) string { return "extra:" + target }
+
+// IsBind reports whether a mount of a spec is handed to the plan as a prepared,
+// detached mount.
+func IsBind(m specs.Mount) bool {
+	return m.Type == "bind" || m.Type == "none" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+}
+
+// mounts appends all mounts of the spec, in its order, and the extra ones.
+func (c *compilation) mounts() error {
+	for i, m := range c.spec.Mounts {
+		o, err := parseOptions(m.Options)
+		if err != nil {
+			return err
+		}
+		if clean(m.Destination) == "" {
+			return fault.New(fault.Invalid, "mount over", m.Destination, "that is the root", "mount below it")
+		}
+		if IsBind(m) {
+			c.bind(c.b.has(bindName(i)), m.Destination, m.Source, o)
+			continue
+		}
+		if err := c.newMount(m, o); err != nil {
+			return err
+		}
+	}
+	for _, target := range c.opt.Extra {
+		c.bind(c.b.has(extraName(target)), target, "prepared", mountOptions{})
+	}
+	return nil
+}
+
+// bind appends the attaching of a prepared mount. Its propagation is set inside,
+// after the move: a clone of a shared mount is its peer, and what is mounted on
+// it later would show up on the host.
+func (c *compilation) bind(from plan.Slot, dest, source string, o mountOptions) {
+	if o.propagation == 0 {
+		o.propagation, o.recursive = unix.MS_PRIVATE, true
+	}
+	s := c.b.step("bind", source+" → /"+clean(dest), propagationText(o.propagation, o.recursive), "")
+	mount, t := c.b.slot("mount"), c.b.slot("target")
+	s.copy(from, mount)
+	s.target(c.root, clean(dest), likeMount, t)
+	s.attach(mount, t)
+	c.propagate(s, mount, o)
+	s.end()
+}
+
+func (c *compilation) propagate(s *step, mount plan.Slot, o mountOptions) {
+	if o.propagation != 0 {
+		s.setAttr(mount, o.recursive, unix.MountAttr{Propagation: o.propagation}, propagationText(o.propagation, o.recursive))
+	}
+}
+
+func propagationText(p uint64, recursive bool) string {
+	name := "private"
+	switch p {
+	case unix.MS_SLAVE:
+		name = "slave"
+	case unix.MS_SHARED:
+		name = "shared"
+	case unix.MS_UNBINDABLE:
+		name = "unbindable"
+	}
+	if recursive {
+		return "r" + name
+	}
+	return name
+}
+
+// newMount appends a new instance of a file system.
+func (c *compilation) newMount(m specs.Mount, o mountOptions) error {
+	fs, data := m.Type, o.data
+	switch fs {
+	case "":
+		return fault.New(fault.Invalid, "mount", m.Destination, "without a type", "give the mount a type")
+	case "cgroup":
+		fs, data = "cgroup2", nil // v1 hierarchies cannot be mounted in a user namespace, and are unsafe to delegate
+	case "devpts":
+		data = c.devptsOptions(data)
+	}
+	if err := c.mayMount(fs, m.Destination); err != nil {
+		return err
+	}
+	dest := clean(m.Destination)
+	if dest == "dev" {
+		// Nodes and links are still to be made in it.
+		c.devReadOnly = o.attr&unix.MOUNT_ATTR_RDONLY != 0
+		o.attr &^= unix.MOUNT_ATTR_RDONLY
+		c.ownDev = true
+	}
+	s := c.b.step("mount", fs+" → /"+dest, strings.Join(slices.DeleteFunc([]string{attrText(o.attr), strings.Join(data, ",")}, empty), " "), "")
+	at := c.newFS(s, fs, m.Source, data, o.attr)
+	c.keep(fs, dest, at, s)
+	t := c.b.slot("target")
+	s.target(c.root, dest, directory, t)
+	s.attach(at, t)
+	c.propagate(s, at, o)
+	s.end()
+	return nil
+}
+
+func empty(s string) bool { return s == "" }
+
+// newFS appends fsopen, fsconfig and fsmount and returns the slot of the
+// detached mount.
+func (c *compilation) newFS(s *step, fs, source string, data []string, attr uint64) plan.Slot {
+	ctx, mount := c.b.slot("fs"), c.b.slot("mount")
+	s.call(unix.SYS_FSOPEN, plan.Str(fs), plan.Bits(unix.FSOPEN_CLOEXEC)).save(ctx)
+	if source == "" {
+		source = fs
+	}
+	fsString(s, ctx, "source", source)
+	for _, d := range data {
+		key, value, has := strings.Cut(d, "=")
+		if has {
+			fsString(s, ctx, key, value)
+			continue
+		}
+		s.call(unix.SYS_FSCONFIG, plan.In(ctx), plan.Int(unix.FSCONFIG_SET_FLAG), plan.Str(key), plan.Int(0), plan.Int(0))
+	}
+	s.call(unix.SYS_FSCONFIG, plan.In(ctx), plan.Int(unix.FSCONFIG_CMD_CREATE), plan.Int(0), plan.Int(0), plan.Int(0))
+	s.call(unix.SYS_FSMOUNT, plan.In(ctx), plan.Bits(unix.FSMOUNT_CLOEXEC), plan.Bits(attr)).save(mount)
+	return mount
+}
+
+func fsString(s *step, ctx plan.Slot, key, value string) {
+	s.call(unix.SYS_FSCONFIG, plan.In(ctx), plan.Int(unix.FSCONFIG_SET_STRING), plan.Str(key), plan.Str(value), plan.Int(0))
+}
+
+// keep remembers the descriptors of mounts that later steps work below.
+func (c *compilation) keep(fs, dest string, mount plan.Slot, s *step) {
+	switch {
+	case dest == "dev":
+		c.dev = c.b.slot("dev")
+		s.copy(mount, c.dev)
+	case fs == "proc" && dest == "proc":
+		c.proc = c.b.slot("proc")
+		s.copy(mount, c.proc)
+	case fs == "devpts" && dest == "dev/pts":
+		c.pts = c.b.slot("pts")
+		s.copy(mount, c.pts)
+	}
+}
+
+// mayMount refuses what the kernel would refuse with a bare EPERM: in a user
+// namespace a proc needs a pid namespace of the same owner, sysfs a network
+// namespace, and so on.
+func (c *compilation) mayMount(fs, dest string) error {
+	if !c.ns.has(unix.CLONE_NEWUSER) {
+		return nil
+	}
+	need, word := uint64(0), ""
+	switch fs {
+	case "proc":
+		need, word = unix.CLONE_NEWPID, "pid"
+	case "sysfs":
+		need, word = unix.CLONE_NEWNET, "network"
+	case "mqueue":
+		need, word = unix.CLONE_NEWIPC, "ipc"
+	case "cgroup2":
+		need, word = unix.CLONE_NEWCGROUP, "cgroup"
+	}
+	if need == 0 || c.ns.has(need) {
+		return nil
+	}
+	return fault.New(fault.Unsupported, "mount "+fs+" on", dest,
+		"a user namespace can mount it only with a "+word+" namespace of its own",
+		"bind the host's read-only instead")
+}
+
+// devptsOptions drops gid=N when the group is not mapped: the kernel would
+// refuse the mount with EINVAL.
+func (c *compilation) devptsOptions(data []string) []string {
+	if !c.ns.has(unix.CLONE_NEWUSER) {
+		return data
+	}
+	for _, o := range data {
+		value, ok := strings.CutPrefix(o, "gid=")
+		if !ok {
+			continue
+		}
+		gid, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || !mapped(c.spec.Linux.GIDMappings, uint32(gid)) {
+			return without(data, "gid=")
+		}
+	}
+	return data
+}
+
+func mapped(list []specs.LinuxIDMapping, id uint32) bool {
+	_, ok := toHost(list, id)
+	return ok
+}
+
+// toHost translates an id of the container; false when it is not mapped.
+func toHost(list []specs.LinuxIDMapping, id uint32) (uint32, bool) {
+	for _, m := range list {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return m.HostID + (id - m.ContainerID), true
+		}
+	}
+	return 0, false
+}

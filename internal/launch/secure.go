@@ -1,0 +1,302 @@
+package launch
+
+import (
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/moby/sys/capability"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/fault"
+	"fief/internal/words/plan"
+)
+
+// secure appends everything between the finished file system and execve. The
+// filter is loaded before capabilities are dropped when no_new_privs is off,
+// since loading it then needs one (seccomp(2)); else last, so that it need not
+// allow what comes before.
+func (c *compilation) secure() error {
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
+	caps, err := capsOf(c.process.Capabilities)
+	if err != nil {
+		return err
+	}
+	c.keyring()
+	c.ownLimits()
+	if err := c.scheduling(); err != nil {
+		return err
+	}
+	c.bounding(caps)
+	if !c.process.NoNewPrivileges && filter != nil {
+		c.load(filter)
+	}
+	c.credentials(caps)
+	c.closeAll()
+	c.gate()
+	if c.process.NoNewPrivileges {
+		s := c.b.step("set", "no_new_privs", "", "")
+		s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+		s.end()
+		if filter != nil {
+			c.load(filter)
+		}
+	}
+	return nil
+}
+
+// keyring gives the container a session keyring of its own. Keys are counted by
+// kuid, 200 by default (keyrings(7)): past that the parent's stays, which is
+// empty of secrets.
+func (c *compilation) keyring() {
+	if c.opt.NoKeys {
+		return
+	}
+	s := c.b.step("keyring", "_ses."+c.opt.ID, "", "")
+	s.call(unix.SYS_KEYCTL, plan.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), plan.Str("_ses."+c.opt.ID)).
+		ignore(unix.EDQUOT, unix.ENOSYS, unix.EACCES, unix.ENOKEY)
+	s.end()
+}
+
+// ownLimits repeats the resource limits the parent has set: see
+// runtime.Start. Raising one here fails, and says so.
+func (c *compilation) ownLimits() {
+	if len(c.process.Rlimits) == 0 {
+		return
+	}
+	s := c.b.step("limit", "resources", strconv.Itoa(len(c.process.Rlimits)), "")
+	for _, r := range c.b.plan.Clone.Rlimits {
+		limit := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+		s.call(unix.SYS_PRLIMIT64, plan.Int(0), plan.Int(r.Resource), plan.Bytes(bytesOf(&limit), limitText(r.Soft)+":"+limitText(r.Hard)), plan.Int(0))
+	}
+	s.end()
+}
+
+// scheduling undoes a CPU mask inherited from the parent (cgroups clamp it
+// again), and sets I/O priority, personality and umask.
+func (c *compilation) scheduling() error {
+	s := c.b.step("reset", "cpu affinity, umask", "", "")
+	all := make([]byte, 1024) // more bits than any kernel has CPUs: it takes what it knows
+	for i := range all {
+		all[i] = 0xff
+	}
+	s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(all)), plan.Bytes(all, "all")).ignore(unix.EINVAL, unix.EPERM)
+	umask := 0o022
+	if u := c.process.User.Umask; u != nil {
+		umask = int(*u)
+	}
+	s.call(unix.SYS_UMASK, plan.Bits(uint64(umask)))
+	if p := c.process.IOPriority; p != nil {
+		class, ok := ioClass(p.Class)
+		if !ok {
+			return fault.New(fault.Invalid, "set I/O priority", string(p.Class), "not a class", "")
+		}
+		s.call(unix.SYS_IOPRIO_SET, plan.Int(1), plan.Int(0), plan.Bits(class<<13|uint64(p.Priority)))
+	}
+	if p := c.spec.Linux.Personality; p != nil {
+		switch p.Domain {
+		case specs.PerLinux:
+			s.call(unix.SYS_PERSONALITY, plan.Bits(0))
+		case specs.PerLinux32:
+			s.call(unix.SYS_PERSONALITY, plan.Bits(8))
+		default:
+			return fault.New(fault.Invalid, "set personality", string(p.Domain), "not known", "")
+		}
+	}
+	s.end()
+	return nil
+}
+
+func ioClass(c specs.IOPriorityClass) (uint64, bool) {
+	switch c {
+	case specs.IOPRIO_CLASS_RT:
+		return 1, true
+	case specs.IOPRIO_CLASS_BE:
+		return 2, true
+	case specs.IOPRIO_CLASS_IDLE:
+		return 3, true
+	}
+	return 0, false
+}
+
+// capSets are capability sets as bits.
+type capSets struct{ bounding, effective, inheritable, permitted, ambient uint64 }
+
+// capsOf translates names; a nil list gives no capability at all.
+func capsOf(l *specs.LinuxCapabilities) (capSets, error) {
+	var c capSets
+	if l == nil {
+		return c, nil
+	}
+	for _, set := range []struct {
+		names []string
+		bits  *uint64
+	}{{l.Bounding, &c.bounding}, {l.Effective, &c.effective}, {l.Inheritable, &c.inheritable}, {l.Permitted, &c.permitted}, {l.Ambient, &c.ambient}} {
+		for _, name := range set.names {
+			bit, ok := capBit(name)
+			if !ok {
+				return c, fault.New(fault.Invalid, "use capability", name, "not known", "see capabilities(7)")
+			}
+			*set.bits |= bit
+		}
+	}
+	return c, nil
+}
+
+func capBit(name string) (uint64, bool) {
+	short := strings.ToLower(strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
+	for _, k := range capability.ListKnown() {
+		if k.String() == short {
+			return 1 << k, true
+		}
+	}
+	return 0, false
+}
+
+func (c *compilation) bounding(caps capSets) {
+	s := c.b.step("drop", "capabilities of the bounding set", "keep "+hex(caps.bounding), "")
+	s.add(plan.Op{Kind: plan.DropBounding, Args: []plan.Arg{plan.Bits(caps.bounding)}})
+	s.end()
+}
+
+func hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
+
+// credentials appends groups, ids and capabilities.
+func (c *compilation) credentials(caps capSets) {
+	u := c.process.User
+	s := c.b.step("become", "user "+strconv.Itoa(int(u.UID))+":"+strconv.Itoa(int(u.GID)), "groups "+idList(u.AdditionalGids), "")
+	if u.UID != 0 {
+		s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_KEEPCAPS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+	}
+	s.call(unix.SYS_SETGROUPS, plan.Int(len(u.AdditionalGids)), groupList(u.AdditionalGids))
+	gid, uid := plan.Int(int(u.GID)), plan.Int(int(u.UID))
+	s.call(unix.SYS_SETRESGID, gid, gid, gid)
+	s.call(unix.SYS_SETRESUID, uid, uid, uid)
+	s.end()
+	c.enterAsUser()
+
+	s = c.b.step("set", "capabilities", "effective "+hex(caps.effective)+" permitted "+hex(caps.permitted)+" inheritable "+hex(caps.inheritable), "")
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{
+		{Effective: uint32(caps.effective), Permitted: uint32(caps.permitted), Inheritable: uint32(caps.inheritable)},
+		{Effective: uint32(caps.effective >> 32), Permitted: uint32(caps.permitted >> 32), Inheritable: uint32(caps.inheritable >> 32)},
+	}
+	s.call(unix.SYS_CAPSET, plan.Bytes(bytesOf(&header), "v3"), plan.Bytes(bytesOf(&data), "sets"))
+	s.call(unix.SYS_PRCTL, plan.Int(unix.PR_CAP_AMBIENT), plan.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL), plan.Int(0), plan.Int(0), plan.Int(0))
+	for bit := range 64 {
+		if caps.ambient>>bit&1 != 0 {
+			s.call(unix.SYS_PRCTL, plan.Int(unix.PR_CAP_AMBIENT), plan.Int(unix.PR_CAP_AMBIENT_RAISE), plan.Int(bit), plan.Int(0), plan.Int(0))
+		}
+	}
+	s.end()
+}
+
+// enterAsUser tries the working directory again where root was refused.
+func (c *compilation) enterAsUser() {
+	s := c.b.step("chdir", c.process.Cwd, "as the user, where root may not", "")
+	s.Kind = plan.Chdir
+	done := s.add(plan.Op{Kind: plan.TestSlot, Args: []plan.Arg{plan.Int(int(c.b.slot("entered")))}})
+	s.call(unix.SYS_FCHDIR, plan.In(c.b.slot("cwd")))
+	done.okHere()
+	s.end()
+}
+
+func groupList(gids []uint32) plan.Arg {
+	if len(gids) == 0 {
+		return plan.Int(0)
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&gids[0])), 4*len(gids))
+	return plan.Bytes(b, idList(gids))
+}
+
+func idList(ids []uint32) string {
+	if len(ids) == 0 {
+		return "none"
+	}
+	var out []string
+	for _, id := range ids {
+		out = append(out, strconv.Itoa(int(id)))
+	}
+	return strings.Join(out, ",")
+}
+
+func (c *compilation) closeAll() {
+	s := c.b.step("close", "all descriptors but stdio", "", "")
+	s.add(plan.Op{Kind: plan.CloseAll, Args: []plan.Arg{plan.Int(int(c.b.has("gate")))}})
+	s.end()
+}
+
+// filter is a compiled seccomp program.
+type filter struct {
+	code  []byte // struct sock_filter after struct sock_filter
+	flags uint
+}
+
+const sizeofSockFilter = 8
+
+// filter compiles the spec's profile, or finds it compiled.
+func (c *compilation) filter() (*filter, error) {
+	profile := c.spec.Linux.Seccomp
+	if profile == nil {
+		return nil, nil
+	}
+	return c.compiler.compile(profile)
+}
+
+func (c *Compiler) compile(profile *specs.LinuxSeccomp) (*filter, error) {
+	if c.Filter == nil || c.Key == nil {
+		return nil, fault.New(fault.Unsupported, "filter system calls", "", "no compiler for seccomp profiles", "run without a profile")
+	}
+	key := c.Key(profile)
+	c.mu.Lock()
+	f, ok := c.filters[key]
+	c.mu.Unlock()
+	if ok {
+		return &f, nil
+	}
+	program, flags, err := c.Filter(profile)
+	if err != nil {
+		return nil, err
+	}
+	if len(program) == 0 {
+		return nil, nil
+	}
+	code := unsafe.Slice((*byte)(unsafe.Pointer(&program[0])), sizeofSockFilter*len(program))
+	f = filter{code, flags}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.filters == nil || len(c.filters) >= maxFilters {
+		c.filters = map[[32]byte]filter{}
+	}
+	c.filters[key] = f
+	return &f, nil
+}
+
+// maxFilters bounds the memory for compiled profiles, some 10 KiB each; profiles
+// come from clients.
+const maxFilters = 64
+
+// load appends the loading of a system call filter. Its program is a struct
+// sock_fprog: a length, then an address.
+func (c *compilation) load(f *filter) {
+	n := len(f.code) / sizeofSockFilter
+	s := c.b.step("filter", "system calls", strconv.Itoa(n)+" instructions", "")
+	program := plan.Words("program", plan.Int(n), plan.Bytes(f.code, "code"))
+	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
+	s.end()
+}
+
+// rlimitNumber translates an OCI name of a resource limit.
+func rlimitNumber(name string) (int, bool) {
+	for i, n := range []string{"CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS",
+		"SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"} {
+		if name == "RLIMIT_"+n {
+			return i, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,74 @@
+package monitor
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/monitor/wire"
+	"fief/internal/words/fault"
+)
+
+// Reconnect finds the monitor of the container whose run directory is dir,
+// after a restart of the daemon. Exits it could not report meanwhile come
+// through Exits. NotFound: no monitor listens there; then ReadExit says how
+// the container ended, if it did so with its monitor alive. Busy: another
+// daemon is connected.
+func Reconnect(ctx context.Context, dir string) (*Monitor, error) {
+	fd, err := dial(dir)
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ECONNREFUSED, unix.ENOTDIR:
+		return nil, fault.Wrap(fault.NotFound, "find monitor in", dir, err, "")
+	default:
+		return nil, fault.Wrap(fault.Unavailable, "connect to monitor in", dir, err, "")
+	}
+	conn, err := wire.NewConn(fd)
+	if err != nil {
+		return nil, err
+	}
+	m, err := greet(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	m.run()
+	return m, nil
+}
+
+// dial names the socket through a descriptor of its directory, because
+// sun_path has 108 bytes, unix(7).
+func dial(dir string) (int, error) {
+	parent, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	sock, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	name := "/proc/self/fd/" + strconv.Itoa(parent) + "/" + wire.SocketName
+	if err := unix.Connect(sock, &unix.SockaddrUnix{Name: name}); err != nil {
+		unix.Close(sock)
+		return -1, err
+	}
+	return sock, nil
+}
+
+// ReadExit returns what a monitor that is gone left behind in dir: the end of
+// the container's process 1. False: it left nothing, because it was killed
+// itself or still runs.
+func ReadExit(dir string) (Exit, bool) {
+	content, err := os.ReadFile(filepath.Join(dir, wire.ExitFile))
+	if err != nil {
+		return Exit{}, false
+	}
+	code, signal, at, err := wire.ParseExit(content)
+	if err != nil {
+		return Exit{}, false
+	}
+	return Exit{Code: code, Signal: signal, At: at}, true
+}

@@ -1,0 +1,190 @@
+package runtime
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/kernel/sysx"
+	"fief/internal/launch/child"
+	"fief/internal/words/plan"
+)
+
+// fork does the plan's first step on a thread of its own: what a thread enters
+// or becomes for the length of clone3 (namespaces, an effective uid) is undone
+// before the thread is used for anything else, and a thread that cannot undo it
+// is never used again: its goroutine ends without unlocking it.
+func (l *launch) fork() *plan.Failure {
+	done := make(chan *plan.Failure)
+	go func() {
+		runtime.LockOSThread()
+		failure, clean := l.forkHere()
+		if clean {
+			runtime.UnlockOSThread()
+		}
+		done <- failure
+	}()
+	failure := <-done
+	if failure == nil {
+		unix.Close(l.theirs)
+		l.theirs = -1
+	}
+	return failure
+}
+
+// forkHere forks from the calling, locked thread. clean says that the thread is
+// again what it was.
+func (l *launch) forkHere() (failure *plan.Failure, clean bool) {
+	back, errno := l.enter()
+	defer func() {
+		clean = leave(back)
+	}()
+	if errno != 0 {
+		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
+	}
+	became, errno := become(l.plan.Owner)
+	if errno != 0 {
+		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
+	}
+	errno = l.clone()
+	if !became.undo() {
+		back = append(back, setback{fd: -1})
+	}
+	if errno != 0 {
+		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
+	}
+	return nil, true
+}
+
+// clone calls clone3. All signals are blocked meanwhile: the child has the
+// parent's handlers until CLONE_CLEAR_SIGHAND took effect and must never run one.
+func (l *launch) clone() syscall.Errno {
+	pidfd := int32(-1)
+	args := &sysx.CloneArgs{
+		Flags:      l.plan.Flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
+		PIDFD:      uint64(uintptr(unsafe.Pointer(&pidfd))),
+		ExitSignal: uint64(unix.SIGCHLD),
+	}
+	if l.plan.Cgroup != 0 {
+		args.Flags |= unix.CLONE_INTO_CGROUP
+		args.Cgroup = uint64(l.files[l.plan.Cgroup-1])
+	}
+	all, old := ^uint64(0), uint64(0)
+	if _, _, e := syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); e != 0 {
+		return e
+	}
+	pid, errno := child.Fork(unsafe.Pointer(args), sysx.SizeofCloneArgs, l.frame)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	runtime.KeepAlive(args)
+	l.pid, l.pidfd = pid, int(pidfd)
+	return errno
+}
+
+// setback is a namespace to go back to.
+type setback struct {
+	fd   int
+	flag int
+}
+
+// enter joins the plan's namespaces, each after opening the thread's own one of
+// that kind. On failure what was entered is in the list and can be left.
+func (l *launch) enter() ([]setback, syscall.Errno) {
+	var back []setback
+	for _, j := range l.plan.JoinList {
+		own, err := unix.Open(ownNamespace(j.Flag), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return back, err.(syscall.Errno)
+		}
+		if err := unix.Setns(l.files[j.Slot-1], int(j.Flag)); err != nil {
+			unix.Close(own)
+			return back, err.(syscall.Errno)
+		}
+		back = append(back, setback{own, int(j.Flag)})
+	}
+	return back, 0
+}
+
+// leave goes back, last entered first, and reports whether all succeeded.
+func leave(back []setback) bool {
+	clean := true
+	for i := len(back) - 1; i >= 0; i-- {
+		if back[i].fd < 0 {
+			clean = false
+			continue
+		}
+		if unix.Setns(back[i].fd, back[i].flag) != nil {
+			clean = false
+		}
+		unix.Close(back[i].fd)
+	}
+	return clean
+}
+
+// ownNamespace names the calling thread's namespace for the children it will
+// have.
+func ownNamespace(flag uint64) string {
+	switch flag {
+	case unix.CLONE_NEWPID:
+		return "/proc/thread-self/ns/pid_for_children"
+	case unix.CLONE_NEWNET:
+		return "/proc/thread-self/ns/net"
+	case unix.CLONE_NEWIPC:
+		return "/proc/thread-self/ns/ipc"
+	case unix.CLONE_NEWUTS:
+		return "/proc/thread-self/ns/uts"
+	case unix.CLONE_NEWCGROUP:
+		return "/proc/thread-self/ns/cgroup"
+	}
+	return ""
+}
+
+// persona is what a thread was before it took another effective uid.
+type persona struct {
+	changed  bool
+	euid     uintptr
+	bits     uintptr
+	dumpable uintptr
+}
+
+const unchanged = ^uintptr(0)
+
+// become gives the calling thread, and it alone, the effective uid under which
+// a user namespace is to be made. SECBIT_NO_SETUID_FIXUP keeps its capabilities
+// (capabilities(7)). The kernel makes the whole process non-dumpable at a change
+// of credentials; undo takes that back.
+func become(uid uint32) (persona, syscall.Errno) {
+	if uid == 0 {
+		return persona{}, 0
+	}
+	was := persona{changed: true, euid: uintptr(unix.Geteuid())}
+	var e syscall.Errno
+	if was.dumpable, _, e = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_GET_DUMPABLE, 0, 0); e != 0 {
+		return persona{}, e
+	}
+	if was.bits, _, e = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_GET_SECUREBITS, 0, 0); e != 0 {
+		return persona{}, e
+	}
+	if _, _, e = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, was.bits|sysx.SecbitNoSetuidFixup, 0); e != 0 {
+		return persona{}, e
+	}
+	if _, _, e = syscall.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(uid), unchanged); e != 0 {
+		syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, was.bits, 0)
+		return persona{}, e
+	}
+	return was, 0
+}
+
+// undo makes the thread what it was and reports whether that succeeded.
+func (p persona) undo() bool {
+	if !p.changed {
+		return true
+	}
+	_, _, e1 := syscall.RawSyscall(unix.SYS_SETRESUID, unchanged, p.euid, unchanged)
+	_, _, e2 := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, p.bits, 0)
+	if p.dumpable == 1 {
+		syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0)
+	}
+	return e1 == 0 && e2 == 0
+}

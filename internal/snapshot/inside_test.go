@@ -1,0 +1,227 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// What processes in a container do: everything here runs in the container.
+
+// entry describes a file: "TYPEMODE UID:GID LINKS [SIZE or TARGET or RDEV]".
+func entry(path string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	out := fmt.Sprintf("%06o %d:%d", st.Mode, st.Uid, st.Gid)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		out += fmt.Sprintf(" links %d size %d", st.Nlink, st.Size)
+	case unix.S_IFLNK:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		out += " -> " + target
+	case unix.S_IFCHR, unix.S_IFBLK:
+		out += fmt.Sprintf(" node %d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		out += fmt.Sprintf(" at %d", st.Mtim.Sec)
+	}
+	return out, nil
+}
+
+// listAll describes everything below dir but the test program itself.
+func listAll(dir string) (map[string]string, error) {
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.Name() == "who" || strings.HasPrefix(path, "usr") {
+			return err
+		}
+		out[path], err = entry(path)
+		return err
+	})
+	return out, err
+}
+
+// lookAll describes the tree and tries what depends on owners being right.
+func lookAll() (map[string]string, error) {
+	out, err := listAll(".")
+	if err != nil {
+		return nil, err
+	}
+	out["acl"] = aclOf("acl")
+	out["user.note"] = attr("acl", "user.note")
+	out["data of sparse"] = dataOf("sparse")
+	out["open null"] = name(openNode("null"))
+	for _, prog := range []string{"plain", "setuid", "setuid33", "caps"} {
+		cmd := exec.Command("/bin/" + prog + "/who")
+		cmd.Env = []string{partEnv + "=" + partWho}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+		cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr // there is no /dev/null
+		got, err := cmd.Output()
+		out["run "+prog] = fmt.Sprint(string(got), " ", name(err))
+	}
+	return out, nil
+}
+
+// aclOf prints the entries of an ACL with an id, as "u1000:6".
+func aclOf(path string) string {
+	buf := make([]byte, 256)
+	n, err := unix.Lgetxattr(path, "system.posix_acl_access", buf)
+	if err != nil {
+		return name(err)
+	}
+	var out []string
+	for e := buf[4:n]; len(e) >= 8; e = e[8:] {
+		perm, id := binary.LittleEndian.Uint16(e[2:]), binary.LittleEndian.Uint32(e[4:])
+		switch binary.LittleEndian.Uint16(e) {
+		case 2:
+			out = append(out, fmt.Sprintf("u%d:%d", id, perm))
+		case 8:
+			out = append(out, fmt.Sprintf("g%d:%d", id, perm))
+		}
+	}
+	sort.Strings(out)
+	return strings.Join(out, " ")
+}
+
+func attr(path, key string) string {
+	buf := make([]byte, 256)
+	n, err := unix.Lgetxattr(path, key, buf)
+	if err != nil {
+		return name(err)
+	}
+	return string(buf[:n])
+}
+
+// dataOf prints the last bytes of a file.
+func dataOf(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return name(err)
+	}
+	defer f.Close()
+	f.Seek(-4, io.SeekEnd)
+	b, err := io.ReadAll(f)
+	return fmt.Sprint(string(b), " ", name(err))
+}
+
+// workInside changes the tree as root of the container, and returns what came
+// of each change.
+func workInside() (map[string]string, error) {
+	out := map[string]string{}
+	step := func(what string, err error) { out[what] = name(err) }
+	step("write", os.WriteFile("new", []byte("new"), 0o644))
+	step("mkdir", os.Mkdir("newdir", 0o755))
+	step("chown new", os.Chown("new", 33, 44))
+	step("chown lower", os.Chown("plain", 5, 6))
+	step("chown lower dir", os.Chown("dir", 7, 8))
+	step("chown unmapped", os.Chown("new", 70000, 0))
+	step("chmod setuid", os.Chmod("new", 0o755|os.ModeSetuid))
+	step("link lower", os.Link("hard1", "hard3"))
+	step("append lower", appendTo("hard1"))
+	step("rename lower", os.Rename("other", "renamed"))
+	step("unlink lower", os.Remove("lowlink"))
+	step("rm -r lower", os.RemoveAll("tree"))
+	step("mkdir again", os.Mkdir("tree", 0o700))
+	step("rm -r and leave", os.RemoveAll("opaque"))
+	step("exchange", unix.Renameat2(unix.AT_FDCWD, "new", unix.AT_FDCWD, "owned", unix.RENAME_EXCHANGE))
+	step("mknod whiteout", unix.Mknod("fake", unix.S_IFCHR|0o600, 0))
+	step("mknod null", unix.Mknod("null2", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+	step("set caps", unix.Setxattr("newdir", "user.x", []byte("y"), 0))
+	step("set trusted", unix.Setxattr("newdir", "trusted.overlay.opaque", []byte("y"), 0))
+	step("file caps", fileCaps("capped"))
+	step("set acl", unix.Setxattr("newdir", "system.posix_acl_access", acl(1000, 7), 0))
+	out["acl newdir"] = aclOf("newdir")
+	if err := os.Rename("dir", "dir2"); err != nil {
+		out["rename lower dir"] = name(err)
+	}
+	left, err := os.ReadDir("tree")
+	out["left in tree"] = fmt.Sprint(len(left), " ", name(err))
+	return out, nil
+}
+
+func appendTo(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("more")
+	f.Close()
+	return err
+}
+
+func fileCaps(path string) error {
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		return err
+	}
+	return unix.Setxattr(path, "security.capability", rawCap(), 0)
+}
+
+// rawCap is cap_net_raw+ep, revision 2.
+func rawCap() []byte {
+	b := make([]byte, 20)
+	binary.LittleEndian.PutUint32(b, 0x02000001)
+	binary.LittleEndian.PutUint32(b[4:], 1<<unix.CAP_NET_RAW)
+	return b
+}
+
+// acl is user::rwx, user:id:perm, group::r-x, mask::rwx, other::r-x.
+func acl(id uint32, perm uint16) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 7, 1<<32 - 1}, {2, perm, id}, {4, 5, 1<<32 - 1}, {0x10, 7, 1<<32 - 1}, {0x20, 5, 1<<32 - 1}} {
+		b = binary.LittleEndian.AppendUint16(b, e.tag)
+		b = binary.LittleEndian.AppendUint16(b, e.perm)
+		b = binary.LittleEndian.AppendUint32(b, e.id)
+	}
+	return b
+}
+
+// openNode opens a device node that lies in a layer.
+func openNode(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	}
+	return err
+}
+
+// useHost looks at the built-in image and runs a program of the host in it.
+func useHost() (map[string]string, error) {
+	out := map[string]string{}
+	for _, path := range []string{"/tmp", "/root", "/usr", "/usr/bin/env", "/etc", "/home", "/var/lib"} {
+		e, err := entry(path)
+		if err != nil {
+			return nil, err
+		}
+		out[path] = strings.Join(strings.Fields(e)[:2], " ")
+	}
+	// Root in the container with all capabilities must not get at the host's
+	// files by lifting the flags of the mount.
+	unix.Mount("", "/usr", "", unix.MS_REMOUNT|unix.MS_BIND, "")
+	unix.MountSetattr(unix.AT_FDCWD, "/usr", 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+	out["write usr"] = name(os.WriteFile("/usr/fief-test-must-not-exist", nil, 0o644))
+	out["chmod usr"] = name(os.Chmod("/usr/bin/env", 0o755))
+	out["write etc"] = name(os.WriteFile("/etc/new", nil, 0o644))
+	_, err := os.Stat("/etc/machine-id")
+	out["host's etc"] = name(err)
+	cmd := exec.Command("/bin/sh", "-c", "cd /tmp && echo hello > x && cat x && id -un")
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
+	said, err := cmd.Output()
+	out["sh"] = strings.Join(strings.Fields(string(said)), " ") + " " + name(err)
+	return out, nil
+}

@@ -1,0 +1,209 @@
+package snapshot
+
+import (
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/kernel/at"
+	"fief/internal/kernel/fd"
+	"fief/internal/kernel/sysx"
+	"fief/internal/snapshot/shift"
+	"fief/internal/words/idmap"
+)
+
+// Request asks for a root file system.
+type Request struct {
+	Mapped *Mapped
+	Layers []string // diff ids, lowest first; none: an empty image
+	Host   bool     // the built-in image below Layers
+	Upper  string   // from NewUpper; empty: nothing can be written
+	// ReadOnly says that the caller makes the root read-only. The mount
+	// returned is writable all the same when there is an Upper: mount points
+	// must be made first.
+	ReadOnly bool
+	Volatile bool // the upper dies with the container: never sync it
+}
+
+// ExtraMount is a mount that belongs to the root file system: FD goes to
+// Target, an absolute path that exists in it.
+type ExtraMount struct {
+	Target string
+	FD     *os.File
+}
+
+// Root is a root file system. FD is a detached overlay mount; in Extra are
+// detached mounts to be put into it. Device nodes stored in the root are dead.
+type Root struct {
+	FD    *os.File
+	Extra []ExtraMount
+	Way   string // how stored files appear under the map
+	Why   string // why no better way was taken
+}
+
+// Close closes all descriptors of the root: what was attached lives on.
+func (r *Root) Close() {
+	for _, e := range r.Extra {
+		e.FD.Close()
+	}
+	fd.CloseAll(r.FD)
+}
+
+// Rootfs joins layers and upper to a mount. The caller closes the Root. An
+// upper must not be in use by another root file system. With shift.Copy the
+// first call for a map and a layer copies the layer.
+func (s *Store) Rootfs(r Request) (Root, error) {
+	m := r.Mapped
+	layers, err := s.chain(r)
+	if err != nil {
+		return Root{}, err
+	}
+	if m.way == shift.Copy {
+		for _, l := range layers {
+			if err := m.copyLayer(l); err != nil {
+				return Root{}, err
+			}
+		}
+	}
+	if r.Upper != "" {
+		owner, err := s.rootOf(layers)
+		if err != nil {
+			return Root{}, err
+		}
+		if err := s.prepareUpper(r, owner); err != nil {
+			return Root{}, err
+		}
+	}
+	mount, err := s.mounter.Mount(m.overlay(r, layers))
+	if err != nil {
+		return Root{}, err
+	}
+	root := Root{FD: mount, Way: string(m.way)}
+	if m.way != shift.Plain {
+		root.Why = s.why()
+	}
+	if r.Host {
+		if err := m.addHost(&root); err != nil {
+			root.Close()
+			return Root{}, err
+		}
+	}
+	return root, nil
+}
+
+// chain returns the layers' directories, topmost first. An overlay needs one
+// layer, and two when nothing can be written (overlayfs.rst): empty ones make
+// up the number.
+func (s *Store) chain(r Request) ([]string, error) {
+	var out []string
+	for _, id := range slices.Backward(r.Layers) {
+		name, err := short(id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	if r.Host {
+		name, err := s.hostLayer()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	least := 1
+	if r.Upper == "" {
+		least = 2
+	}
+	for len(out) < least {
+		name, err := s.builtin("empty"+strconv.Itoa(len(out)), nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	return out, nil
+}
+
+func (m *Mapped) overlay(r Request, layers []string) shift.Overlay {
+	o := shift.Overlay{Lowers: make([]shift.Dir, len(layers)), Volatile: r.Volatile}
+	for i, l := range layers {
+		o.Lowers[i] = shift.Dir{Tree: m.layers, Name: l + "/fs"}
+	}
+	if r.Upper != "" {
+		o.Upper = shift.Dir{Tree: m.uppers, Name: r.Upper}
+	}
+	return o
+}
+
+// rootOwner is owner and mode of a root directory, with inside ids.
+type rootOwner struct {
+	uid, gid uint32
+	mode     uint32
+}
+
+var defaultRoot = rootOwner{0, 0, 0o755}
+
+// rootOf finds what / of an image looks like. The root of an overlay has owner
+// and mode of the upper's directory, whatever the layers say, and a layer
+// whose archive says nothing about / has a default one: so the topmost layer
+// with another root decides.
+func (s *Store) rootOf(layers []string) (rootOwner, error) {
+	for _, l := range layers {
+		o, err := s.layerRoot(l)
+		if err != nil {
+			return rootOwner{}, err
+		}
+		if o != defaultRoot {
+			return o, nil
+		}
+	}
+	return defaultRoot, nil
+}
+
+func (s *Store) layerRoot(layer string) (rootOwner, error) {
+	s.mu.Lock()
+	o, ok := s.roots[layer]
+	s.mu.Unlock()
+	if ok {
+		return o, nil
+	}
+	dir, err := at.SubDir(s.layers, layer+"/fs")
+	if err != nil {
+		return o, err
+	}
+	defer dir.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return o, sysx.Fault("look at", dir.Name(), err)
+	}
+	o = rootOwner{st.Uid, st.Gid, st.Mode & 0o7777}
+	s.mu.Lock()
+	s.roots[layer] = o
+	s.mu.Unlock()
+	return o, nil
+}
+
+// onDisk returns the owner that a directory needs on disk to appear as o.
+func (m *Mapped) onDisk(o rootOwner) rootOwner {
+	if m.way != shift.Copy {
+		return o
+	}
+	return rootOwner{host(m.pair.UID, o.uid), host(m.pair.GID, o.gid), o.mode}
+}
+
+// host maps an id; / must belong to somebody in the container, so an id the
+// map lacks becomes its root.
+func host(m idmap.Map, id uint32) uint32 {
+	h, ok := m.ToHost(idmap.Inside(id))
+	if !ok {
+		h, _ = m.ToHost(0)
+	}
+	return uint32(h)
+}
+
+// chmod changes the mode of an O_PATH directory, through /proc as open(2) says.
+func chmod(f *os.File, mode uint32) error {
+	return sysx.Fault("set mode of", f.Name(), unix.Chmod(fd.Path(f), mode))
+}

@@ -1,0 +1,168 @@
+// Command bench times whole commands in one run, round-robin, each after a
+// pause: fief's, the floor's, and those of the engines that are installed. It
+// prints medians as a table and as JSON. What is slower than a shell can tell
+// belongs here and not into a test: figures are judged as ratios within a run.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// contestant is a command to time. Prepare has been done when it exists.
+type contestant struct {
+	Name  string          `json:"name"`
+	Group string          `json:"group"`
+	Runs  []time.Duration `json:"-"`
+	P50   float64         `json:"p50_ms"`
+	Min   float64         `json:"min_ms"`
+	P90   float64         `json:"p90_ms"`
+	Fails int             `json:"failures,omitempty"`
+	make  func() *exec.Cmd
+}
+
+func main() {
+	n := flag.Int("n", 40, "runs of each command")
+	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
+	only := flag.String("only", "", "comma-separated parts of names; others are left out")
+	out := flag.String("json", "", "file for the JSON (default: below the table)")
+	flag.Parse()
+	if os.Geteuid() != 0 {
+		fatal(fmt.Errorf("the bench needs root"))
+	}
+	if os.Getenv("FIEF_BENCH_INSIDE") == "" {
+		inside()
+	}
+	work, err := os.MkdirTemp("", "fief-bench-")
+	check(err)
+	defer os.RemoveAll(work)
+	stage := newStage(work)
+	defer stage.close()
+	list := chosen(stage.contestants(), *only)
+	round(list, 3, 0) // warm up
+	for _, c := range list {
+		c.Runs, c.Fails = nil, 0
+	}
+	round(list, *n, *idle)
+	report(append(list, stage.floor(*n, *idle)...), *out)
+}
+
+// inside starts the bench again in a mount namespace of its own: what the
+// engines mount goes with it.
+func inside() {
+	exe, err := os.Executable()
+	check(err)
+	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", exe}, os.Args[1:]...)...)
+	cmd.Env = append(os.Environ(), "FIEF_BENCH_INSIDE=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func chosen(all []*contestant, only string) []*contestant {
+	if only == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(c *contestant) bool {
+		return !slices.ContainsFunc(strings.Split(only, ","), func(s string) bool { return strings.Contains(c.Name, s) })
+	})
+}
+
+// round runs every contestant n times, in turn.
+func round(list []*contestant, n int, idle time.Duration) {
+	for range n {
+		for _, c := range list {
+			time.Sleep(idle)
+			cmd := c.make()
+			from := time.Now()
+			err := cmd.Run()
+			took := time.Since(from)
+			if err != nil {
+				c.Fails++
+				continue
+			}
+			c.Runs = append(c.Runs, took)
+		}
+	}
+}
+
+func ms(d time.Duration) float64 {
+	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
+}
+
+// report prints the table, ratios to bare crun with a user namespace, and JSON.
+func report(list []*contestant, out string) {
+	var base float64
+	for _, c := range list {
+		if len(c.Runs) == 0 {
+			continue
+		}
+		slices.Sort(c.Runs)
+		c.Min, c.P50, c.P90 = ms(c.Runs[0]), ms(c.Runs[len(c.Runs)/2]), ms(c.Runs[len(c.Runs)*9/10])
+		if c.Name == baseline {
+			base = c.P50
+		}
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "GROUP\tCOMMAND\tP50 ms\tMIN\tP90\tx CRUN\tFAILED")
+	for _, c := range list {
+		ratio := "-"
+		if base > 0 && c.Group == "run" {
+			ratio = fmt.Sprintf("%.2f", c.P50/base)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%d\n", c.Group, c.Name, c.P50, c.Min, c.P90, ratio, c.Fails)
+	}
+	w.Flush()
+	b, err := json.MarshalIndent(map[string]any{
+		"date": time.Now().UTC().Format(time.RFC3339), "kernel": kernel(), "load": load(), "results": list,
+	}, "", "  ")
+	check(err)
+	if out == "" {
+		fmt.Println(string(b))
+		return
+	}
+	check(os.WriteFile(out, append(b, '\n'), 0o644))
+}
+
+func kernel() string { return first("/proc/sys/kernel/osrelease") }
+func load() string   { return first("/proc/loadavg") }
+
+func first(path string) string {
+	b, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(b))
+}
+
+func check(err error) {
+	if err != nil {
+		fatal(err)
+	}
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// root returns the project's root.
+func root() string {
+	dir, err := os.Getwd()
+	check(err)
+	for dir != "/" {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+	fatal(fmt.Errorf("run the bench inside the project"))
+	return ""
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# A session of an unmodified docker client with fiefd. Needs DOCKER_HOST, and
+# REGISTRY (host:port of a registry that holds busybox:latest). Stops at the
+# first thing that is not as a docker user expects it.
+set -euo pipefail
+
+fail() { echo "session: $*" >&2; exit 1; }
+# want WHAT GOT PATTERN
+want() { [[ $2 =~ $3 ]] || fail "$1: got '$2', want /$3/"; }
+# code WANTED CMD…
+code() {
+	local want=$1 got=0
+	shift
+	"$@" >/tmp/fief-session.$$ 2>&1 || got=$?
+	[ "$got" = "$want" ] || fail "$*: exit $got, want $want: $(cat /tmp/fief-session.$$)"
+	rm -f /tmp/fief-session.$$
+}
+trap 'docker ps -aq | xargs -r docker rm -f >/dev/null 2>&1 || true; rm -f /tmp/fief-session.$$ image.tar' EXIT
+
+want version "$(docker version --format '{{.Server.APIVersion}}')" '^1\.51$'
+want info "$(docker info --format '{{.SecurityOptions}}')" 'name=userns'
+want "info text" "$(docker info 2>&1)" 'userns'
+
+want pull "$(docker pull "$REGISTRY/busybox")" 'Status: Downloaded newer image'
+want "pull again" "$(docker pull "$REGISTRY/busybox")" 'Status: Image is up to date'
+docker tag "$REGISTRY/busybox" busybox
+want images "$(docker images --format '{{.Repository}}:{{.Tag}}')" 'busybox:latest'
+
+want "run --rm" "$(docker run --rm busybox id)" '^uid=0\(root\) gid=0\(root\)'
+want "pipe in" "$(echo through | docker run --rm -i busybox cat)" '^through$'
+want "run -it" "$(script -qec 'docker run --rm -it busybox tty' /dev/null | tr -d '\r')" '/dev/pts/0'
+want "two streams" "$(docker run --rm busybox sh -c 'echo out; echo err >&2' 2>/dev/null)" '^out$'
+code 42 docker run --rm busybox sh -c 'exit 42'
+code 127 docker run --rm busybox no-such-command
+code 126 docker run --rm busybox /etc/passwd
+code 125 docker run --rm no-such-image:tag
+code 137 docker run --rm busybox sh -c 'kill -9 $$'
+
+id=$(docker run -d --name web -e GREETING=hello -w /tmp busybox sh -c 'i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done')
+want "run -d" "$id" '^[0-9a-f]{64}$'
+want "ps -a" "$(docker ps -a --format '{{.Names}} {{.Image}} {{.Status}}')" '^web busybox Up '
+want "ps table" "$(docker ps)" '^CONTAINER ID'
+pid=$(docker inspect -f '{{.State.Pid}}' web)
+[ -d "/proc/$pid" ] || fail "inspect names pid $pid, which does not run"
+uid=$(awk '/^Uid:/{print $2}' "/proc/$pid/status")
+[ "$uid" -ge 65536 ] || fail "container root is host uid $uid"
+want top "$(docker top web)" "$uid|line"
+want "exec" "$(docker exec web sh -c 'echo $GREETING; pwd')" $'^hello\n/tmp$'
+want "exec -it" "$(script -qec 'docker exec -it web tty' /dev/null | tr -d '\r')" '/dev/pts/'
+code 3 docker exec web sh -c 'exit 3'
+want logs "$(docker logs --tail 3 web)" 'line [0-9]+'
+want "logs -f" "$(timeout 2 docker logs -f web || true)" $'line 0\nline 1\n'
+want attach "$(timeout 2 docker attach --no-stdin --sig-proxy=false web || true)" 'line [0-9]+'
+(sleep 1; docker kill web >/dev/null) &
+want wait "$(docker wait web)" '^137$'
+wait
+want "exit code" "$(docker inspect -f '{{.State.ExitCode}} {{.State.Status}}' web)" '^137 exited$'
+docker start web >/dev/null
+docker stop -t 0 web >/dev/null
+code 1 docker rmi busybox:latest "$REGISTRY/busybox"
+docker rm web >/dev/null
+code 1 docker inspect web
+
+docker run --name once busybox true
+want "ps of an ended one" "$(docker ps -a --format '{{.Names}} {{.Status}}')" '^once Exited \(0\)'
+docker rm once >/dev/null
+
+tar -C "$ROOTFS" -cf image.tar .
+docker import image.tar imported >/dev/null
+want "run imported" "$(docker run --rm imported echo yes)" '^yes$'
+docker rmi imported >/dev/null
+want load "$(docker load -i "$ARCHIVE")" 'Loaded image: archived:latest'
+want "run loaded" "$(docker run --rm archived echo loaded)" '^loaded$'
+docker rmi archived >/dev/null
+docker rmi busybox "$REGISTRY/busybox" >/dev/null
+want "nothing left" "$(docker images -q)$(docker ps -aq)" '^$'
+echo "session: all as expected"
