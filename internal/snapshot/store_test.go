@@ -84,6 +84,7 @@ func empty(t *testing.T, s *Store, dirs ...string) {
 // TestKilled: whatever a killed process leaves is removed at the next start,
 // and what is complete or used stays.
 func TestKilled(t *testing.T) {
+	mnttest.NeedRoot(t)
 	root := t.TempDir()
 	s, err := Open(root, Options{Stock: 4})
 	if err != nil {
@@ -224,6 +225,7 @@ func TestStock(t *testing.T) {
 }
 
 func TestStockSurvives(t *testing.T) {
+	mnttest.NeedRoot(t)
 	root := t.TempDir()
 	s, err := Open(root, Options{Stock: 3})
 	if err != nil {
