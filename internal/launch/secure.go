@@ -146,7 +146,7 @@ func capsOf(l *specs.LinuxCapabilities) (capSets, error) {
 
 func (c *compilation) bounding(caps capSets) {
 	s := c.b.step("drop", "capabilities of the bounding set", "keep "+hex(caps.bounding), "")
-	s.add(plan.Op{Kind: plan.DropBounding, Args: []plan.Arg{plan.Bits(caps.bounding)}})
+	s.add(plan.Op{Kind: plan.DropBounding}, plan.Bits(caps.bounding))
 	s.end()
 }
 
@@ -186,7 +186,7 @@ func (c *compilation) credentials(caps capSets) {
 func (c *compilation) enterAsUser() {
 	s := c.b.step("chdir", c.process.Cwd, "as the user, where root may not", "")
 	s.Kind = plan.Chdir
-	done := s.add(plan.Op{Kind: plan.TestSlot, Args: []plan.Arg{plan.Int(int(c.b.slot("entered")))}})
+	done := s.add(plan.Op{Kind: plan.TestSlot}, plan.Int(int(c.b.slot("entered"))))
 	s.call(unix.SYS_FCHDIR, plan.In(c.b.slot("cwd")))
 	done.okHere()
 	s.end()
@@ -213,7 +213,7 @@ func idList(ids []uint32) string {
 
 func (c *compilation) closeAll() {
 	s := c.b.step("close", "all descriptors but stdio", "", "")
-	s.add(plan.Op{Kind: plan.CloseAll, Args: []plan.Arg{plan.Int(int(c.b.has("gate")))}})
+	s.add(plan.Op{Kind: plan.CloseAll}, plan.Int(int(c.b.has("gate"))))
 	s.end()
 }
 
@@ -272,7 +272,7 @@ const maxFilters = 64
 func (c *compilation) load(f *filter) {
 	n := len(f.code) / sizeofSockFilter
 	s := c.b.step("filter", "system calls", strconv.Itoa(n)+" instructions", "")
-	program := plan.Words("program", plan.Int(n), plan.Bytes(f.code, "code"))
+	program := plan.Words(plan.Int(n), plan.Bytes(f.code, "code"))
 	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
 	s.end()
 }
