@@ -32,7 +32,7 @@ func main() {
 	}
 	unix.CloseOnExec(control)
 	growTable()
-	if err := serve.Run(serve.Config{Conn: control, Label: label, Launch: launch}); err != nil {
+	if err := serve.Run(serve.Config{Conn: control, Label: label, Launch: carryOut}); err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 		os.Exit(1)
 	}
@@ -66,7 +66,7 @@ func growTable() {
 	}
 }
 
-func launch(plan []byte, files []int) (serve.Process, error) {
+func carryOut(plan []byte, files []int) (serve.Process, error) {
 	p, err := runtime.Start(plan, files)
 	return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
 }
