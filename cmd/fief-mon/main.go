@@ -7,6 +7,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ func main() {
 	}
 	unix.CloseOnExec(control)
 	growTable()
+	// When a machine shuts down its init tells every process to end. A monitor
+	// that did would leave its container's last output unread.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	if err := serve.Run(serve.Config{Conn: control, Label: label, Launch: carryOut}); err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 		os.Exit(1)

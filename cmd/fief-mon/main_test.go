@@ -296,6 +296,12 @@ func TestContainer(t *testing.T) {
 	if _, err := io.ReadFull(r, got); string(got) != "0\n1\nagain\n" {
 		t.Errorf("%q, %v", got, err)
 	}
+	if err := unix.Kill(b.m.PID, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if out, e := b.exec("status", false, "sh", "-c", "echo $(while read a x; do case $a in Sig[IB]*) echo $x;; esac; done </proc/self/status)"); out != "0000000000000000 0000000000000000\n" {
+		t.Errorf("signals ignored or blocked in the container: %q, %+v", out, e)
+	}
 	if out, e := b.exec("one", false, "sh", "-c", "ps; exit 3"); e.Target != "one" || e.Code != 3 || !strings.Contains(out, "sleep 60") {
 		t.Errorf("%+v, %s", e, out)
 	}
