@@ -16,9 +16,9 @@ import (
 	"fief/internal/runtime"
 )
 
-// label is the build label, set by -ldflags "-X main.label=…". fiefd uses only
+// version is the build label, set by -ldflags "-X main.version=…". fiefd uses only
 // monitors of its own build.
-var label = "dev"
+var version = "dev"
 
 // control is the descriptor of the daemon's socket.
 const control = 3
@@ -36,7 +36,7 @@ func main() {
 	// When a machine shuts down its init tells every process to end. A monitor
 	// that did would leave its container's last output unread.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-	if err := serve.Run(serve.Config{Conn: control, Label: label, Launch: carryOut}); err != nil {
+	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: carryOut}); err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 		os.Exit(1)
 	}
@@ -49,7 +49,7 @@ func other(args []string) int {
 	case args[0] == childName && len(args) > 1:
 		return runForeground(args[1:])
 	case args[0] == "--version" && len(args) == 1:
-		os.Stdout.WriteString("fief-mon " + label + "\n")
+		os.Stdout.WriteString("fief-mon " + version + "\n")
 		return 0
 	}
 	os.Stderr.WriteString("usage: fief-mon init -- COMMAND [ARG...]\n")

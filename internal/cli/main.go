@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"fief/internal/cli/fast"
+	"fief/internal/door/native/wire"
 	"fief/internal/words/fault"
 )
 
@@ -54,7 +55,11 @@ func (c *Client) main(words []string) int {
 // exitCode is 1 for what the daemon refused and for failures on the way, and
 // what the fault says for a command line that is wrong.
 func exitCode(err error) int {
+	var refused *wire.Refusal
 	var f *fault.Error
+	if errors.As(err, &refused) {
+		return 1
+	}
 	if errors.As(err, &f) && f.Class == fault.Invalid && f.ExitCode != 0 {
 		return f.ExitCode
 	}

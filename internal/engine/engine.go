@@ -85,7 +85,7 @@ type monitors interface {
 // documents is a bucket of state.db.
 type documents interface {
 	Put(key string, v any) error
-	PutSoon(key string, v any)
+	PutSoon(key string, v any) error
 	Delete(key string) error
 	Each(func(key string, raw []byte) error) error
 }
@@ -135,8 +135,8 @@ func (e *Engine) Close() {
 	e.rooms.Monitors.Close()
 }
 
-// Events calls each for every event from since on (zero: from now) until ctx
-// ends.
+// Events calls each for every event from since on, as far back as events are
+// remembered, or from now on when since is zero; until ctx ends or each fails.
 func (e *Engine) Events(ctx context.Context, since time.Time, each func(record.Event) error) error {
 	return e.rooms.Events.Listen(ctx, since, each)
 }

@@ -66,6 +66,9 @@ func (b *build) finish(ctx context.Context, names []string) (record.Image, error
 	var before entry
 	err = b.change(func(c *catalog) (map[string]any, error) {
 		before = c.images[e.Image.ID]
+		if before.Image.Manifest == e.Image.Manifest {
+			e.Image.Pulled = before.Image.Pulled
+		}
 		c.images[e.Image.ID] = e
 		puts := map[string]any{imageKey + e.Image.ID: e}
 		c.setNames(e.Image.ID, names, puts)

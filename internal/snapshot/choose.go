@@ -104,7 +104,7 @@ func (s *Store) trial(r rung, m shift.Mounter) error {
 		return err
 	}
 	defer tree.Close()
-	root, err := m.Mount(shift.Overlay{Layers: tree, Lowers: []string{"lower"}, Uppers: tree, Upper: "upper"})
+	root, err := m.Mount(shift.Overlay{Lowers: []shift.Dir{{Tree: tree, Name: "lower"}}, Upper: shift.Dir{Tree: tree, Name: "upper"}})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/snapshot/shift"
 	"fief/internal/words/idmap"
 )
@@ -27,7 +28,7 @@ var (
 func TestConformance(t *testing.T) {
 	for _, fs := range fileSystems {
 		t.Run("fs="+fs, func(t *testing.T) {
-			dir := fileSystem(t, fs)
+			dir := mnttest.FileSystem(t, fs)
 			for _, way := range []shift.Way{shift.Idmapped, shift.Attached, shift.Copy} {
 				t.Run(string(way), func(t *testing.T) { conform(t, filepath.Join(dir, string(way)), way) })
 			}
@@ -253,7 +254,7 @@ func (f files) times() {
 
 func openStore(t testing.TB, dataRoot string, opt Options) *Store {
 	t.Helper()
-	needRoot(t)
+	mnttest.NeedRoot(t)
 	s, err := Open(dataRoot, opt)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/mnt"
 	"fief/internal/kernel/sysx"
+	"fief/internal/snapshot/shift"
 	"fief/internal/words/fault"
 )
 
@@ -169,25 +170,51 @@ func (m *Mapped) addHost(root *Root) error {
 	return nil
 }
 
-// hostDir makes a read-only mount of a directory of the host and what is
+// hostDir makes a read-only mount of a directory of the host, without what is
 // mounted below it. Root's files appear as the container root's; where the file
 // system cannot do that they appear as nobody's, and why says so.
+//
+// Danger: what only root may read below /usr, the container's root may read.
+//
+// The directory is the layer of an overlay without an upper, which nobody can
+// make writable. A plain read-only mount would not do: a container with
+// CAP_SYS_ADMIN may remount it writable, as flags set from outside are locked
+// only in mounts that a namespace has inherited (mount_namespaces(7)), and
+// through the idmapped mount its root would own the host's files.
 func (m *Mapped) hostDir(path string) (mount *os.File, why string, err error) {
-	if mount, err = mnt.ClonePath(nil, path, true); err != nil {
+	tree, why, err := m.hostTree(path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer tree.Close()
+	empty, err := m.s.builtin("empty0", nil)
+	if err != nil {
+		return nil, "", err
+	}
+	plain, err := planted(m.s.mounter, m.s.layers)
+	if err != nil {
+		return nil, "", err
+	}
+	defer plain.Close()
+	mount, err = m.s.mounter.Mount(shift.Overlay{Lowers: []shift.Dir{{Tree: tree, Name: "."}, {Tree: plain, Name: empty + "/fs"}}})
+	return mount, why, err
+}
+
+func (m *Mapped) hostTree(path string) (tree *shift.Tree, why string, err error) {
+	clone, err := mnt.ClonePath(nil, path, false)
+	if err != nil {
 		return nil, "", err
 	}
 	if m.ns != nil {
-		err = mnt.Idmap(mount, m.ns, true)
+		err = mnt.Idmap(clone, m.ns, false)
 	}
 	if fault.Is(err, fault.Unsupported) {
 		why, err = "files of "+path+" belong to nobody: "+err.Error(), nil
 	}
-	if err == nil {
-		err = mnt.SetAttr(mount, mnt.Attr{Set: mnt.ReadOnly | mnt.NoDev, Propagation: mnt.Private}, true)
-	}
 	if err != nil {
-		mount.Close()
+		clone.Close()
 		return nil, "", err
 	}
-	return mount, why, nil
+	tree, err = m.s.mounter.Plant(clone)
+	return tree, why, err
 }

@@ -199,3 +199,29 @@ func openNode(path string) error {
 	}
 	return err
 }
+
+// useHost looks at the built-in image and runs a program of the host in it.
+func useHost() (map[string]string, error) {
+	out := map[string]string{}
+	for _, path := range []string{"/tmp", "/root", "/usr", "/usr/bin/env", "/etc", "/home", "/var/lib"} {
+		e, err := entry(path)
+		if err != nil {
+			return nil, err
+		}
+		out[path] = strings.Join(strings.Fields(e)[:2], " ")
+	}
+	// Root in the container with all capabilities must not get at the host's
+	// files by lifting the flags of the mount.
+	unix.Mount("", "/usr", "", unix.MS_REMOUNT|unix.MS_BIND, "")
+	unix.MountSetattr(unix.AT_FDCWD, "/usr", 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+	out["write usr"] = name(os.WriteFile("/usr/fief-test-must-not-exist", nil, 0o644))
+	out["chmod usr"] = name(os.Chmod("/usr/bin/env", 0o755))
+	out["write etc"] = name(os.WriteFile("/etc/new", nil, 0o644))
+	_, err := os.Stat("/etc/machine-id")
+	out["host's etc"] = name(err)
+	cmd := exec.Command("/bin/sh", "-c", "cd /tmp && echo hello > x && cat x && id -un")
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
+	said, err := cmd.Output()
+	out["sh"] = strings.Join(strings.Fields(string(said)), " ") + " " + name(err)
+	return out, nil
+}

@@ -14,103 +14,38 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/mnt"
+	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/idmap"
 )
 
-// The test binary plays four parts: the first process, the tests proper in a
-// mount namespace of their own, a process in a container, and a program that
-// is executed there.
+// The test binary plays several parts: the tests, a process in a container, a
+// program that is executed there, and a daemon that is killed.
 const (
 	partEnv   = "FIEF_TEST_PART"
 	targetEnv = "FIEF_TEST_TARGET"
-	partTests = "tests"
 	partWho   = "who"
+	partChurn = "churn"
 )
 
 func TestMain(m *testing.M) {
 	switch part := os.Getenv(partEnv); {
 	case part == partWho:
 		os.Exit(who())
-	case part == partTests || os.Geteuid() != 0:
-		os.Exit(m.Run())
+	case part == partChurn:
+		os.Exit(churn(os.Getenv(targetEnv)))
 	case part != "":
 		os.Exit(inContainer(part))
 	}
-	os.Exit(again())
-}
-
-// again runs the tests in a mount namespace of their own, so that they leave
-// no mount behind whatever happens.
-func again() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), partEnv+"="+partTests)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	err := cmd.Run()
-	if err != nil && cmd.ProcessState == nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return cmd.ProcessState.ExitCode()
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("root: mounts need it")
-	}
-}
-
-// fileSystem makes a file system and mounts it; "" is the one of the temporary
-// directory. The loop device goes with the mount.
-func fileSystem(t testing.TB, kind string) string {
-	t.Helper()
-	needRoot(t)
-	dir := t.TempDir()
-	switch kind {
-	case "":
-		return dir
-	case "tmpfs":
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512m"); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		image := filepath.Join(t.TempDir(), "image")
-		if err := os.WriteFile(image, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(image, 400<<20); err != nil {
-			t.Fatal(err)
-		}
-		tool(t, "mkfs."+kind, "-q", image)
-		tool(t, "mount", "-o", "loop", image, dir)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	return dir
-}
-
-func tool(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skip("tool: " + name + " is not installed")
-	}
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		if strings.HasPrefix(name, "mount") && strings.Contains(string(out), "unknown filesystem") {
-			t.Skip("fs: " + strings.Join(args, " "))
-		}
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
+	os.Exit(mnttest.Main(m))
 }
 
 // parts are what a process in a container can be asked to do; the result is
 // printed as JSON.
 var parts = map[string]func() (any, error){
-	"look": func() (any, error) { return lookAll() }, "work": func() (any, error) { return workInside() },
+	"look": func() (any, error) { return lookAll() },
+	"work": func() (any, error) { return workInside() },
 	"list": func() (any, error) { return listAll(".") },
+	"host": func() (any, error) { return useHost() },
 }
 
 // inContainer is the process in a container: it makes the mounts it was given

@@ -52,11 +52,15 @@ func (m *Mapped) open() (err error) {
 	if err := shift.Check(m.pair); err != nil {
 		return err
 	}
+	wider, err := shift.ForMounter(m.pair)
+	if err != nil {
+		return err
+	}
 	if m.ns, err = userns.New(m.pair); err != nil {
 		return err
 	}
 	if m.way != shift.Copy {
-		return m.idmap()
+		return m.idmap(wider)
 	}
 	if m.copies, err = m.s.copiesOf(m.pair); err != nil {
 		return err
@@ -75,15 +79,11 @@ func (m *Mapped) plant(layers *os.File) (err error) {
 
 // idmap makes the idmapped mounts. Only the uppers' has the extra id for the
 // mounter: a layer's file with that id must not become the host root's.
-func (m *Mapped) idmap() (err error) {
+func (m *Mapped) idmap(wider idmap.Pair) (err error) {
 	if m.layers, err = idmapped(m.s.mounter, m.s.layers, m.ns); err != nil {
 		return err
 	}
-	pair, err := shift.ForMounter(m.pair)
-	if err != nil {
-		return err
-	}
-	ns, err := userns.New(pair)
+	ns, err := userns.New(wider)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"os"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -75,9 +76,7 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 			return Root{}, err
 		}
 	}
-	mount, err := s.mounter.Mount(shift.Overlay{
-		Layers: m.layers, Lowers: dirs(layers), Uppers: m.uppers, Upper: r.Upper, Volatile: r.Volatile,
-	})
+	mount, err := s.mounter.Mount(m.overlay(r, layers))
 	if err != nil {
 		return Root{}, err
 	}
@@ -95,8 +94,8 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 }
 
 // chain returns the layers' directories, topmost first. An overlay needs one
-// layer, and two when nothing can be written (overlayfs.rst): an empty one
-// makes up the number.
+// layer, and two when nothing can be written (overlayfs.rst): empty ones make
+// up the number.
 func (s *Store) chain(r Request) ([]string, error) {
 	var out []string
 	for _, id := range slices.Backward(r.Layers) {
@@ -117,19 +116,25 @@ func (s *Store) chain(r Request) ([]string, error) {
 	if r.Upper == "" {
 		least = 2
 	}
-	if len(out) >= least {
-		return out, nil
+	for len(out) < least {
+		name, err := s.builtin("empty"+strconv.Itoa(len(out)), nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
 	}
-	name, err := s.builtin("empty", nil)
-	return append(out, name), err
+	return out, nil
 }
 
-func dirs(layers []string) []string {
-	out := make([]string, len(layers))
+func (m *Mapped) overlay(r Request, layers []string) shift.Overlay {
+	o := shift.Overlay{Lowers: make([]shift.Dir, len(layers)), Volatile: r.Volatile}
 	for i, l := range layers {
-		out[i] = l + "/fs"
+		o.Lowers[i] = shift.Dir{Tree: m.layers, Name: l + "/fs"}
 	}
-	return out
+	if r.Upper != "" {
+		o.Upper = shift.Dir{Tree: m.uppers, Name: r.Upper}
+	}
+	return o
 }
 
 // rootOwner is owner and mode of a root directory, with inside ids.

@@ -95,6 +95,7 @@ func (s *Store) open(opt Options) (err error) {
 	if s.drops, err = newDropper(s.root, opt.Log); err != nil {
 		return err
 	}
+	spread(s.uppers)
 	s.stock = newStock(s.uppers, opt.Stock, opt.Log)
 	return s.choose(opt.Force)
 }

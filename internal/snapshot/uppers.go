@@ -102,7 +102,7 @@ func (k *stock) put(name string) bool {
 	}
 }
 
-// make makes a pair. A half-made one is found by the next sweep.
+// make makes a pair; a half-made one is removed, or found by the next sweep.
 func (k *stock) make() (string, error) {
 	name := token()
 	k.own(name)
@@ -112,6 +112,7 @@ func (k *stock) make() (string, error) {
 	}{{name, 0o700}, {name + "/work", 0o700}, {name + "/fs", 0o755}} {
 		if err := at.MakeDir(k.dir, d.name, d.mode); err != nil {
 			k.disown(name)
+			at.RemoveTree(k.dir, name)
 			return "", err
 		}
 	}

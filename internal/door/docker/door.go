@@ -121,7 +121,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	version, path := splitVersion(hr.URL.Path)
 	if version != "" {
 		if err := r.setVersion(version); err != nil {
-			d.tooOld(out, r, err)
+			d.badVersion(out, r, err)
 			return
 		}
 	}
@@ -163,19 +163,19 @@ func (r *request) setVersion(version string) error {
 	if err1 != nil || err2 != nil {
 		return notFound("page not found")
 	}
-	r.version = mi
 	if ma > 1 || ma == 1 && mi > maxVersion {
 		return invalid("client version %s is too new. Maximum supported API version is 1.%d", version, maxVersion)
 	}
+	r.version = mi
 	if ma < 1 || mi < minVersion {
 		return invalid("client version %s is too old. Minimum supported API version is 1.%d, please upgrade your client to a newer version", version, minVersion)
 	}
 	return nil
 }
 
-// tooOld answers a version that is not spoken; clients below 1.24 read plain
+// badVersion answers a version that is not spoken; clients below 1.24 read plain
 // text, not JSON.
-func (d *door) tooOld(w *answer, r *request, err error) {
+func (d *door) badVersion(w *answer, r *request, err error) {
 	if r.version < minVersion {
 		http.Error(w, err.Error(), statusOf(err))
 		return

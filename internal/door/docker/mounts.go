@@ -103,7 +103,7 @@ func mountTarget(raw, target string) (string, error) {
 	if clean == "/" {
 		return "", invalid("invalid volume specification: '%s': invalid specification: destination can't be '/'", raw)
 	}
-	if strings.ContainsRune(clean, 0) {
+	if strings.ContainsRune(raw+target, 0) {
 		return "", invalid("invalid volume specification: %q", raw)
 	}
 	return clean, nil
@@ -159,7 +159,7 @@ func volumeName(name string) bool {
 
 // ask reads one entry of HostConfig.Mounts.
 func (b *mountBody) ask() (ask.Mount, error) {
-	target, err := mountTarget(b.Target, b.Target)
+	target, err := mountTarget(b.Source+":"+b.Target, b.Target)
 	if err != nil {
 		return ask.Mount{}, err
 	}

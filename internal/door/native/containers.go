@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	"fief/internal/door/native/wire"
 	"fief/internal/words/fault"
@@ -74,7 +75,7 @@ func (k *call) reads(v wire.Verb) (any, error) {
 	case wire.Info:
 		return k.engine.Info(k.ctx)
 	case wire.Events:
-		return nil, k.engine.Events(k.ctx, func(e record.Event) error { return k.sendJSON(wire.Event, e) })
+		return nil, k.engine.Events(k.ctx, time.Time{}, func(e record.Event) error { return k.sendJSON(wire.Event, e) })
 	case wire.Logs:
 		return nil, k.logs()
 	case wire.Top:

@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"io"
+	"time"
 
 	"fief/internal/engine"
 	"fief/internal/words/ask"
@@ -60,7 +61,7 @@ type reader interface {
 	Top(ctx context.Context, id string, psArgs []string) (record.Top, error)
 	Plan(ctx context.Context, c ask.Container) (string, error)
 	Info(ctx context.Context) (record.Info, error)
-	Events(ctx context.Context, each func(record.Event) error) error
+	Events(ctx context.Context, since time.Time, each func(record.Event) error) error
 }
 
 // imager is everything about images.
@@ -68,7 +69,7 @@ type imager interface {
 	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
 	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
 	LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error)
-	Import(ctx context.Context, i ask.ImportImage, r io.Reader, progress func(record.Progress)) (record.Image, error)
+	Import(ctx context.Context, i ask.ImportImage, r io.Reader) (record.Image, error)
 	Images(ctx context.Context) ([]record.Image, error)
 	Image(ctx context.Context, name string) (record.Image, error)
 	Tag(ctx context.Context, src, dst string) error

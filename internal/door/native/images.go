@@ -34,7 +34,7 @@ func (k *call) images(v wire.Verb) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return k.engine.Import(k.ctx, i, f, k.progress)
+		return k.engine.Import(k.ctx, i, f)
 	case wire.Tag:
 		t, err := decode[wire.RenameCall](k)
 		if err != nil {

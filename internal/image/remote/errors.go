@@ -15,6 +15,7 @@ import (
 	"github.com/distribution/reference"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -45,6 +46,8 @@ func (r *Repo) explain(op, ref string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fault.Wrap(fault.Canceled, op, r.pretty(ref), err, "")
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return r.denied("authentication required")
 	case errors.Is(err, errdef.ErrNotFound) && op == "fetch manifest":
 		return fault.Say(fault.NotFound, "manifest for "+r.pretty(ref)+" not found: manifest unknown: manifest unknown")
 	case errors.Is(err, errdef.ErrNotFound):
@@ -67,8 +70,7 @@ func (r *Repo) explainAnswer(op, ref string, answer *errcode.ErrorResponse) erro
 	}
 	switch answer.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fault.Say(fault.Denied, "pull access denied for "+r.pretty("")+
-			", repository does not exist or may require 'docker login': "+says)
+		return r.denied(says)
 	case http.StatusNotFound:
 		return fault.Say(fault.NotFound, "repository "+r.pretty("")+" not found: "+says)
 	case http.StatusTooManyRequests:
@@ -79,6 +81,11 @@ func (r *Repo) explainAnswer(op, ref string, answer *errcode.ErrorResponse) erro
 		class = fault.Invalid
 	}
 	return fault.Wrap(class, op, r.pretty(ref), answer, "")
+}
+
+func (r *Repo) denied(says string) error {
+	return fault.Say(fault.Denied, "pull access denied for "+r.pretty("")+
+		", repository does not exist or may require 'docker login': "+says)
 }
 
 func (r *Repo) explainNet(op, ref string, err error) error {

@@ -12,12 +12,19 @@ import (
 
 // Overlay is a root file system to be mounted.
 type Overlay struct {
-	Layers   *Tree
-	Lowers   []string // directories of layers below Layers, topmost first
-	Uppers   *Tree
-	Upper    string // directory below Uppers that holds fs and work; empty: nothing is writable
-	Volatile bool   // never sync the upper (Linux 5.10)
+	Lowers   []Dir // topmost first
+	Upper    Dir   // holds fs and work; zero: nothing is writable, for nobody
+	Volatile bool  // never sync the upper (Linux 5.10)
 }
+
+// Dir is a directory of a tree, "." for the tree itself.
+type Dir struct {
+	Tree *Tree
+	Name string
+}
+
+// writable reports whether the overlay has an upper.
+func (o Overlay) writable() bool { return o.Upper.Tree != nil }
 
 // Mounter mounts overlays.
 type Mounter interface {
@@ -78,8 +85,8 @@ func (Direct) Mount(o Overlay) (*os.File, error) {
 	defer ctx.Close()
 	var open []*os.File
 	defer func() { fd.CloseAll(open...) }()
-	add := func(option string, tree *Tree, name string) error {
-		f, err := at.Beneath(tree.Root, name, unix.O_PATH|unix.O_DIRECTORY)
+	add := func(option string, d Dir, sub string) error {
+		f, err := at.Beneath(d.Tree.Root, d.Name+sub, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return err
 		}
@@ -88,22 +95,22 @@ func (Direct) Mount(o Overlay) (*os.File, error) {
 		return nil
 	}
 	for _, lower := range o.Lowers {
-		if err := add("lowerdir+", o.Layers, lower); err != nil {
+		if err := add("lowerdir+", lower, ""); err != nil {
 			return nil, err
 		}
 	}
-	if o.Upper != "" {
-		if err := add("upperdir", o.Uppers, o.Upper+"/fs"); err != nil {
+	if o.writable() {
+		if err := add("upperdir", o.Upper, "/fs"); err != nil {
 			return nil, err
 		}
-		if err := add("workdir", o.Uppers, o.Upper+"/work"); err != nil {
+		if err := add("workdir", o.Upper, "/work"); err != nil {
 			return nil, err
 		}
 	}
 	for _, kv := range options {
 		ctx.Set(kv[0], kv[1])
 	}
-	if o.Volatile && o.Upper != "" {
+	if o.Volatile && o.writable() {
 		ctx.Flag("volatile")
 	}
 	return ctx.Mount(mnt.NoDev)

@@ -206,26 +206,29 @@ func links(dir string, o Overlay) (string, error) {
 	opts.WriteString("lowerdir=")
 	for i, lower := range o.Lowers {
 		name := strconv.Itoa(i)
-		if err := unix.Symlink("../"+o.Layers.name+"/"+lower, name); err != nil {
-			return "", sysx.Fault("link to layer", lower, err)
+		if err := unix.Symlink("../"+lower.path(), name); err != nil {
+			return "", sysx.Fault("link to layer", lower.path(), err)
 		}
 		if i > 0 {
 			opts.WriteByte(':')
 		}
 		opts.WriteString(name)
 	}
-	if o.Upper != "" {
-		up := "../" + o.Uppers.name + "/" + o.Upper
+	if o.writable() {
+		up := "../" + o.Upper.path()
 		opts.WriteString(",upperdir=" + up + "/fs,workdir=" + up + "/work")
 	}
 	for _, kv := range options {
 		opts.WriteString("," + kv[0] + "=" + kv[1])
 	}
-	if o.Volatile && o.Upper != "" {
+	if o.Volatile && o.writable() {
 		opts.WriteString(",volatile")
 	}
 	return opts.String(), nil
 }
+
+// path names d on the stage.
+func (d Dir) path() string { return d.Tree.name + "/" + d.Name }
 
 func overlayAt(data string) (*os.File, error) {
 	const target = "../" + mountPoint

@@ -1,0 +1,120 @@
+// Package mnttest runs the tests of a package in a mount namespace of their
+// own, so that no mount and no loop device is left whatever happens.
+package mnttest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const inside = "FIEF_TEST_MOUNT_NAMESPACE"
+
+// Main is to be called by TestMain: it runs the test binary again, in a new
+// private mount namespace, and returns the exit code.
+func Main(m *testing.M) int {
+	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
+		return m.Run()
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = inherited()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // and makes all mounts private
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// inherited are the descriptors through which a fuzzing coordinator talks to
+// its workers: they are numbered from 3.
+func inherited() []*os.File {
+	var out []*os.File
+	for n := uintptr(3); n < 6 && fuzzing(); n++ {
+		out = append(out, os.NewFile(n, "inherited"))
+	}
+	return out
+}
+
+func fuzzing() bool {
+	for _, a := range os.Args {
+		if strings.HasPrefix(a, "-test.fuzzworker") {
+			return true
+		}
+	}
+	return false
+}
+
+// NeedRoot skips the test unless it runs as root.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("root: mounts need it")
+	}
+}
+
+// FileSystem makes a file system of a kind and mounts it until the test ends.
+// The empty kind is the file system of the temporary directory.
+func FileSystem(t testing.TB, kind string) string {
+	t.Helper()
+	NeedRoot(t)
+	dir := t.TempDir()
+	switch kind {
+	case "":
+		return dir
+	case "tmpfs":
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512m"); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		loop(t, kind, dir)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+// loop mounts a fresh image; its loop device goes with the mount.
+func loop(t testing.TB, kind, dir string) {
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 400<<20); err != nil {
+		t.Fatal(err)
+	}
+	if kind == "ext3" || kind == "ext4" {
+		Tool(t, "mkfs."+kind, "-q", "-F", image)
+	} else {
+		Tool(t, "mkfs."+kind, "-q", image)
+	}
+	Tool(t, "mount", "-t", kind, "-o", "loop", image, dir)
+}
+
+// Tool runs a program; the test is skipped when it is not installed, or when
+// it says that the kernel lacks a file system.
+func Tool(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skip("tool: " + name + " is not installed")
+	}
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err == nil {
+		return
+	}
+	if strings.Contains(string(out), "unknown filesystem") {
+		t.Skip("fs: the kernel has no " + strings.Join(args, " "))
+	}
+	t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+}
