@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,6 +146,43 @@ func TestInit(t *testing.T) {
 		out, _ := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != code || !strings.Contains(string(out), command) {
 			t.Errorf("%s: exit code %d, %s", command, cmd.ProcessState.ExitCode(), out)
+		}
+	}
+}
+
+// TestInitWithTerminal: the command is in the foreground, may read, and gets
+// ctrl-c once, from the terminal.
+func TestInitWithTerminal(t *testing.T) {
+	for typed, want := range map[string]string{"hi\n": "got hi", "\x03": "int,"} {
+		master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer master.Close()
+		unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+		fd, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		slave := os.NewFile(fd, "slave")
+		cmd := exec.Command(mon(t), "init", "--", "sh", "-c", "trap 'printf int,' INT; echo ready; read x && echo got $x; exit 3")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		timer := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		out := bufio.NewReader(master)
+		if line, err := out.ReadString('\n'); line != "ready\r\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		master.WriteString(typed)
+		rest, _ := io.ReadAll(out)
+		cmd.Wait()
+		timer.Stop()
+		if n := strings.Count(string(rest), want); n != 1 || cmd.ProcessState.ExitCode() != 3 {
+			t.Errorf("%q: %q, exit code %d", typed, rest, cmd.ProcessState.ExitCode())
 		}
 	}
 }
