@@ -23,7 +23,11 @@ func execute(t *testing.T, b *box, id string, attach []Attach, change func(*Exec
 	if change != nil {
 		change(&e)
 	}
-	return b.Exec(ctx(t), e)
+	pid, err := b.Exec(ctx(t), e)
+	if err == nil {
+		t.Cleanup(func() { syscall.Kill(-pid, syscall.SIGKILL) })
+	}
+	return pid, err
 }
 
 func TestExecSessions(t *testing.T) {

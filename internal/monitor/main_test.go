@@ -136,7 +136,11 @@ func run(t *testing.T, m *Monitor, change func(*Run), options string, command ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Kill(-pid, syscall.SIGKILL) })
+	t.Cleanup(func() { // before the directory is removed, into which the monitor writes
+		syscall.Kill(-pid, syscall.SIGKILL)
+		m.Close()
+		within(t, "end of the monitor", func() { waitGone(m.PID) })
+	})
 	return b
 }
 

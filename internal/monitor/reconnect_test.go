@@ -75,7 +75,7 @@ func numbered(t *testing.T, path string, n int) {
 // TestNothingIsLostWithoutADaemon: the daemon is killed in the middle of fast
 // output; the next one finds monitor, log, exec session and exit.
 func TestNothingIsLostWithoutADaemon(t *testing.T) {
-	dir, kill := killedDaemon(t, "seq 1 150000; until test -e DIR/end; do sleep 0.02; done; seq 150001 300000; exit 6")
+	dir, kill := killedDaemon(t, "seq 1 50000; until test -e DIR/end; do sleep 0.02; done; seq 50001 100000; exit 6")
 	kill()
 	release(t, dir) // the exec session ends while nobody is there to hear of it
 	m, err := Reconnect(ctx(t), dir)
@@ -96,12 +96,12 @@ func TestNothingIsLostWithoutADaemon(t *testing.T) {
 	if e := exit(t, m); e.Target != "" || e.Code != 6 {
 		t.Errorf("%+v", e)
 	}
-	numbered(t, dir+"/json.log", 300000)
+	numbered(t, dir+"/json.log", 100000)
 }
 
 // TestExitWithoutADaemon: the exit file is all that is left, and enough.
 func TestExitWithoutADaemon(t *testing.T) {
-	dir, kill := killedDaemon(t, "until test -e DIR/end; do sleep 0.02; done; seq 1 50000; kill -INT $$")
+	dir, kill := killedDaemon(t, "until test -e DIR/end; do sleep 0.02; done; seq 1 20000; kill -INT $$")
 	kill()
 	m, err := Reconnect(ctx(t), dir)
 	if err != nil {
@@ -125,7 +125,7 @@ func TestExitWithoutADaemon(t *testing.T) {
 	if m, err = Reconnect(ctx(t), dir); !fault.Is(err, fault.NotFound) {
 		t.Errorf("%+v, %v", m, err)
 	}
-	numbered(t, dir+"/json.log", 50000)
+	numbered(t, dir+"/json.log", 20000)
 }
 
 func waitGone(pid int) {
@@ -166,6 +166,26 @@ func TestUntakenExitComesAgain(t *testing.T) {
 	os.WriteFile(dir+"/end", nil, 0o600)
 	if e := exit(t, m); e.Target != "" || e.Code != 0 {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestSameDirectoryAgain: a container that is started again at the news of its
+// exit has a socket and no exit file, whatever its last monitor still does.
+func TestSameDirectoryAgain(t *testing.T) {
+	dir := t.TempDir()
+	for range 20 {
+		b := run(t, take(t), func(r *Run) { r.Dir, r.LogPath = dir, dir+"/json.log" }, "", shell("exec sleep 100")...)
+		if _, ok := ReadExit(dir); ok {
+			t.Error("exit file of the last run")
+		}
+		if _, err := os.Stat(dir + "/mon.sock"); err != nil {
+			t.Error(err)
+		}
+		b.Signal(ctx(t), "", syscall.SIGKILL)
+		exit(t, b.Monitor)
+		if _, ok := ReadExit(dir); !ok {
+			t.Error("no exit file")
+		}
 	}
 }
 
