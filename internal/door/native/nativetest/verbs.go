@@ -246,7 +246,7 @@ func (e *Engine) Info(context.Context) (record.Info, error) {
 }
 
 // Events tells of one event, then waits.
-func (e *Engine) Events(ctx context.Context, each func(record.Event) error) error {
+func (e *Engine) Events(ctx context.Context, _ time.Time, each func(record.Event) error) error {
 	at := time.Date(2024, 1, 2, 3, 4, 5, 6, time.UTC)
 	if err := each(record.Event{Type: "container", Action: "start", ID: "abc", Attrs: map[string]string{"name": "web", "image": "busybox"}, At: at}); err != nil {
 		return err
@@ -291,7 +291,7 @@ func (e *Engine) LoadLayout(_ context.Context, name string, _ func(record.Progre
 }
 
 // Import makes an image.
-func (e *Engine) Import(ctx context.Context, i ask.ImportImage, _ io.Reader, _ func(record.Progress)) (record.Image, error) {
+func (e *Engine) Import(ctx context.Context, i ask.ImportImage, _ io.Reader) (record.Image, error) {
 	made, err := e.LoadLayout(ctx, i.Name, nil)
 	return made[0], err
 }
