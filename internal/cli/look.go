@@ -111,14 +111,23 @@ func setupTop(*pflag.FlagSet) action {
 func setupEvents(fs *pflag.FlagSet) action {
 	format := fs.String("format", "", "Format output using a Go TEMPLATE, or 'json'")
 	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image)")
+	since := fs.String("since", "", "Show all events created since timestamp")
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
+		var call wire.EventsCall
+		if *since != "" {
+			t, err := parseTime(*since, time.Now())
+			if err != nil {
+				return err
+			}
+			call.Since = t
+		}
 		f, err := parseFilters(*filters, "type", "event", "container", "image")
 		if err != nil {
 			return err
 		}
-		return c.watch(wire.Events, struct{}{}, nil, func(m wire.Message) error {
+		return c.watch(wire.Events, call, nil, func(m wire.Message) error {
 			if m.Kind != wire.Event {
 				return nil
 			}

@@ -16,17 +16,18 @@ import (
 // call is one request being answered. Its context ends when the client goes.
 type call struct {
 	out
-	ctx    context.Context
-	engine Engine
-	body   []byte
-	files  []*os.File // received with the request; closed after the handler
-	target target
+	ctx     context.Context
+	engine  Engine
+	request []byte
+	body    []byte     // of the request, without the verb
+	files   []*os.File // received with the request; closed after the handler
+	target  target
 }
 
 // target is the process that Signal and Resize messages are for. What comes
 // before the process runs is kept and delivered then.
 type target struct {
-	mu      sync.Mutex // never held while the engine is called
+	mu      sync.Mutex // guards the rest; never held while the engine is called
 	signal  func(ctx context.Context, name string) error
 	resize  func(ctx context.Context, rows, cols uint16) error
 	signals []string
@@ -40,70 +41,51 @@ func serve(ctx context.Context, c *net.UnixConn, e Engine) {
 	defer cancel()
 	// A daemon that stops must not wait for clients to hang up.
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	messages := make(chan wire.Message)
+	calls := make(chan *call)
 	defer func() {
 		c.Close()
-		for m := range messages {
-			m.Close()
+		for k := range calls {
+			closeAll(k.files)
 		}
 	}()
-	var now current
 	go func() {
-		defer close(messages)
+		defer close(calls)
 		defer cancel()
-		now.read(ctx, wire.NewReader(socket{c}), messages)
+		read(ctx, wire.NewReader(socket{c}), func(m wire.Message) *call {
+			return &call{out: out{sock: socket{c}}, ctx: ctx, engine: e, request: m.Body, files: files(m.Files)}
+		}, calls)
 	}()
-	for m := range messages {
-		k := &call{ctx: ctx, engine: e, files: files(m.Files)}
-		k.sock = socket{c}
-		now.set(k)
-		err := k.answer(m.Body)
+	for k := range calls {
+		err := k.answer()
 		closeAll(k.files)
-		now.set(nil)
 		if err != nil {
 			return
 		}
 	}
 }
 
-// current is the call that messages between requests belong to.
-type current struct {
-	mu   sync.Mutex
-	call *call
-}
-
-func (c *current) set(k *call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.call = k
-}
-
-func (c *current) get() *call {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.call
-}
-
-// read passes requests on and delivers the other messages, until the
-// connection ends.
-func (c *current) read(ctx context.Context, r *wire.Reader, requests chan<- wire.Message) {
+// read makes calls of requests and delivers the other messages to the newest,
+// until the connection ends.
+func read(ctx context.Context, r *wire.Reader, begin func(wire.Message) *call, calls chan<- *call) {
+	var newest *call
 	for {
 		m, err := r.Next()
 		if err != nil {
 			return
 		}
-		if m.Kind == wire.Request {
-			select {
-			case requests <- m:
-			case <-ctx.Done():
-				m.Close()
-				return
+		if m.Kind != wire.Request {
+			m.Close()
+			if newest != nil {
+				newest.target.deliver(ctx, m)
 			}
 			continue
 		}
-		m.Close()
-		if k := c.get(); k != nil {
-			k.target.deliver(ctx, m)
+		newest = begin(m)
+		select {
+		case calls <- newest:
+		case <-ctx.Done():
+			closeAll(newest.files)
+			return
 		}
 	}
 }
@@ -160,8 +142,8 @@ type answered struct{}
 
 // answer carries out one request and writes its last message. Only a client
 // that cannot be written to is an error.
-func (k *call) answer(request []byte) error {
-	verb, body, err := wire.DecodeRequest(request)
+func (k *call) answer() error {
+	verb, body, err := wire.DecodeRequest(k.request)
 	if err != nil {
 		return k.send(wire.Failure, wire.EncodeFailure(err))
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"time"
 
 	"fief/internal/door/native/wire"
 	"fief/internal/words/fault"
@@ -22,7 +21,7 @@ func (k *call) changes(v wire.Verb) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, k.engine.Start(k.lasting(), n.Name)
+		return nil, done(k.engine.Start(k.lasting(), n.Name))
 	case wire.Stop, wire.Restart:
 		s, err := decode[wire.StopCall](k)
 		if err != nil {
@@ -31,7 +30,7 @@ func (k *call) changes(v wire.Verb) (any, error) {
 		if v == wire.Restart {
 			return nil, k.engine.Restart(k.lasting(), s.ID, s.Stop)
 		}
-		return nil, k.engine.Stop(k.lasting(), s.ID, s.Stop)
+		return nil, done(k.engine.Stop(k.lasting(), s.ID, s.Stop))
 	case wire.Kill:
 		s, err := decode[wire.KillCall](k)
 		if err != nil {
@@ -52,6 +51,14 @@ func (k *call) changes(v wire.Verb) (any, error) {
 		return nil, k.engine.Rename(k.lasting(), r.Old, r.New)
 	}
 	return nil, fault.New(fault.Unsupported, "answer request", "", fmt.Sprintf("verb %d is unknown", v), "fief is newer than fiefd: restart the daemon")
+}
+
+// done takes "nothing to do" as done.
+func done(err error) error {
+	if fault.Is(err, fault.NotModified) {
+		return nil
+	}
+	return err
 }
 
 func (k *call) create() (any, error) {
@@ -75,7 +82,11 @@ func (k *call) reads(v wire.Verb) (any, error) {
 	case wire.Info:
 		return k.engine.Info(k.ctx)
 	case wire.Events:
-		return nil, k.engine.Events(k.ctx, time.Time{}, func(e record.Event) error { return k.sendJSON(wire.Event, e) })
+		w, err := decode[wire.EventsCall](k)
+		if err != nil {
+			return nil, err
+		}
+		return nil, k.engine.Events(k.ctx, w.Since, func(e record.Event) error { return k.sendJSON(wire.Event, e) })
 	case wire.Logs:
 		return nil, k.logs()
 	case wire.Top:

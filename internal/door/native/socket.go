@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,8 +64,16 @@ func (o *out) sendJSON(kind wire.Kind, v any) error {
 	return o.send(kind, body)
 }
 
-// refuse answers a client that is not served, before it asked anything.
+// refuse answers a client that is not served. It takes the request first and
+// drops it: closing a unix socket with unread data resets the peer, who would
+// then not see the answer.
 func refuse(c *net.UnixConn, err error) {
+	_ = c.SetDeadline(time.Now().Add(time.Second)) // a client that says nothing gets no answer
+	m, readErr := wire.NewReader(socket{c}).Next()
+	if readErr != nil {
+		return
+	}
+	m.Close()
 	_ = (&out{sock: socket{c}}).send(wire.Failure, wire.EncodeFailure(err))
 }
 

@@ -4,9 +4,10 @@
 package cmdline
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -122,8 +123,12 @@ func (c Client) read(flag, name string) ([]byte, error) {
 		return nil, invalid(flag, name, "the file can only be read by the client")
 	}
 	b, err := c.ReadFile(name)
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
 	if err != nil {
-		return nil, conflict("open " + name + ": " + strings.TrimPrefix(err.Error(), "open "+name+": "))
+		return nil, conflict("open " + name + ": " + err.Error())
 	}
 	return b, nil
 }

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"time"
+
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
@@ -65,6 +67,9 @@ func (c Container) Unpack() (ask.Container, error) {
 // ListCall lists containers: those whose name, with or without a slash before
 // it, fits one of the regular expressions, or all when there is none.
 type ListCall struct{ Names []string }
+
+// EventsCall asks for events, from Since on when it is not zero.
+type EventsCall struct{ Since time.Time }
 
 // Name is a call about one object.
 type Name struct{ Name string }

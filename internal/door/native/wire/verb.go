@@ -37,6 +37,6 @@ const (
 	Tag                           // (RenameCall)
 	RemoveImage                   // (RemoveCall) → []record.Removed
 	Info                          // → record.Info
-	Events                        // Event
+	Events                        // (EventsCall): Event
 	StartAttached                 // (AttachCall): with descriptors; attaches, starts, answers Started and Exit
 )

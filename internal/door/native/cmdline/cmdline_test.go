@@ -1,0 +1,180 @@
+package cmdline_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"fief/internal/door/native/cmdline"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+)
+
+func run(t *testing.T, words ...string) cmdline.Run {
+	t.Helper()
+	r, err := cmdline.ParseRun(append(words, "img", "cmd", "-x"), client(t))
+	if err != nil {
+		t.Fatalf("%q: %v", words, err)
+	}
+	if r.Ask.Image != "img" || !slices.Equal(r.Ask.Cmd, []string{"cmd", "-x"}) {
+		t.Fatalf("%q: image %q, command %q", words, r.Ask.Image, r.Ask.Cmd)
+	}
+	return r
+}
+
+func client(t *testing.T) cmdline.Client {
+	dir := t.TempDir()
+	err := os.WriteFile(filepath.Join(dir, "file"), []byte("# c\n\n  A=1\nHOME\nNOWHERE\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmdline.Client{Dir: "/cwd", ReadFile: func(n string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, n)) },
+		Lookup: func(n string) (string, bool) { return "/h", n == "HOME" }}
+}
+
+func TestStreams(t *testing.T) {
+	for words, want := range map[string]cmdline.Attach{
+		"":              {Stdout: true, Stderr: true},
+		"-i":            {Stdin: true, Stdout: true, Stderr: true},
+		"-d":            {},
+		"-a stdout":     {Stdout: true},
+		"-a stdin -ai ": {},
+	} {
+		r, err := cmdline.ParseRun(append(strings.Fields(words), "img"), cmdline.Client{})
+		if words == "-a stdin -ai " {
+			if !fault.Is(err, fault.Invalid) {
+				t.Errorf("%q: %v", words, err)
+			}
+			continue
+		}
+		if err != nil || r.Attach.Stdin != want.Stdin || r.Attach.Stdout != want.Stdout || r.Attach.Stderr != want.Stderr {
+			t.Errorf("%q: %+v, %v", words, r.Attach, err)
+		}
+	}
+	keys := run(t, "--detach-keys", "ctrl-p,q,ctrl-[").Attach.DetachKeys
+	if string(keys) != "\x10q\x1b" {
+		t.Errorf("detach keys %q", keys)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	r := run(t, "--env-file", "file", "-e", "HOME", "-e", "B=x=y", "-eC=")
+	if want := []string{"A=1", "HOME=/h", "HOME=/h", "B=x=y", "C="}; !slices.Equal(r.Ask.Env, want) {
+		t.Errorf("got %q", r.Ask.Env)
+	}
+}
+
+func TestMounts(t *testing.T) {
+	r := run(t, "-v", "/a:/b:ro,rslave", "-v", "./rel:/c", "-v", "vol:/d", "-v", "/e", "--mount", "type=bind,src=x,dst=/f,readonly,bind-recursive=disabled",
+		"--mount", "type=tmpfs,target=/g,tmpfs-size=1m,tmpfs-mode=700", "--tmpfs", "/h:size=2k,exec,mode=1770")
+	want := []ask.Mount{
+		{Kind: ask.Bind, Source: "/a", Target: "/b", ReadOnly: true, Recursive: true, Propagation: "rslave", CreateSrc: true},
+		{Kind: ask.Bind, Source: "/cwd/rel", Target: "/c", Recursive: true, CreateSrc: true},
+		{Kind: ask.Volume, Source: "vol", Target: "/d", Recursive: true},
+		{Kind: ask.Volume, Target: "/e", Recursive: true},
+		{Kind: ask.Bind, Source: "/cwd/x", Target: "/f", ReadOnly: true},
+		{Kind: ask.Tmpfs, Target: "/g", TmpfsSize: 1 << 20, TmpfsMode: 0o700, Recursive: true},
+		{Kind: ask.Tmpfs, Target: "/h", TmpfsSize: 2 << 10, TmpfsMode: 0o1770, TmpfsExec: true},
+	}
+	for i, m := range r.Ask.Mounts {
+		if m != want[i] {
+			t.Errorf("mount %d:\n got %+v\nwant %+v", i, m, want[i])
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	for words, want := range map[string]ask.Userns{
+		"":                         ask.UsernsDefault{},
+		"--userns private":         ask.UsernsDefault{},
+		"--userns host":            ask.UsernsHost{},
+		"--userns auto":            ask.UsernsAuto{},
+		"--userns auto:size=70000": ask.UsernsAuto{Size: 70000},
+	} {
+		if got := run(t, strings.Fields(words)...).Ask.Userns; got != want {
+			t.Errorf("%q: %#v", words, got)
+		}
+	}
+	u := run(t, "--uidmap", "0:1000:1,1:5000:10", "--uidmap", "100:9000:5").Ask.Userns.(ask.UsernsMap)
+	if want := "0 1000 1\n1 5000 10\n100 9000 5\n"; u.Pair.UID.String() != want || u.Pair.GID.String() != want {
+		t.Errorf("uid %q gid %q", u.Pair.UID, u.Pair.GID)
+	}
+}
+
+func TestRest(t *testing.T) {
+	a := run(t, "--entrypoint", "", "--stop-timeout", "-1", "--shm-size", "1g", "--ulimit", "nofile=10:20", "--security-opt", "seccomp=unconfined",
+		"--security-opt", "no-new-privileges:true", "--log-opt", "max-size=1m", "--log-opt", "max-file=3", "-l", "a=b", "-l", "c", "--network", "host",
+		"-h", "box", "--storage-opt", "shift=copy").Ask
+	ok := a.ReplaceEntry && len(a.Entrypoint) == 0 && *a.StopTimeout == -1 && a.ShmSize == 1<<30 && a.Ulimits[0] == ask.Ulimit{Name: "nofile", Soft: 10, Hard: 20} &&
+		a.Seccomp.Mode == ask.SeccompUnconfined && a.NoNewPrivs && a.Log == ask.Log{Driver: "json-file", MaxSize: 1 << 20, MaxFile: 3} &&
+		a.Labels["a"] == "b" && a.Labels["c"] == "" && a.Network == ask.NetHost && !a.NetworkDefault && a.Hostname == "box" && a.Shift == "copy"
+	if !ok {
+		t.Errorf("got %+v", a)
+	}
+	if a := run(t).Ask; a.Network != ask.NetNone || !a.NetworkDefault {
+		t.Errorf("default network: %q, %v", a.Network, a.NetworkDefault)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for words, want := range map[string]string{
+		"-v /a:/":                             "destination can't be '/'",
+		"-v foo/bar:/x":                       "includes invalid characters for a local volume name",
+		"-v /a:/b:nonsense":                   "invalid mode: nonsense",
+		"-v /a:/x -v /b:/x":                   "Duplicate mount point: /x",
+		"--mount type=bind,target=/x":         "source is required",
+		"--mount type=bind,source=/x":         "target is required",
+		"--mount type=weird,target=/x":        "mount type",
+		"--mount type=volume,target=/x,a=b":   "unexpected key 'a' in 'a=b'",
+		"--tmpfs relative":                    "must be absolute",
+		"--ulimit nofile":                     "invalid ulimit argument",
+		"--name -x":                           "Invalid container name (-x)",
+		"--userns keep":                       "invalid USER mode",
+		"--uidmap 0:0:0":                      "0:0:0",
+		"--uidmap 0:1:1 --userns host":        "conflicting options",
+		"--security-opt apparmor=x":           "options are seccomp=PROFILE",
+		"--security-opt seccomp=nowhere.json": "opening seccomp profile (nowhere.json) failed",
+		"--log-driver syslog":                 "drivers are",
+		"--log-opt max-file=2":                "max-size must be given",
+		"-w relative":                         "the working directory 'relative' is invalid",
+		"--env-file nowhere":                  "open nowhere: no such file or directory",
+		"-e =x":                               "invalid environment variable",
+		"--detach-keys ctrl-":                 "unknown character",
+		"--nonsense":                          "unknown flag: --nonsense",
+	} {
+		_, err := cmdline.ParseRun(append(strings.Fields(words), "img"), client(t))
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) || fault.ExitCodeOf(err) != 125 {
+			t.Errorf("%q: %v", words, err)
+		}
+	}
+}
+
+func TestExec(t *testing.T) {
+	e, err := cmdline.ParseExec([]string{"-i", "-u", "0:0", "-e", "A=1", "-w", "/x", "box", "sh", "-c", "y"}, cmdline.Client{})
+	if err != nil || e.Container != "box" || !slices.Equal(e.Ask.Cmd, []string{"sh", "-c", "y"}) || !e.Ask.OpenStdin || !e.Attach.Stdin || e.Ask.User != "0:0" {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("-v\x00/a:/b:ro\x00--mount\x00type=bind,src=/x,dst=/y\x00img")
+	f.Add("--tmpfs\x00/x:size=1k\x00--uidmap\x000:1:2\x00--ulimit\x00nofile=1:2\x00-e\x00A=b\x00img\x00sh")
+	f.Add("-it\x00--detach-keys\x00ctrl-a,b\x00--log-opt\x00max-size=1m\x00--userns\x00auto:size=5\x00img")
+	f.Fuzz(func(t *testing.T, line string) {
+		words := strings.Split(line, "\x00")
+		r, err := cmdline.ParseRun(words, cmdline.Client{Dir: "/"})
+		if err == nil {
+			if r.Ask.Image == "" || r.Ask.Userns == nil {
+				t.Errorf("%q: incomplete ask", words)
+			}
+			for _, m := range r.Ask.Mounts {
+				if !filepath.IsAbs(m.Target) || m.Target == "/" || m.Kind == ask.Bind && !filepath.IsAbs(m.Source) {
+					t.Errorf("%q: mount %+v", words, m)
+				}
+			}
+		}
+		_, _ = cmdline.ParseExec(words, cmdline.Client{Dir: "/"})
+	})
+}
