@@ -7,6 +7,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,10 @@ func main() {
 	}
 	unix.CloseOnExec(control)
 	growTable()
-	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: launch}); err != nil {
+	// When a machine shuts down its init tells every process to end. A monitor
+	// that did would leave its container's last output unread.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: carryOut}); err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 		os.Exit(1)
 	}
@@ -66,7 +70,7 @@ func growTable() {
 	}
 }
 
-func launch(plan []byte, files []int) (serve.Process, error) {
+func carryOut(plan []byte, files []int) (serve.Process, error) {
 	p, err := runtime.Start(plan, files)
 	return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
 }

@@ -47,7 +47,7 @@ func (c *container) enterCgroup(s *specs.Spec, f *files) (bool, error) {
 	if dir == root {
 		return false, fault.New(fault.Invalid, "use cgroup", path, "that is the root", "")
 	}
-	if err := makeCgroup(root, dir); err != nil {
+	if err := makeCgroup(root, dir, limits); err != nil {
 		return false, needNone(limits, err.Error())
 	}
 	c.Cgroup = dir
@@ -82,17 +82,18 @@ func needNone(limits []limit, why string) error {
 	return fault.New(fault.Unsupported, "limit resources", limits[0].file, why, "run without limits")
 }
 
-// makeCgroup makes dir and enables all controllers on the way to it. Those that
-// cannot be enabled are found missing when a limit is written.
-func makeCgroup(root, dir string) error {
+// makeCgroup makes dir and enables, on the way to it, the controllers of the
+// limits and no others: enabling is seen by the whole machine. One that cannot
+// be enabled is found missing when its limit is written.
+func makeCgroup(root, dir string, limits []limit) error {
 	relative, err := filepath.Rel(root, dir)
 	if err != nil {
 		return err
 	}
 	at := root
 	for _, name := range strings.Split(relative, "/") {
-		available, _ := os.ReadFile(filepath.Join(at, "cgroup.controllers"))
-		for _, controller := range strings.Fields(string(available)) {
+		for _, l := range limits {
+			controller, _, _ := strings.Cut(l.file, ".")
 			os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), []byte("+"+controller), 0)
 		}
 		at = filepath.Join(at, name)
@@ -180,10 +181,12 @@ func (c *container) removeCgroup() {
 		return
 	}
 	for range 50 {
-		err := unix.Rmdir(c.Cgroup)
-		if err != unix.EBUSY {
-			return
+		if unix.Rmdir(c.Cgroup) != unix.EBUSY {
+			break
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+	if parent := filepath.Dir(c.Cgroup); filepath.Base(parent) == "fief-oci" {
+		unix.Rmdir(parent) // fails while others are in it
 	}
 }

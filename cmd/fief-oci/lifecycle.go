@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/harden"
 	"fief/internal/words/fault"
 )
 
@@ -79,7 +79,7 @@ func killCommand(a *app, set *flag.FlagSet) func([]string) error {
 		}
 		sig := unix.SIGTERM
 		if len(args) == 2 {
-			if sig, err = signalOf(args[1]); err != nil {
+			if sig, err = harden.Signal(args[1]); err != nil {
 				return err
 			}
 		}
@@ -88,20 +88,6 @@ func killCommand(a *app, set *flag.FlagSet) func([]string) error {
 		}
 		return c.signal(sig)
 	}
-}
-
-func signalOf(name string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(name); err == nil && n >= 0 && n <= 64 {
-		return unix.Signal(n), nil
-	}
-	long := strings.ToUpper(name)
-	if !strings.HasPrefix(long, "SIG") {
-		long = "SIG" + long
-	}
-	if n := unix.SignalNum(long); n != 0 {
-		return n, nil
-	}
-	return 0, fault.New(fault.Invalid, "send signal", name, "not known", "")
 }
 
 func (c *container) signal(sig unix.Signal) error {
@@ -169,7 +155,8 @@ func runHooks(s *specs.Spec, c *container, names ...string) error {
 		var list []specs.Hook
 		switch name {
 		case "prestart":
-			list = s.Hooks.Prestart //nolint:staticcheck // deprecated, but podman and others still set it
+			//lint:ignore SA1019 callers still set it, and the spec still has it run
+			list = s.Hooks.Prestart
 			state.Status, state.Pid = specs.StateCreating, c.PID
 		case "createRuntime":
 			list = s.Hooks.CreateRuntime

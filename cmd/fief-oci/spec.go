@@ -7,12 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
+	"fief/internal/kernel/harden"
+	"fief/internal/kernel/seccomp"
 	"fief/internal/launch"
 	"fief/internal/words/fault"
 )
@@ -23,7 +23,9 @@ const (
 )
 
 // newCompiler joins launch with the compiler of system call filters.
-func newCompiler() *launch.Compiler { return &launch.Compiler{} }
+func newCompiler() *launch.Compiler {
+	return &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint}
+}
 
 func specCommand(_ *app, set *flag.FlagSet) func([]string) error {
 	bundle := set.String("bundle", ".", "directory to write config.json to")
@@ -88,8 +90,12 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 	return func([]string) error {
 		yes, no := true, false
 		var caps []string
-		for _, c := range capability.ListKnown() {
-			caps = append(caps, "CAP_"+strings.ToUpper(c.String()))
+		for n := 0; ; n++ {
+			name, ok := harden.CapabilityName(n)
+			if !ok {
+				break
+			}
+			caps = append(caps, name)
 		}
 		slices.Sort(caps)
 		return printJSON(os.Stdout, features.Features{
@@ -100,16 +106,11 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
 				Capabilities: caps,
 				Cgroup:       &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
-				Seccomp:      &features.Seccomp{Enabled: seccompEnabled()},
+				Seccomp:      &features.Seccomp{Enabled: &yes},
 				Apparmor:     &features.Apparmor{Enabled: &no},
 				Selinux:      &features.Selinux{Enabled: &no},
 				IntelRdt:     &features.IntelRdt{Enabled: &no},
 			},
 		})
 	}
-}
-
-func seccompEnabled() *bool {
-	on := newCompiler().Filter != nil
-	return &on
 }

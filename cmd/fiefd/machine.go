@@ -39,8 +39,8 @@ func (m *machine) then(closer func()) { m.closers = append(m.closers, closer) }
 
 // open opens the rooms from the bottom up, makes the engine over them, and
 // takes up the containers of the daemon before this one.
-func open(ctx context.Context, s settings) (m *machine, err error) {
-	m = &machine{}
+func open(ctx context.Context, s settings) (_ *machine, err error) {
+	m := &machine{}
 	defer func() {
 		if err != nil {
 			m.close()

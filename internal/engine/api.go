@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"fief/internal/monitor/wire"
 	"fief/internal/words/record"
 )
 
@@ -20,7 +21,8 @@ type Created struct {
 // the monitor duplicate what they need: the caller keeps its descriptors and
 // closes them. A nil file is not attached. When the streams have ended, or the
 // client has detached, the monitor closes its copies, which is how a reader of
-// a pipe given here learns of it.
+// a pipe given here learns of it. When Alive is a socket it gets one byte
+// before it is closed as the last: AttachEnded when the process has ended.
 //
 // Alive is one end of a socket pair, or of a pipe, whose other end the client
 // holds for as long as it lives: when it reads as end of file the monitor
@@ -31,6 +33,11 @@ type Attach struct {
 	Alive                 *os.File
 	DetachKeys            []byte // empty: ctrl-p ctrl-q when there is a terminal, else none
 }
+
+// AttachEnded is what Alive reads when an attachment is over because its
+// process has ended and all its output was passed on. Any other byte: the
+// client has detached, or nobody takes its output.
+const AttachEnded = wire.PartEnded
 
 // WaitFor says what a wait waits for.
 type WaitFor uint8

@@ -74,7 +74,8 @@ func (b *blobs) writeIndex(manifests []ocispec.Descriptor) error {
 	return b.replace(ocispec.ImageIndexFile, raw)
 }
 
-// replace puts raw at name; after a crash the old or the new content is there.
+// replace puts raw at name. It is not synced: both files written so are made
+// anew by every Open.
 func (b *blobs) replace(name string, raw []byte) error {
 	in, err := b.ingest()
 	if err != nil {
@@ -84,7 +85,11 @@ func (b *blobs) replace(name string, raw []byte) error {
 	if _, err := in.Write(raw); err != nil {
 		return err
 	}
-	return in.moveTo(".", name)
+	if err := b.root.Rename(in.name, name); err != nil {
+		return diskFault("rename into", name, err)
+	}
+	in.done = true
+	return nil
 }
 
 // path of a digest that isDigest has accepted: 64 hex digits, nothing else.
@@ -170,26 +175,22 @@ func (in *ingest) Restart() error {
 	return diskFault("cut a file in", ingestDir, in.file.Truncate(0))
 }
 
-// commit makes the file the blob of that digest, which the caller has checked.
+// commit makes the file the blob of that digest, which the caller has checked:
+// first the content durable, then the name.
 func (in *ingest) commit(digest string) error {
-	return in.moveTo(blobDir, blobPath(digest))
-}
-
-// moveTo makes content and name durable, in this order.
-func (in *ingest) moveTo(dir, name string) error {
 	if err := in.file.Sync(); err != nil {
-		return diskFault("sync", name, err)
+		return diskFault("sync blob", digest, err)
 	}
-	if err := in.blobs.root.Rename(in.name, name); err != nil {
-		return diskFault("rename into", name, err)
+	if err := in.blobs.root.Rename(in.name, blobPath(digest)); err != nil {
+		return diskFault("name blob", digest, err)
 	}
 	in.done = true
-	d, err := in.blobs.root.Open(dir)
+	dir, err := in.blobs.root.Open(blobDir)
 	if err != nil {
-		return diskFault("open", dir, err)
+		return diskFault("open", blobDir, err)
 	}
-	defer d.Close()
-	return diskFault("sync", dir, d.Sync())
+	defer dir.Close()
+	return diskFault("sync", blobDir, dir.Sync())
 }
 
 func (in *ingest) abort() {

@@ -286,7 +286,9 @@ func TestResume(t *testing.T) {
 				}
 				host := serve(t, g)
 				g.Push("img", "latest", img)
-				newWorld(t).pull(t, host+"/img")
+				w := newWorld(t)
+				w.opt.Stall = 300 * time.Millisecond
+				w.pull(t, host+"/img")
 			})
 		}
 	}
@@ -325,7 +327,6 @@ func TestPullTogether(t *testing.T) {
 	g.Push("one", "latest", one)
 	g.Push("two", "latest", two)
 	w := newWorld(t)
-	w.layers.slow = 20 * time.Millisecond
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
@@ -344,9 +345,25 @@ func TestPullTogether(t *testing.T) {
 			t.Errorf("layer %d was unpacked %d times", i, n)
 		}
 	}
-	if w.layers.max < 2 || w.layers.max > 50*3 {
-		t.Errorf("%d layers at once", w.layers.max)
+}
+
+// Layers of one image are unpacked at the same time: each waits here for
+// another one.
+func TestLayersAtOnce(t *testing.T) {
+	g := &registrytest.Registry{}
+	host := serve(t, g)
+	g.Push("one", "latest", registrytest.Gzipped(registrytest.Layer("a", "1"), registrytest.Layer("b", "2")))
+	w := newWorld(t)
+	meet := make(chan bool)
+	w.layers.inside = func() {
+		select {
+		case meet <- true:
+		case <-meet:
+		case <-time.After(20 * time.Second):
+			t.Error("alone")
+		}
 	}
+	w.pull(t, host+"/one")
 }
 
 // Pulling and removing against each other ends in a store that is whole.

@@ -56,10 +56,7 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 		if _, err := json.Marshal(entry{Image: c.image("sha256:x")}); err != nil {
-			// years beyond 9999 are JSON that encoding/json reads and does not write
-			if !strings.Contains(err.Error(), "year") {
-				t.Fatal(err)
-			}
+			t.Fatal(err)
 		}
 		c.checkPlatform("x", "linux/amd64")
 	})

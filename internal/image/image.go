@@ -13,6 +13,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,10 +131,15 @@ func (s *Store) change(f func(*catalog) (map[string]any, error)) error {
 	}
 	next.link()
 	s.known.Store(next)
-	// For other tools to read, and made anew by every change and every Open:
-	// what it says is no promise of this store, so that its failure on a full
-	// disk does not undo what is already durable.
-	_ = s.blobs.writeIndex(next.descriptors())
+	for key := range puts {
+		if !strings.HasPrefix(key, layerKey) {
+			// For other tools to read, and made anew by every change and every
+			// Open: what it says is no promise of this store, so that its failure
+			// on a full disk does not undo what is already durable.
+			_ = s.blobs.writeIndex(next.descriptors())
+			break
+		}
+	}
 	return nil
 }
 

@@ -138,25 +138,7 @@ func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) (recor
 	if err != nil {
 		return record.Image{}, err
 	}
-	var doc document
-	var raw []byte
-	for depth := 0; ; depth++ {
-		if raw, err = l.src.small(layoutPath(desc.Digest), desc.Size); err != nil {
-			return record.Image{}, err
-		}
-		if digestOf(raw) != desc.Digest.String() {
-			return record.Image{}, fault.New(fault.Corrupt, "load manifest", desc.Digest.String(), "its content has another digest", "")
-		}
-		if doc, err = parseDocument(raw, desc.MediaType); err != nil || !doc.isIndex {
-			break
-		}
-		if depth == maxDepth {
-			return record.Image{}, badDocument("indexes in indexes in indexes")
-		}
-		if desc, err = doc.choose(l.opt.Platform); err != nil {
-			return record.Image{}, err
-		}
-	}
+	desc, raw, doc, err := l.descend(desc)
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -174,6 +156,27 @@ func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) (recor
 		return record.Image{}, err
 	}
 	return l.finish(ctx, b, names)
+}
+
+// descend goes from an index to the manifest of the platform.
+func (l *loader) descend(desc ocispec.Descriptor) (ocispec.Descriptor, []byte, document, error) {
+	for range maxDepth {
+		raw, err := l.src.small(layoutPath(desc.Digest), desc.Size)
+		if err != nil {
+			return desc, nil, document{}, err
+		}
+		if digestOf(raw) != desc.Digest.String() {
+			return desc, nil, document{}, fault.New(fault.Corrupt, "load manifest", desc.Digest.String(), "its content has another digest", "")
+		}
+		doc, err := parseDocument(raw, desc.MediaType)
+		if err != nil || !doc.isIndex {
+			return desc, raw, doc, err
+		}
+		if desc, err = doc.choose(l.opt.Platform); err != nil {
+			return desc, nil, doc, err
+		}
+	}
+	return desc, nil, document{}, badDocument("indexes in indexes in indexes")
 }
 
 // layoutPath of a digest that parseDocument has accepted.
@@ -202,6 +205,9 @@ func hasRepository(name string) bool {
 func loadedNames(names []string) ([]string, error) {
 	var out []string
 	for _, n := range names {
+		if n == "<none>:<none>" { // what old clients wrote for an image without a name
+			continue
+		}
 		named, err := parseName(n)
 		if err != nil {
 			return nil, fault.Wrap(fault.Corrupt, "load image named", short(n), err, "")

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fief/internal/image/registrytest"
@@ -44,6 +45,7 @@ func TestLoad(t *testing.T) {
 		"docker":           {plain.DockerArchive("busybox:latest", "other:1"), "docker.io/library/busybox:latest docker.io/library/other:1", ""},
 		"docker gzip":      {registrytest.Gzip(plain.DockerArchive("busybox:latest")), "docker.io/library/busybox:latest", ""},
 		"docker zstd":      {registrytest.Zstd(plain.DockerArchive("busybox:latest")), "docker.io/library/busybox:latest", ""},
+		"docker none":      {plain.DockerArchive("<none>:<none>"), "", ""},
 		"docker untagged":  {plain.DockerArchive(), "", ""},
 		"docker of gzips":  {gzipped.DockerArchive("x:1"), "docker.io/library/x:1", ""},
 		"oci":              {gzipped.OCIArchive("quay.io/a/b:c"), "quay.io/a/b:c", digest.FromBytes(manifest).String()},
@@ -234,6 +236,12 @@ func TestLayout(t *testing.T) {
 	_, err = third.LoadLayout(context.Background(), w.dir+"/no", nil)
 	wantClass(t, err, fault.NotFound, "")
 
+	if err := syscall.Mkfifo(filepath.Join(w.dir, blobPath(b.Layers[0].Digest)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = third.LoadLayout(context.Background(), w.dir, nil)
+	wantClass(t, err, fault.Corrupt, "not a regular file")
+
 	skopeo, err := exec.LookPath("skopeo")
 	if err != nil {
 		t.Skip("tool: skopeo")
@@ -292,5 +300,23 @@ func TestImport(t *testing.T) {
 	img, err := w.Import(context.Background(), ask.ImportImage{Platform: "linux/arm64"}, bytes.NewReader(raw))
 	if err != nil || img.Arch != "arm64" || len(img.Names) != 0 {
 		t.Errorf("%+v %v", img, err)
+	}
+}
+
+// endless is a stream that a few bytes unpack to.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestBomb(t *testing.T) {
+	u := &unpacked{r: endless{}, in: &counter{n: 1 << 20}, end: func() {}}
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, u, make([]byte, 1<<20))
+	wantClass(t, err, fault.Exhausted, "more than 1000 times")
+	if n > bombFree+1<<20 {
+		t.Errorf("noticed after %d bytes", n)
+	}
+	u = &unpacked{r: io.LimitReader(endless{}, bombFree+1<<20), in: &counter{n: bombFree / 500}, end: func() {}}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, u, make([]byte, 1<<20)); err != nil {
+		t.Error(err)
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 // Remove takes a name from an image, or, given an id, all its names, and with
 // the last name the image, its blobs and the layers that no other image has.
-// inUse returns the ids of containers made from an image. The rules and the
-// words are Docker's, with one difference: an image that containers still use
+// inUse returns the ids of containers made from an image; whoever calls keeps
+// new ones from being made meanwhile. The rules and the words are Docker's, with one difference: an image that containers still use
 // is never deleted. With force its names go and it stays, nameless, until a
 // Remove by id after its last container.
 func (s *Store) Remove(name string, force bool, inUse func(imageID string) []string) ([]record.Removed, error) {
@@ -25,10 +25,11 @@ func (s *Store) Remove(name string, force bool, inUse func(imageID string) []str
 	if img.Host {
 		return nil, hostFault("remove")
 	}
+	users := inUse(img.ID)
 	var out []record.Removed
 	var gone entry
 	err = s.change(func(c *catalog) (puts map[string]any, err error) {
-		r := &removal{catalog: c, name: name, force: force, users: inUse(img.ID), puts: map[string]any{}}
+		r := &removal{catalog: c, name: name, force: force, users: users, puts: map[string]any{}}
 		if r.entry = c.images[img.ID]; r.entry.Image.ID == "" { // removed meanwhile
 			return nil, noSuchImage(name)
 		}

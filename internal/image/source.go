@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -81,7 +82,7 @@ func (d dirSource) has(name string) bool {
 }
 
 func (d dirSource) open(name string) (*os.File, error) {
-	f, err := d.root.Open(name)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would make it wait
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.Corrupt, "load images", name, "it is missing", "")
 	}

@@ -7,6 +7,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/harden"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
@@ -107,7 +108,7 @@ func kernelMap(list []specs.LinuxIDMapping) string {
 func (c *compilation) limits(k *plan.Clone) error {
 	var text []string
 	for _, r := range c.process.Rlimits {
-		number, ok := rlimitNumber(r.Type)
+		number, ok := harden.Rlimit(r.Type)
 		if !ok {
 			return fault.New(fault.Invalid, "set resource limit", r.Type, "not known", "see setrlimit(2)")
 		}

@@ -16,6 +16,25 @@ type builder struct {
 	plan  plan.Plan
 	opt   Options
 	stamp int
+
+	// Operations and arguments of all steps lie one after another: a plan has
+	// hundreds, and an allocation each would cost more than all the rest.
+	ops  []plan.Op
+	args []plan.Arg
+	hows map[uint64]plan.Arg // struct open_how by its flags
+}
+
+// What a container's plan takes; more is grown.
+const (
+	usualOps   = 640
+	usualArgs  = 1536
+	usualSteps = 96
+)
+
+func newBuilder(o Options) *builder {
+	b := &builder{opt: o, ops: make([]plan.Op, 0, usualOps), args: make([]plan.Arg, 0, usualArgs), hows: map[uint64]plan.Arg{}}
+	b.plan.Steps = make([]plan.Step, 0, usualSteps)
+	return b
 }
 
 // file names a descriptor the plan expects and returns its slot. All files are
@@ -42,12 +61,13 @@ func (b *builder) has(name string) plan.Slot {
 
 // step is a step under construction; close it with end.
 type step struct {
-	b *builder
+	b     *builder
+	first int // index in b.ops
 	plan.Step
 }
 
 func (b *builder) step(verb, object, detail, why string) *step {
-	return &step{b, plan.Step{Verb: verb, Object: object, Detail: detail, Why: why}}
+	return &step{b, len(b.ops), plan.Step{Verb: verb, Object: object, Detail: detail, Why: why}}
 }
 
 func (s *step) end() { s.b.plan.Steps = append(s.b.plan.Steps, s.Step) }
@@ -60,14 +80,18 @@ type ref struct {
 
 func (r ref) op() *plan.Op { return &r.s.Ops[r.i] }
 
-func (s *step) add(o plan.Op) ref {
-	s.Ops = append(s.Ops, o)
+func (s *step) add(o plan.Op, args ...plan.Arg) ref {
+	first := len(s.b.args)
+	s.b.args = append(s.b.args, args...)
+	o.Args = s.b.args[first:len(s.b.args):len(s.b.args)]
+	s.b.ops = append(s.b.ops, o)
+	s.Ops = s.b.ops[s.first:len(s.b.ops):len(s.b.ops)]
 	return ref{s, len(s.Ops) - 1}
 }
 
 // call appends a system call.
 func (s *step) call(nr uint32, args ...plan.Arg) ref {
-	return s.add(plan.Op{Nr: nr, Name: sysx.Name(nr), Args: args})
+	return s.add(plan.Op{Nr: nr, Name: sysx.Name(nr)}, args...)
 }
 
 // save keeps the result.
@@ -78,7 +102,7 @@ func (r ref) save(to plan.Slot) ref {
 
 // ignore lists errnos that are no failure.
 func (r ref) ignore(errnos ...syscall.Errno) ref {
-	r.op().Ignore = append(r.op().Ignore, errnos...)
+	copy(r.op().Ignore[:], errnos) // more than plan.MaxIgnore would not fit the encoded form either
 	return r
 }
 
@@ -90,14 +114,13 @@ func (r ref) ignoredHere() { r.op().OnIgnored = len(r.s.Ops) - r.i - 1 }
 
 // jump appends an unconditional jump, to be aimed by okHere.
 func (s *step) jump() ref {
-	return s.add(plan.Op{Kind: plan.TestMem, Args: []plan.Arg{plan.Scratch("zero", 8, 0), plan.Int(0), plan.Int(0)}})
+	return s.add(plan.Op{Kind: plan.TestMem}, plan.Scratch("zero", 8, 0), plan.Int(0), plan.Int(0))
 }
 
 // isDir appends a test of the file in slot f; okHere aims where directories go.
 func (s *step) isDir(f plan.Slot) ref {
 	s.statx(f)
-	return s.add(plan.Op{Kind: plan.TestMem, Args: []plan.Arg{
-		plan.Scratch("statx", sysx.SizeofStatx, sysx.StatxMode), plan.Bits(unix.S_IFMT), plan.Bits(unix.S_IFDIR)}})
+	return s.add(plan.Op{Kind: plan.TestMem}, plan.Scratch("statx", sysx.SizeofStatx, sysx.StatxMode), plan.Bits(unix.S_IFMT), plan.Bits(unix.S_IFDIR))
 }
 
 func (s *step) statx(f plan.Slot) {
@@ -107,15 +130,15 @@ func (s *step) statx(f plan.Slot) {
 
 // equals appends a test of 32 bits of the last statx or statfs result.
 func (s *step) equals(memory plan.Arg, mask, want uint64) ref {
-	return s.add(plan.Op{Kind: plan.TestMem, Args: []plan.Arg{memory, plan.Bits(mask), plan.Bits(want)}})
+	return s.add(plan.Op{Kind: plan.TestMem}, memory, plan.Bits(mask), plan.Bits(want))
 }
 
 func (s *step) fail(errno syscall.Errno) {
-	s.add(plan.Op{Kind: plan.Fail, Args: []plan.Arg{plan.Int(int(errno))}})
+	s.add(plan.Op{Kind: plan.Fail}, plan.Int(int(errno)))
 }
 
 func (s *step) copy(from, to plan.Slot) {
-	s.add(plan.Op{Kind: plan.Copy, Args: []plan.Arg{plan.Int(int(from))}, Save: to})
+	s.add(plan.Op{Kind: plan.Copy, Save: to}, plan.Int(int(from)))
 }
 
 // mark appends a time stamp when tracing.
@@ -130,9 +153,14 @@ func (b *builder) mark(name string) {
 }
 
 // openHow is struct open_how as an argument, followed by its size (openat2(2)).
-func openHow(flags uint64) (plan.Arg, plan.Arg) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	return plan.Bytes(bytesOf(&how), "in-root "+openFlags(flags)), plan.Int(unix.SizeofOpenHow)
+func (b *builder) openHow(flags uint64) (plan.Arg, plan.Arg) {
+	how, ok := b.hows[flags]
+	if !ok {
+		h := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+		how = plan.Bytes(bytesOf(&h), "in-root "+openFlags(flags))
+		b.hows[flags] = how
+	}
+	return how, plan.Int(unix.SizeofOpenHow)
 }
 
 func openFlags(flags uint64) string {

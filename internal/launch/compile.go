@@ -112,7 +112,7 @@ func (c *Compiler) begin(s *specs.Spec, p *specs.Process, o Options) (*compilati
 	if err := refuse(s, p); err != nil {
 		return nil, err
 	}
-	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: &builder{opt: o}}
+	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: newBuilder(o)}
 	var err error
 	n.ns, err = namespacesOf(s.Linux.Namespaces)
 	return n, err

@@ -58,7 +58,7 @@ func (c *compilation) gate() {
 	s.add(plan.Op{Kind: plan.Forget})
 	s.end()
 	s = c.b.step("await", "gate", "", "")
-	message := plan.Words("message", plan.Int(0), plan.Int(0), plan.Words("body", plan.Bytes([]byte{'g'}, "g"), plan.Int(1)), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+	message := plan.Words(plan.Int(0), plan.Int(0), plan.Words(plan.Bytes([]byte{'g'}, "g"), plan.Int(1)), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
 	s.call(unix.SYS_SENDMSG, plan.In(c.b.slot(plan.ReportName)), message, plan.Bits(unix.MSG_NOSIGNAL))
 	s.call(unix.SYS_READ, plan.In(gate), plan.Scratch("byte", 8, 0), plan.Int(1)).op().Positive = true
 	s.call(unix.SYS_CLOSE, plan.In(gate))
@@ -76,7 +76,7 @@ func (c *compilation) exec() {
 	p := c.process
 	s := c.b.step("exec", p.Args[0], strings.Join(p.Args, " "), "")
 	s.Kind = plan.Exec
-	argv, env := plan.Strings("argv", p.Args), plan.Strings("env", p.Env)
+	argv, env := plan.Strings(p.Args), plan.Strings(p.Env)
 	for _, path := range candidates(p) {
 		remembering(s.call(unix.SYS_EXECVE, plan.Str(path), argv, env))
 	}

@@ -153,7 +153,7 @@ func TestRefusals(t *testing.T) {
 		"namespace twice":      {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, fault.Invalid},
 		"mount over root":      {func(s *specs.Spec) { s.Mounts[0].Destination = "/a/.." }, fault.Invalid},
 		"capability":           {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, fault.Invalid},
-		"limit":                {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "nofile"}} }, fault.Invalid},
+		"limit":                {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
 		"device":               {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
 		"tmpcopyup":            {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
 		"hooks":                {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},

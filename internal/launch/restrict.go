@@ -182,7 +182,7 @@ func (c *compilation) mask(name string) {
 	s.attach(mount, t)
 	over := s.jump()
 	isDir.okHere()
-	again := s.add(plan.Op{Kind: plan.TestSlot, Args: []plan.Arg{plan.Int(int(shown))}})
+	again := s.add(plan.Op{Kind: plan.TestSlot}, plan.Int(int(shown)))
 	s.attach(blank, t)
 	s.copy(blank, shown)
 	first := s.jump()

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/harden"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
@@ -136,30 +136,17 @@ func capsOf(l *specs.LinuxCapabilities) (capSets, error) {
 		names []string
 		bits  *uint64
 	}{{l.Bounding, &c.bounding}, {l.Effective, &c.effective}, {l.Inheritable, &c.inheritable}, {l.Permitted, &c.permitted}, {l.Ambient, &c.ambient}} {
-		for _, name := range set.names {
-			bit, ok := capBit(name)
-			if !ok {
-				return c, fault.New(fault.Invalid, "use capability", name, "not known", "see capabilities(7)")
-			}
-			*set.bits |= bit
+		var err error
+		if *set.bits, err = harden.CapMask(set.names); err != nil {
+			return c, err
 		}
 	}
 	return c, nil
 }
 
-func capBit(name string) (uint64, bool) {
-	short := strings.ToLower(strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
-	for _, k := range capability.ListKnown() {
-		if k.String() == short {
-			return 1 << k, true
-		}
-	}
-	return 0, false
-}
-
 func (c *compilation) bounding(caps capSets) {
 	s := c.b.step("drop", "capabilities of the bounding set", "keep "+hex(caps.bounding), "")
-	s.add(plan.Op{Kind: plan.DropBounding, Args: []plan.Arg{plan.Bits(caps.bounding)}})
+	s.add(plan.Op{Kind: plan.DropBounding}, plan.Bits(caps.bounding))
 	s.end()
 }
 
@@ -199,7 +186,7 @@ func (c *compilation) credentials(caps capSets) {
 func (c *compilation) enterAsUser() {
 	s := c.b.step("chdir", c.process.Cwd, "as the user, where root may not", "")
 	s.Kind = plan.Chdir
-	done := s.add(plan.Op{Kind: plan.TestSlot, Args: []plan.Arg{plan.Int(int(c.b.slot("entered")))}})
+	done := s.add(plan.Op{Kind: plan.TestSlot}, plan.Int(int(c.b.slot("entered"))))
 	s.call(unix.SYS_FCHDIR, plan.In(c.b.slot("cwd")))
 	done.okHere()
 	s.end()
@@ -226,7 +213,7 @@ func idList(ids []uint32) string {
 
 func (c *compilation) closeAll() {
 	s := c.b.step("close", "all descriptors but stdio", "", "")
-	s.add(plan.Op{Kind: plan.CloseAll, Args: []plan.Arg{plan.Int(int(c.b.has("gate")))}})
+	s.add(plan.Op{Kind: plan.CloseAll}, plan.Int(int(c.b.has("gate"))))
 	s.end()
 }
 
@@ -285,18 +272,7 @@ const maxFilters = 64
 func (c *compilation) load(f *filter) {
 	n := len(f.code) / sizeofSockFilter
 	s := c.b.step("filter", "system calls", strconv.Itoa(n)+" instructions", "")
-	program := plan.Words("program", plan.Int(n), plan.Bytes(f.code, "code"))
+	program := plan.Words(plan.Int(n), plan.Bytes(f.code, "code"))
 	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
 	s.end()
-}
-
-// rlimitNumber translates an OCI name of a resource limit.
-func rlimitNumber(name string) (int, bool) {
-	for i, n := range []string{"CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS",
-		"SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"} {
-		if name == "RLIMIT_"+n {
-			return i, true
-		}
-	}
-	return 0, false
 }

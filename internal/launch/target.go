@@ -30,7 +30,7 @@ func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name),
 // lookup appends an O_PATH open of name inside the root, whose result goes to
 // slot t; a missing one is ignored when told by the caller.
 func (s *step) lookup(root plan.Slot, name string, flags uint64, t plan.Slot) ref {
-	how, size := openHow(unix.O_PATH | flags)
+	how, size := s.b.openHow(unix.O_PATH | flags)
 	if name == "" {
 		name = "."
 	}

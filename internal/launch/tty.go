@@ -39,7 +39,7 @@ func (c *compilation) openTerminal() {
 	if c.pts != 0 {
 		s.call(unix.SYS_OPENAT, plan.In(c.pts), plan.Str("ptmx"), plan.Bits(flags|unix.O_NOFOLLOW|unix.O_CLOEXEC), plan.Int(0)).save(master)
 	} else {
-		how, size := openHow(flags)
+		how, size := s.b.openHow(flags)
 		s.call(unix.SYS_OPENAT2, plan.In(c.root), plan.Str("dev/pts/ptmx"), how, size).save(master)
 	}
 	s.verifyDevice(master, device{major: 5, minor: 2})
@@ -76,9 +76,9 @@ func (c *compilation) sendMaster(master plan.Slot) {
 		0, 0, 0, 0, 0, 0, 0, 0,
 	}
 	rights := plan.Bytes(control, "rights")
-	s.add(plan.Op{Kind: plan.Patch, Args: []plan.Arg{plan.Int(int(master)), rights.Plus(16)}})
-	body := plan.Words("body", plan.Bytes([]byte{'c'}, "c"), plan.Int(1))
-	message := plan.Words("message", plan.Int(0), plan.Int(0), body, plan.Int(1), rights, plan.Int(len(control)), plan.Int(0))
+	s.add(plan.Op{Kind: plan.Patch}, plan.Int(int(master)), rights.Plus(16))
+	body := plan.Words(plan.Bytes([]byte{'c'}, "c"), plan.Int(1))
+	message := plan.Words(plan.Int(0), plan.Int(0), body, plan.Int(1), rights, plan.Int(len(control)), plan.Int(0))
 	s.call(unix.SYS_SENDMSG, plan.In(c.b.slot(plan.ReportName)), message, plan.Bits(unix.MSG_NOSIGNAL))
 	s.end()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +28,31 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv("FIEF_TEST_DAEMON"); dir != "" {
+		daemon(dir, os.Getenv("FIEF_TEST_SCRIPT"))
+	}
 	os.Exit(m.Run())
+}
+
+// daemon is a daemon to be killed: it starts a container and an exec session in
+// it, says so, and then does nothing.
+func daemon(dir, script string) {
+	exe, _ := os.Executable()
+	m, err := NewPool(PoolConfig{Binary: exe, Label: "test", Size: 2, Debug: true}).Take(context.Background())
+	var pid, execPID int
+	if err == nil {
+		pid, err = m.Start(context.Background(), Run{ID: "box", Dir: dir, LogPath: dir + "/json.log", LogMaxSize: 100000, LogMaxFile: 500,
+			Names: stdio, PlanFiles: make([]*os.File, 3), Plan: []byte("\x00/bin/sh\x00-c\x00" + script)})
+	}
+	if err == nil {
+		execPID, err = m.Exec(context.Background(), Exec{ID: "exec", Names: stdio, PlanFiles: make([]*os.File, 3), Plan: []byte("\x00/bin/sh\x00-c\x00read x <" + dir + "/go; exit 9")})
+	}
+	if err != nil {
+		os.Stderr.WriteString(err.Error() + "\n")
+		os.Exit(1)
+	}
+	os.Stdout.WriteString(strconv.Itoa(pid) + " " + strconv.Itoa(execPID) + "\n")
+	time.Sleep(time.Hour)
 }
 
 // launchHost takes NUL-separated words for a plan: the first is a list of
@@ -56,6 +81,7 @@ func launchHost(encoded []byte, files []int) (serve.Process, error) {
 	}
 	pid, err := syscall.ForkExec(words[1], words[1:], attr)
 	if err != nil {
+		unix.Close(out.Console)
 		return out, &plan.Failure{Step: 7, Call: 1, Errno: err.(syscall.Errno)}
 	}
 	out.PID = pid
@@ -110,7 +136,11 @@ func run(t *testing.T, m *Monitor, change func(*Run), options string, command ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Kill(-pid, syscall.SIGKILL) })
+	t.Cleanup(func() { // before the directory is removed, into which the monitor writes
+		syscall.Kill(-pid, syscall.SIGKILL)
+		m.Close()
+		within(t, "end of the monitor", func() { waitGone(m.PID) })
+	})
 	return b
 }
 

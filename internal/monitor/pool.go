@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -36,8 +37,11 @@ type Pool struct {
 	closed bool
 }
 
-// NewPool starts filling a pool.
+// NewPool starts filling a pool. It marks every open descriptor of this process
+// from 3 on close-on-exec: what the daemon was started with by mistake must not
+// be held open by monitors that outlive it. (What Go opens is marked anyway.)
 func NewPool(cfg PoolConfig) *Pool {
+	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // Linux 5.11; before it we do without
 	p := &Pool{cfg: cfg, refill: make(chan struct{}, 1), stop: make(chan struct{})}
 	p.wg.Add(1)
 	go p.fill()
@@ -142,7 +146,7 @@ func spawn(ctx context.Context, cfg PoolConfig) (*Monitor, error) {
 		Dir: "/",
 		// One P: a monitor has nothing to do in parallel, and a second costs
 		// memory in each of them.
-		Env:   []string{"GOMAXPROCS=1", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Env:   []string{"GOMAXPROCS=1", "GODEBUG=containermaxprocs=0", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		Files: []uintptr{null.Fd(), null.Fd(), stderr, rawFD(theirs)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})

@@ -45,6 +45,49 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(float64(starts[0].Microseconds()), "start-min-µs")
 }
 
+// BenchmarkStages is the median time of each stage, noted by the child itself.
+func BenchmarkStages(b *testing.B) {
+	box := newBox(b)
+	box.opt.Trace = true
+	p, err := compiler().Container(launchtest.Spec("/bin/true"), box.opt)
+	if err != nil {
+		b.Fatal(err)
+	}
+	encoded, err := p.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	names := []string{"clone-and-maps", "root", "mounts", "masks", "security", "exec"}
+	rows := make([][]int64, len(names))
+	for b.Loop() {
+		fds, done := box.files(&p, 2)
+		begin := monotonic()
+		proc, err := runtime.Start(encoded, fds)
+		if err != nil {
+			b.Fatal(err)
+		}
+		end := monotonic()
+		wait(b, proc.PID)
+		unix.Close(proc.PIDFD)
+		done()
+		last := begin
+		for i, at := range append(proc.Stamps[:len(names)-1:len(names)-1], end) {
+			rows[i] = append(rows[i], at-last)
+			last = at
+		}
+	}
+	for i, name := range names {
+		slices.Sort(rows[i])
+		b.ReportMetric(float64(rows[i][len(rows[i])/2]/1000), name+"-p50-µs")
+	}
+}
+
+func monotonic() int64 {
+	var t unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return t.Nano()
+}
+
 // BenchmarkPlan is the time to make and encode a plan.
 func BenchmarkPlan(b *testing.B) {
 	c, s := compiler(), launchtest.Spec("/bin/true")

@@ -84,6 +84,7 @@ func empty(t *testing.T, s *Store, dirs ...string) {
 // TestKilled: whatever a killed process leaves is removed at the next start,
 // and what is complete or used stays.
 func TestKilled(t *testing.T) {
+	mnttest.NeedRoot(t)
 	root := t.TempDir()
 	s, err := Open(root, Options{Stock: 4})
 	if err != nil {
@@ -121,25 +122,33 @@ func TestKilled(t *testing.T) {
 func churn(dataRoot string) int {
 	s, err := Open(dataRoot, Options{Stock: 4})
 	for i := 0; err == nil; i++ {
-		var upper string
-		var b *Building
-		if upper, err = s.NewUpper(); err != nil {
-			break
-		}
-		dir, _ := s.UpperDir(upper)
-		err = errors.Join(os.WriteFile(dir+"/f", nil, 0o600), os.MkdirAll(dir+"/a/b/c", 0o755))
-		s.DropUpper(upper)
-		if b, err = s.Build(fmt.Sprintf("sha256:%064x", i)); err != nil {
-			break
-		}
-		inside := fmt.Sprintf("/proc/self/fd/%d/", b.Dir.Fd())
-		err = errors.Join(err, os.WriteFile(inside+"one", nil, 0o600), os.WriteFile(inside+"two", nil, 0o600), b.Commit())
-		if i%3 == 0 {
-			err = errors.Join(err, s.RemoveLayer(fmt.Sprintf("sha256:%064x", i)))
-		}
+		err = churnOnce(s, fmt.Sprintf("sha256:%032x%032x", i, i), i%3 == 0)
 	}
 	fmt.Fprintln(os.Stderr, err)
 	return 1
+}
+
+func churnOnce(s *Store, id string, remove bool) error {
+	upper, err := s.NewUpper()
+	if err != nil {
+		return err
+	}
+	dir, _ := s.UpperDir(upper)
+	err = errors.Join(os.WriteFile(dir+"/f", nil, 0o600), os.MkdirAll(dir+"/a/b/c", 0o755))
+	s.DropUpper(upper)
+	if err != nil {
+		return err
+	}
+	b, err := s.Build(id)
+	if err != nil {
+		return err
+	}
+	in := fmt.Sprintf("/proc/self/fd/%d/", b.Dir.Fd())
+	err = errors.Join(os.WriteFile(in+"one", nil, 0o600), os.WriteFile(in+"two", nil, 0o600), b.Commit())
+	if err == nil && remove {
+		err = s.RemoveLayer(id)
+	}
+	return err
 }
 
 // TestKill9: after a kill at any moment every layer is complete, and a sweep
@@ -216,6 +225,7 @@ func TestStock(t *testing.T) {
 }
 
 func TestStockSurvives(t *testing.T) {
+	mnttest.NeedRoot(t)
 	root := t.TempDir()
 	s, err := Open(root, Options{Stock: 3})
 	if err != nil {

@@ -113,7 +113,10 @@ func explain(m record.Mount, err error) error {
 }
 
 // MakeSource makes a missing bind source, as -v asks: a directory of root's
-// with mode 0755, and its parents.
+// with mode 0755, and its parents. What exists is left alone.
 func MakeSource(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil // also a file, a socket or a device may be bound
+	}
 	return sysx.Fault("make bind source", path, os.MkdirAll(path, 0o755))
 }

@@ -34,7 +34,7 @@ code 42 docker run --rm busybox sh -c 'exit 42'
 code 127 docker run --rm busybox no-such-command
 code 126 docker run --rm busybox /etc/passwd
 code 125 docker run --rm no-such-image:tag
-code 137 docker run --rm busybox sh -c 'kill -9 $$'
+code 137 docker run --rm busybox sh -c 'sh -c "kill -9 \$\$"; exit $?'
 
 id=$(docker run -d --name web -e GREETING=hello -w /tmp busybox sh -c 'i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done')
 want "run -d" "$id" '^[0-9a-f]{64}$'

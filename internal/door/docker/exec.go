@@ -21,6 +21,7 @@ type execs interface {
 	ExecStart(ctx context.Context, execID string, at engine.Attach) error
 	ExecInspect(ctx context.Context, execID string) (record.Exec, error)
 	ExecResize(ctx context.Context, execID string, rows, cols uint16) error
+	ExecWait(ctx context.Context, execID string) (<-chan record.Exit, error)
 }
 
 func (d *door) execRoutes() []route {
@@ -109,8 +110,14 @@ func (d *door) execAttached(w http.ResponseWriter, r *request, x record.Exec, vi
 		return err
 	}
 	out := &muxer{w: t.conn, framed: view.framed}
-	err = d.engine.ExecStart(r.uncut(), x.ID, at)
+	exit, err := d.engine.ExecWait(r.uncut(), x.ID)
+	if err == nil {
+		err = d.engine.ExecStart(r.uncut(), x.ID, at)
+	}
 	closeAttach(at)
+	if err == nil {
+		t.exit = exit
+	}
 	if err != nil {
 		out.say(streamOut, message(err)+"\r\n")
 	} else if x.TTY && view.size != [2]uint16{} {

@@ -33,7 +33,6 @@ type fake struct {
 	asked      ask.Container // the last create
 	past       []record.Event
 	listeners  []chan record.Event
-	pullFails  error
 	stopDelay  time.Duration
 }
 
@@ -679,12 +678,15 @@ func (f *fake) RemoveImage(ctx context.Context, name string, force bool) ([]reco
 	return []record.Removed{{Untagged: img.Names[0]}, {Deleted: img.ID}}, nil
 }
 
-func (f *fake) Pull(_ context.Context, p ask.PullImage, tell func(record.Progress)) (record.Image, error) {
-	if f.pullFails != nil {
-		return record.Image{}, f.pullFails
-	}
+func (f *fake) Pull(ctx context.Context, p ask.PullImage, tell func(record.Progress)) (record.Image, error) {
+	name, tag := untagged(p.Name), strings.TrimPrefix(p.Name, untagged(p.Name)+":")
+	tell(record.Progress{ID: tag, Status: "Pulling from " + strings.TrimPrefix(name, "docker.io/")})
 	if strings.Contains(p.Name, "absent") {
 		return record.Image{}, fault.Say(fault.NotFound, "pull access denied for "+p.Name+", repository does not exist or may require 'docker login'")
+	}
+	if img, err := f.Image(ctx, p.Name); err == nil {
+		tell(record.Progress{Status: "Status: Image is up to date for " + familiar(p.Name)})
+		return img, nil
 	}
 	tell(record.Progress{ID: "0123456789ab", Status: "Pulling fs layer"})
 	for i := range int64(5) {
@@ -696,6 +698,8 @@ func (f *fake) Pull(_ context.Context, p ask.PullImage, tell func(record.Progres
 	}
 	img := testImage()
 	img.ID, img.Names, img.Digests = "sha256:"+strings.Repeat("12", 32), []string{p.Name}, nil
+	tell(record.Progress{Status: "Digest: " + img.Manifest})
+	tell(record.Progress{Status: "Status: Downloaded newer image for " + familiar(p.Name)})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.imgs = append(f.imgs, img)
@@ -707,6 +711,7 @@ func (f *fake) Load(_ context.Context, r io.Reader, tell func(record.Progress)) 
 	if err != nil || string(b) != "an archive" {
 		return nil, errors.Join(fault.Say(fault.Corrupt, "no archive"), err)
 	}
+	tell(record.Progress{Status: "Loaded image: busybox:latest"})
 	return []record.Image{testImage()}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"fief/internal/engine"
 	"fief/internal/words/fault"
+	"fief/internal/words/record"
 )
 
 // linger is how long a client may take to close its side after the last
@@ -24,7 +25,8 @@ const linger = 5 * time.Second
 // on.
 type takeover struct {
 	conn net.Conn
-	in   io.Reader // what the client had sent already, then conn
+	in   io.Reader          // what the client had sent already, then conn
+	exit <-chan record.Exit // of an exec session that was started here; nil: nothing to wait for
 }
 
 // takeOver answers 101, or 200 to clients that did not ask for an upgrade, and
@@ -62,7 +64,8 @@ func streamMedia(framed bool, version int) string {
 // ends is this door's side of an attachment: pipes whose other ends the engine
 // has. alive closes when the client is gone.
 type ends struct {
-	stdin, alive   *os.File // written
+	stdin          *os.File // written
+	alive          *os.File // a socket; the monitor says on it why the attachment is over
 	stdout, stderr *os.File // read
 }
 
@@ -77,18 +80,36 @@ func newEnds(stdin, stdout, stderr bool) (e *ends, at engine.Attach, err error) 
 		{stdin, &at.Stdin, &e.stdin},
 		{stdout, &e.stdout, &at.Stdout},
 		{stderr, &e.stderr, &at.Stderr},
-		{true, &at.Alive, &e.alive},
 	} {
-		if !p.want {
-			continue
-		}
-		if *p.reader, *p.writer, err = os.Pipe(); err != nil {
-			e.close()
-			closeAttach(at)
-			return nil, at, fault.Wrap(fault.Exhausted, "make pipe", "", err, "raise the daemon's limit on open files")
+		if p.want && err == nil {
+			*p.reader, *p.writer, err = os.Pipe()
 		}
 	}
+	if err == nil {
+		at.Alive, e.alive, err = socketPair()
+	}
+	if err != nil {
+		e.close()
+		closeAttach(at)
+		return nil, at, fault.Wrap(fault.Exhausted, "make pipe", "", err, "raise the daemon's limit on open files")
+	}
 	return e, at, nil
+}
+
+func socketPair() (a, b *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "attachment"), os.NewFile(uintptr(fds[1]), "attachment"), nil
+}
+
+// ended waits until the attachment is over and reports whether that is because
+// its process has ended, not because the client has detached or is gone.
+func (e *ends) ended() bool {
+	var why [1]byte
+	n, _ := e.alive.Read(why[:])
+	return n == 1 && why[0] == engine.AttachEnded
 }
 
 func (e *ends) close() { closeFiles(e.stdin, e.stdout, e.stderr, e.alive) }
@@ -130,6 +151,9 @@ func (t *takeover) serve(e *ends, out *muxer) {
 		output.Go(func() { awaitReader(e.stdin) })
 	}
 	output.Wait()
+	if t.exit != nil && e.ended() {
+		<-t.exit // so that inspect, which the client asks next, knows the exit code
+	}
 	t.finish(e)
 	input.Wait()
 	t.conn.Close()

@@ -1,11 +1,13 @@
 package docker
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"fief/internal/words/record"
 )
@@ -45,7 +47,7 @@ type legacyConfig struct {
 }
 
 func (d *door) imageInspect(w http.ResponseWriter, r *request) error {
-	img, err := d.engine.Image(r.Context(), r.name)
+	img, err := d.imageFor(r)
 	if err != nil {
 		return err
 	}
@@ -69,6 +71,24 @@ func (d *door) imageInspect(w http.ResponseWriter, r *request) error {
 		out.VirtualSize = img.Size
 	}
 	return ok(w, out)
+}
+
+// imageFor finds the image of a request. One platform of an image is stored:
+// asked for another, there is none.
+func (d *door) imageFor(r *request) (record.Image, error) {
+	img, err := d.engine.Image(r.Context(), r.name)
+	raw := r.Form.Get("platform")
+	if err != nil || raw == "" {
+		return img, err
+	}
+	var p ocispec.Platform
+	if err := json.Unmarshal([]byte(raw), &p); err != nil {
+		return img, invalid("failed to parse platform: %v", err)
+	}
+	if p.OS != img.OS || p.Architecture != img.Arch || p.Variant != "" && p.Variant != img.Variant {
+		return img, notFound("image with reference %s was found but does not provide the specified platform (%s/%s)", r.name, p.OS, p.Architecture)
+	}
+	return img, nil
 }
 
 func imageConfigOf(c record.ImageConfig) imageConfig {
@@ -100,7 +120,7 @@ func diffIDs(layers []record.Layer) []string {
 // imageHistory lists the steps that made an image, newest first. Only the
 // newest has an id: the others were never images here.
 func (d *door) imageHistory(w http.ResponseWriter, r *request) error {
-	img, err := d.engine.Image(r.Context(), r.name)
+	img, err := d.imageFor(r)
 	if err != nil {
 		return err
 	}

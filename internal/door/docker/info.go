@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -19,7 +20,7 @@ func (d *door) info(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return ok(w, system.Info{
-		ID: in.ID, Name: in.Name, ServerVersion: in.Version, OperatingSystem: in.OS, OSType: "linux", Architecture: in.Arch,
+		ID: in.ID, Name: in.Name, ServerVersion: cmp.Or(in.Version, d.opt.Version), OperatingSystem: in.OS, OSType: "linux", Architecture: in.Arch,
 		KernelVersion: in.Kernel, NCPU: in.NCPU, MemTotal: in.MemTotal,
 		Containers: in.Containers, ContainersRunning: in.Running, ContainersStopped: in.Stopped, Images: in.Images,
 		Driver: storageDriver, DriverStatus: driverStatus(in), DockerRootDir: in.DataRoot,

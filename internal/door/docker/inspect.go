@@ -2,6 +2,7 @@ package docker
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -112,7 +113,7 @@ func hostConfigOf(c record.Container) *container.HostConfig {
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
 		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		CgroupnsMode: "private", IpcMode: "private", DNS: nil, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly,
-		SecurityOpt: c.SecurityOpt, UsernsMode: container.UsernsMode(usernsModeOf(c.Identity)),
+		SecurityOpt: securityOptOf(c), UsernsMode: container.UsernsMode(usernsModeOf(c.Identity)),
 		ShmSize: cmp.Or(c.ShmSize, 64<<20), Runtime: c.Runtime, Init: &init,
 	}
 	for _, u := range c.Ulimits {
@@ -122,6 +123,16 @@ func hostConfigOf(c record.Container) *container.HostConfig {
 		addMount(h, m)
 	}
 	return h
+}
+
+// securityOptOf adds explicit maps, unless the record has them already.
+func securityOptOf(c record.Container) []string {
+	opts := slices.Clone(c.SecurityOpt)
+	asked := func(opt string) bool { return strings.HasPrefix(opt, "uidmap=") || strings.HasPrefix(opt, "gidmap=") }
+	if c.Identity.Mode != "map" || slices.ContainsFunc(opts, asked) {
+		return opts
+	}
+	return append(opts, "uidmap="+strings.Join(spansOf(c.Identity.UID), ","), "gidmap="+strings.Join(spansOf(c.Identity.GID), ","))
 }
 
 // usernsModeOf is the mode that asks for the same again. Explicit maps are

@@ -100,11 +100,9 @@ func (d *door) wait(w http.ResponseWriter, r *request) error {
 	flush(w)
 	select {
 	case exit := <-over:
-		res := container.WaitResponse{StatusCode: int64(exit.Code)}
-		if exit.Error != "" {
-			res.Error = &container.WaitExitError{Message: exit.Error}
-		}
-		return ok(w, res)
+		// The response's Error is for a wait that failed. Why a start failed
+		// is the start's answer; here the client would print it twice.
+		return ok(w, container.WaitResponse{StatusCode: int64(exit.Code)})
 	case <-r.Context().Done():
 		return nil
 	}

@@ -123,9 +123,9 @@ func TestUserns(t *testing.T) {
 		{"auto:uidmapping=1", nil, nil, nil, "auto takes size=N"},
 		{"keep-id", nil, nil, nil, "is not supported"},
 		{"odd", nil, nil, nil, "invalid userns mode"},
-		{"", []string{"uidmap=0:1"}, nil, nil, "invalid id map entry"},
-		{"", []string{"uidmap=0:1:1:1"}, nil, nil, "invalid id map entry"},
-		{"", []string{"uidmap=0:1:-1"}, nil, nil, "invalid id map entry"},
+		{"", []string{"uidmap=0"}, nil, nil, "id map entry"},
+		{"", []string{"uidmap=0:1:1:1"}, nil, nil, "id map entry"},
+		{"", []string{"uidmap=0:1:-1"}, nil, nil, "id map entry"},
 		{"", []string{"uidmap=0:1:2,1:9:1"}, nil, nil, "overlap"},
 	} {
 		sec, err := parseSecurity(tc.opts)
@@ -284,13 +284,13 @@ func TestContainerFilters(t *testing.T) {
 func TestInspectRoundTrip(t *testing.T) {
 	c := record.Container{
 		Image: "busybox", Path: "sh", Cmd: []string{"sh"}, Env: []string{"A=b"}, Network: "host", ReadOnly: true, ShmSize: 5 << 20,
-		CapAdd: []string{"CAP_NET_ADMIN"}, SecurityOpt: []string{"no-new-privileges", "uidmap=0:1000:1"}, Ulimits: []record.Ulimit{{Name: "nofile", Soft: 5, Hard: 6}},
+		CapAdd: []string{"CAP_NET_ADMIN"}, SecurityOpt: []string{"no-new-privileges"}, Ulimits: []record.Ulimit{{Name: "nofile", Soft: 5, Hard: 6}},
 		Mounts: []record.Mount{
 			{Kind: "bind", Source: "/a", Target: "/b", ReadOnly: true, Recursive: true, Propagation: "rslave"},
 			{Kind: "bind", Source: "/a:b", Target: "/c", Propagation: "private"},
 			{Kind: "tmpfs", Target: "/u", TmpfsSize: 4096, TmpfsMode: 0o700, TmpfsExec: true},
 		},
-		Log: record.Log{Driver: "json-file", MaxSize: 1000, MaxFile: 2}, Identity: record.Identity{Mode: "map"},
+		Log: record.Log{Driver: "json-file", MaxSize: 1000, MaxFile: 2}, Identity: record.Identity{Mode: "map", UID: []idmap.Span{{In: 0, Out: 1000, N: 1}}, GID: []idmap.Span{{In: 0, Out: 2000, N: 1}, {In: 5, Out: 9, N: 1}}},
 	}
 	seen := inspectOf(c)
 	raw, err := json.Marshal(map[string]any{"Image": c.Image, "Cmd": c.Cmd, "Env": c.Env, "HostConfig": seen.HostConfig})
@@ -304,6 +304,9 @@ func TestInspectRoundTrip(t *testing.T) {
 	a, _, err := body.ask("", "")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if u, explicit := a.Userns.(ask.UsernsMap); !explicit || u.Pair.UID.String() != "0 1000 1\n" || u.Pair.GID.String() != "0 2000 1\n5 9 1\n" {
+		t.Errorf("%+v", a.Userns)
 	}
 	if a.Network != ask.NetHost || !a.ReadOnly || a.ShmSize != 5<<20 || !a.NoNewPrivs || len(a.Ulimits) != 1 || a.Log != (ask.Log{Driver: "json-file", MaxSize: 1000, MaxFile: 2}) {
 		t.Errorf("%+v", a)

@@ -73,6 +73,18 @@ func (p *progress) send(l line) {
 	flush(p.w)
 }
 
+// hold keeps a step back until something else is sent; false when something
+// was.
+func (p *progress) hold(s record.Progress) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun {
+		return false
+	}
+	p.head = &line{Status: s.Status, ID: s.ID}
+	return true
+}
+
 func (p *progress) status(id, text string) { p.send(line{Status: text, ID: id}) }
 
 func (p *progress) text(s string) { p.send(line{Stream: s}) }

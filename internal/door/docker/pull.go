@@ -12,7 +12,6 @@ import (
 	"github.com/moby/moby/api/types/registry"
 
 	"fief/internal/words/ask"
-	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -42,67 +41,30 @@ func (d *door) imageCreate(w http.ResponseWriter, r *request) error {
 	return invalid("fromImage or fromSrc must be given")
 }
 
-// pull streams progress. An unknown image is a proper 404 as long as nothing
-// was sent; afterwards the error is a line of the stream.
+// pull streams the engine's words. An unknown image is a proper 404 as long as
+// nothing was sent, which the CLI and compose tell apart; so the announcement,
+// which comes before the registry was asked, waits for the next line.
 func (d *door) pull(w http.ResponseWriter, r *request) error {
 	// `docker pull -a` may send a name that ends in a colon.
 	ref, err := normalName(strings.TrimSuffix(r.Form.Get("fromImage"), ":"), r.Form.Get("tag"))
 	if err != nil {
 		return err
 	}
-	if reference.FamiliarName(ref) == "scratch" {
-		return fault.Say(fault.Denied, "'scratch' is a reserved name")
-	}
-	before, _ := d.engine.Image(r.Context(), ref.String())
 	out := newProgress(w)
-	out.head = &line{Status: "Pulling from " + reference.Path(ref), ID: tagOf(ref)}
-	img, err := d.engine.Pull(r.Context(), ask.PullImage{
+	_, err = d.engine.Pull(r.Context(), ask.PullImage{
 		Name: ref.String(), Platform: r.Form.Get("platform"), All: reference.IsNameOnly(ref),
 		Auth: registryAuth(r.Header.Get(registry.AuthHeader)),
 	}, func(p record.Progress) {
-		if !summaryLine(p.Status) {
-			out.step(p)
+		if strings.HasPrefix(p.Status, "Pulling from ") && out.hold(p) {
+			return
 		}
+		out.step(p)
 	})
 	if err != nil {
 		return out.fail(err)
 	}
-	if digest := digestOf(img, ref); digest != "" {
-		out.status("", "Digest: "+digest)
-	}
-	verdict := "Downloaded newer image for "
-	if before.ID != "" && before.ID == img.ID {
-		verdict = "Image is up to date for "
-	}
-	out.status("", "Status: "+verdict+reference.FamiliarString(ref))
+	out.open()
 	return nil
-}
-
-// summaryLine: the first and the last lines of a pull are this door's, because
-// scripts compare their words.
-func summaryLine(status string) bool {
-	return strings.HasPrefix(status, "Pulling from ") || strings.HasPrefix(status, "Digest: ") || strings.HasPrefix(status, "Status: ")
-}
-
-func tagOf(ref reference.Named) string {
-	if d, ok := ref.(reference.Digested); ok {
-		return d.Digest().String()
-	}
-	if t, ok := ref.(reference.Tagged); ok {
-		return t.Tag()
-	}
-	return ""
-}
-
-// digestOf is the digest under which the registry has the image; the
-// manifest's when the store noted none for this repository.
-func digestOf(img record.Image, ref reference.Named) string {
-	for _, name := range img.Digests {
-		if digest, found := strings.CutPrefix(name, ref.Name()+"@"); found {
-			return digest
-		}
-	}
-	return img.Manifest
 }
 
 // registryAuth reads X-Registry-Auth, base64url of JSON. What cannot be read
@@ -157,28 +119,33 @@ func (d *door) imageImport(w http.ResponseWriter, r *request) error {
 }
 
 // imageLoad answers 200 whatever happens, as Docker does: the client reads the
-// error from the stream.
+// error from the stream. What was loaded is told even when quiet, as a text
+// that scripts parse.
 func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
+	if len(r.Form["platform"]) > 0 {
+		return refuse("loading one platform of an archive", "leave out --platform: this machine's is taken")
+	}
 	quiet := r.Form.Get("quiet") == "" || r.truth("quiet")
 	// Without this the server drops the rest of the body with the first answer.
 	http.NewResponseController(w).EnableFullDuplex()
 	out := newProgress(w)
 	out.open()
-	list, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
-		if !quiet {
+	_, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
+		if what, done := strings.CutPrefix(p.Status, "Loaded image: "); done {
+			out.text(loaded(what))
+		} else if !quiet {
 			out.step(p)
 		}
 	})
-	for _, img := range list {
-		for _, name := range familiarAll(img.Names) {
-			out.text("Loaded image: " + name + "\n")
-		}
-		if len(img.Names) == 0 {
-			out.text("Loaded image ID: " + img.ID + "\n")
-		}
-	}
 	if err != nil {
 		return out.fail(err)
 	}
 	return nil
+}
+
+func loaded(what string) string {
+	if strings.HasPrefix(what, "sha256:") {
+		return "Loaded image ID: " + what + "\n"
+	}
+	return "Loaded image: " + what + "\n"
 }

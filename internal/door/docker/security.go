@@ -16,7 +16,7 @@ type security struct {
 	seccomp    ask.Seccomp
 	noNewPrivs bool
 	userns     string
-	uid, gid   []string // "C:H:N"
+	uid, gid   []string // "C:H:N[,C:H:N…]"
 }
 
 func parseSecurity(opts []string) (security, error) {
@@ -63,9 +63,9 @@ func (s *security) add(opt string) error {
 		}
 		s.userns = value
 	case "uidmap":
-		s.uid = append(s.uid, strings.Split(value, ",")...)
+		s.uid = append(s.uid, value)
 	case "gidmap":
-		s.gid = append(s.gid, strings.Split(value, ",")...)
+		s.gid = append(s.gid, value)
 	case "systempaths", "writable-cgroups":
 		return refuse("security option "+opt, "leave it out")
 	default:
@@ -113,10 +113,10 @@ func usernsAsked(mode string, s security, annotations map[string]string) (ask.Us
 	}
 	uid, gid := s.uid, s.gid
 	if v := annotations[annotationUIDMap]; v != "" {
-		uid = append(uid, strings.Split(v, ",")...)
+		uid = append(uid, v)
 	}
 	if v := annotations[annotationGIDMap]; v != "" {
-		gid = append(gid, strings.Split(v, ",")...)
+		gid = append(gid, v)
 	}
 	if len(uid)+len(gid) == 0 {
 		return parseUserns(said)
@@ -135,11 +135,11 @@ func mapAsked(uid, gid []string) (ask.Userns, error) {
 	if len(gid) == 0 {
 		gid = uid
 	}
-	u, err := parseMap(uid)
+	u, err := idmap.ParseList(uid)
 	if err != nil {
 		return nil, err
 	}
-	g, err := parseMap(gid)
+	g, err := idmap.ParseList(gid)
 	if err != nil {
 		return nil, err
 	}
@@ -168,22 +168,4 @@ func parseUserns(mode string) (ask.Userns, error) {
 		return nil, refuse("userns mode "+mode, "use host, private, auto, auto:size=N, or uidmap and gidmap")
 	}
 	return nil, invalid("invalid userns mode %q: use host, private, auto, auto:size=N, or uidmap and gidmap", mode)
-}
-
-// parseMap reads CONTAINER_ID:HOST_ID:LENGTH entries.
-func parseMap(entries []string) (idmap.Map, error) {
-	var spans []idmap.Span
-	for _, e := range entries {
-		parts := strings.Split(e, ":")
-		var n [3]uint64
-		for i := range parts {
-			v, err := strconv.ParseUint(parts[i], 10, 32)
-			if err != nil || len(parts) != 3 {
-				return idmap.Map{}, invalid("invalid id map entry %q: entries are CONTAINER_ID:HOST_ID:LENGTH", e)
-			}
-			n[i] = v
-		}
-		spans = append(spans, idmap.Span{In: idmap.Inside(n[0]), Out: idmap.Host(n[1]), N: uint32(n[2])})
-	}
-	return idmap.New(spans...)
 }

@@ -27,7 +27,7 @@ type endpoint struct {
 
 	fd     int // second case
 	socket bool
-	chunk  int // bytes that poll(2) promises to be taken without waiting
+	chunk  int // bytes that are taken without waiting when poll(2) says so: PIPE_BUF for a pipe
 	cancel int // eventfd
 
 	users  sync.RWMutex // held for reading while fd is in use; Close takes it for writing
@@ -38,33 +38,39 @@ type endpoint struct {
 // newEndpoint takes over fd, also on failure. write says for which direction
 // it is used.
 func newEndpoint(fd int, write bool) (*endpoint, error) {
-	e := &endpoint{fd: -1, cancel: -1, closed: make(chan struct{})}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	again, err := reopen(fd, st.Mode&unix.S_IFMT, write)
-	if err == unix.ENXIO && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+	kind := st.Mode & unix.S_IFMT
+	again, err := reopen(fd, kind, write)
+	if err == unix.ENXIO && kind == unix.S_IFIFO {
 		unix.Close(fd)
 		return nil, unix.EPIPE // fifo(7): nobody reads that pipe any more
 	}
-	if err == nil {
-		unix.Close(fd)
-		e.async = os.NewFile(uintptr(again), "client")
-		e.raw, err = e.async.SyscallConn()
-		return e, err
+	if err != nil {
+		return newPolled(fd, kind)
 	}
-	e.fd, e.socket, e.chunk = fd, st.Mode&unix.S_IFMT == unix.S_IFSOCK, 4096
-	switch st.Mode & unix.S_IFMT {
+	unix.Close(fd)
+	e := &endpoint{async: os.NewFile(uintptr(again), "client"), closed: make(chan struct{})}
+	e.raw, err = e.async.SyscallConn()
+	return e, err
+}
+
+// newPolled is newEndpoint for what cannot be opened again.
+func newPolled(fd int, kind uint32) (*endpoint, error) {
+	cancel, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	e := &endpoint{fd: fd, socket: kind == unix.S_IFSOCK, chunk: 4096, cancel: cancel, closed: make(chan struct{})}
+	switch kind {
 	case unix.S_IFSOCK, unix.S_IFREG, unix.S_IFBLK:
 		e.chunk = 1 << 20
 	case unix.S_IFCHR:
 		e.chunk = 256 // tty_poll: room for WAKEUP_CHARS
-	}
-	if e.cancel, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		unix.Close(fd)
-		return nil, err
 	}
 	return e, nil
 }

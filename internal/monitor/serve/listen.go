@@ -10,7 +10,8 @@ import (
 	"fief/internal/words/fault"
 )
 
-// listen makes mon.sock in the run directory and keeps v.dir. It is named
+// listen makes mon.sock in the run directory, removes the exit file of an
+// earlier run of the container, and keeps v.dir. The socket is named
 // through the directory's descriptor, as a run directory below a long
 // --exec-root does not fit into the 108 bytes of sun_path, unix(7).
 func (v *server) listen(dir string) error {
@@ -19,6 +20,9 @@ func (v *server) listen(dir string) error {
 		return fault.Wrap(fault.Internal, "open run directory", dir, err, "")
 	}
 	sock, err := listenAt(fd)
+	if err == nil {
+		err = unlink(fd, wire.ExitFile)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return fault.Wrap(fault.Internal, "listen in", dir, err, "")
@@ -33,13 +37,12 @@ func listenAt(dir int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Unlinkat(dir, wire.SocketName, 0); err != nil && err != unix.ENOENT {
-		unix.Close(sock)
-		return -1, err
-	}
 	// unix_bind gives the new file the mode of the socket's own inode: no
 	// moment passes in which others may connect.
 	err = unix.Fchmod(sock, 0o600)
+	if err == nil {
+		err = unlink(dir, wire.SocketName)
+	}
 	if err == nil {
 		err = unix.Bind(sock, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/" + wire.SocketName})
 	}
@@ -53,10 +56,18 @@ func listenAt(dir int) (int, error) {
 	return sock, nil
 }
 
+// unlink removes a file that may not be there.
+func unlink(dir int, name string) error {
+	if err := unix.Unlinkat(dir, name, 0); err != nil && err != unix.ENOENT {
+		return err
+	}
+	return nil
+}
+
 // unlisten removes mon.sock: who finds none reads the exit file.
 func (v *server) unlisten() {
 	if v.dir >= 0 {
-		unix.Unlinkat(v.dir, wire.SocketName, 0)
+		unlink(v.dir, wire.SocketName)
 	}
 }
 

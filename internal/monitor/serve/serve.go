@@ -71,13 +71,12 @@ func Run(cfg Config) error {
 	}
 	v := &server{launch: cfg.Launch, label: cfg.Label, dir: -1,
 		execs: map[string]*session{}, done: make(chan struct{})}
-	if err := conn.Send(0, v.hello(), nil); err != nil {
-		return err
+	if conn.Send(0, v.hello(), nil) != nil {
+		return nil // the daemon has ended meanwhile
 	}
 	v.conn = conn
 	go v.control(conn)
 	<-v.done
-	v.unlisten()
 	return nil
 }
 
@@ -215,7 +214,9 @@ func (v *server) ended(s *session, e *wire.Exited) {
 }
 
 // writeExit leaves the exit file: complete or not at all, whatever kills us.
-// The run directory may be gone when the container was removed by force.
+// The run directory may be gone when the container was removed by force. The
+// socket goes before the daemon hears of the end, because from then on another
+// monitor may be given the same directory.
 func (v *server) writeExit(e *wire.Exited) {
 	const tmp = wire.ExitFile + ".new"
 	fd, err := unix.Openat(v.dir, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
@@ -229,6 +230,7 @@ func (v *server) writeExit(e *wire.Exited) {
 	if err != nil && err != unix.ENOENT {
 		complain(fault.Wrap(fault.Internal, "write", "exit file", err, ""))
 	}
+	v.unlisten()
 }
 
 // find returns the session of a running process.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -108,7 +109,7 @@ type encoder struct {
 	head    Header
 	data    []byte
 	dataAt  int
-	known   map[string]uint32 // content → offset in data
+	known   [2]map[string]uint32 // content → offset in data, by the number of zeroes after it
 	scratch map[string]uint32
 	relocs  []uint32
 	err     error
@@ -125,7 +126,7 @@ func (p *Plan) Encode() ([]byte, error) {
 	if ops >= maxItems || len(p.Slots) >= maxItems || len(p.Steps) >= maxItems {
 		return nil, fault.New(fault.Invalid, "encode launch plan", "", "too many steps", "use fewer mounts")
 	}
-	e := &encoder{known: map[string]uint32{}, scratch: map[string]uint32{}}
+	e := &encoder{known: [2]map[string]uint32{{}, {}}, scratch: map[string]uint32{}}
 	front := e.front(p, ops)
 	raw := make([]RawOp, 0, ops)
 	for i, s := range p.Steps {
@@ -222,8 +223,8 @@ func (e *encoder) op(o Op, step, call, at int) RawOp {
 		Nr: o.Nr, Step: uint16(step), Call: uint16(call), Skip: uint16(o.Skip), OnIgnored: uint16(o.OnIgnored),
 		Save: uint16(o.Save), Kind: uint8(o.Kind),
 	}
-	if len(o.Args) > len(r.Args) || len(o.Ignore) > MaxIgnore {
-		e.fail("operation " + o.Name + " has too many arguments or ignored errors")
+	if len(o.Args) > len(r.Args) {
+		e.fail("operation " + o.Name + " has too many arguments")
 		return r
 	}
 	for i, a := range o.Args {
@@ -251,23 +252,27 @@ func (e *encoder) op(o Op, step, call, at int) RawOp {
 // arg returns the value of an argument and whether it is an address.
 func (e *encoder) arg(a Arg) (uint64, bool) {
 	switch a.kind {
+	case argString:
+		return uint64(e.constant(a.data, 1)), true
 	case argBytes:
-		return uint64(e.constant(a.data)) + uint64(a.plus), true
+		return uint64(e.constant(a.data, 0)) + uint64(a.plus), true
 	case argScratch:
 		return uint64(e.shared(a.data, int(a.n>>32)) + uint32(a.n)), true
 	case argWords:
-		return uint64(e.array(a.words)), true
+		return uint64(e.array(a.more.words)), true
 	}
 	return a.n, false
 }
 
-func (e *encoder) constant(s string) uint32 {
-	if at, ok := e.known[s]; ok {
+// constant places s, followed by tail zeroes, once.
+func (e *encoder) constant(s string, tail int) uint32 {
+	known := e.known[tail]
+	if at, ok := known[s]; ok {
 		return at
 	}
-	at := e.room(len(s))
+	at := e.room(len(s) + tail)
 	copy(e.data[int(at)-e.dataAt:], s)
-	e.known[s] = at
+	known[s] = at
 	return at
 }
 
@@ -303,7 +308,12 @@ func (e *encoder) room(n int) uint32 {
 		e.err = fault.New(fault.Invalid, "encode launch plan", "", "too large", "shorten arguments and environment")
 		return uint32(e.dataAt)
 	}
-	e.data = append(e.data, make([]byte, (n+7)&^7)...)
+	if cap(e.data)-len(e.data) < n+7 {
+		e.data = slices.Grow(e.data, max(n+7, 16<<10))
+	}
+	at0 := len(e.data)
+	e.data = e.data[:at0+(n+7)&^7]
+	clear(e.data[at0:])
 	return uint32(at)
 }
 

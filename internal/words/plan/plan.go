@@ -116,8 +116,8 @@ type Op struct {
 	Skip      int
 	OnIgnored int
 	Remember  bool
-	Positive  bool // result 0 is a failure too (EPIPE): end of file
-	Ignore    []syscall.Errno
+	Positive  bool                     // result 0 is a failure too (EPIPE): end of file
+	Ignore    [MaxIgnore]syscall.Errno // 0: none
 }
 
 // MaxIgnore is the number of errnos an operation can ignore.
@@ -128,6 +128,7 @@ type argKind uint8
 const (
 	argInt argKind = iota
 	argSlot
+	argString
 	argBytes
 	argScratch
 	argWords
@@ -135,18 +136,24 @@ const (
 
 // Arg is an argument of an operation. Use the constructors.
 type Arg struct {
-	kind  argKind
-	n     uint64
-	data  string // argBytes: content; argScratch: name
+	kind argKind
+	hex  bool
+	plus int32  // argBytes: offset into it
+	n    uint64 // argInt, argSlot; argScratch: size<<32 | offset
+	data string // argString, argBytes: content; argScratch: name
+	more *argMore
+}
+
+// argMore is what few arguments have: it keeps Arg small, of which a plan has
+// more than a thousand.
+type argMore struct {
+	text  string // printed for argBytes
 	words []Arg
-	plus  int // argBytes: offset into it
-	hex   bool
-	text  string
 }
 
 // Plus is the address n bytes further; only for Bytes.
 func (a Arg) Plus(n int) Arg {
-	a.plus = n
+	a.plus = int32(n)
 	return a
 }
 
@@ -160,11 +167,13 @@ func Bits(n uint64) Arg { return Arg{kind: argInt, n: n, hex: true} }
 func In(s Slot) Arg { return Arg{kind: argSlot, n: uint64(s)} }
 
 // Str is the address of a NUL-terminated string.
-func Str(s string) Arg { return Arg{kind: argBytes, data: s + "\x00", text: s} }
+func Str(s string) Arg { return Arg{kind: argString, data: s} }
 
 // Bytes is the address of constant bytes, aligned to 8; text is what is printed
 // for them.
-func Bytes(b []byte, text string) Arg { return Arg{kind: argBytes, data: string(b), text: text} }
+func Bytes(b []byte, text string) Arg {
+	return Arg{kind: argBytes, data: string(b), more: &argMore{text: text}}
+}
 
 // Scratch is the address of size zeroed bytes that all operations naming it
 // share, offset bytes into it.
@@ -174,13 +183,13 @@ func Scratch(name string, size, offset int) Arg {
 
 // Words is the address of an array of 64-bit words, each an Int, Bits, Str,
 // Bytes, Scratch or Words: argv, and structs that hold pointers.
-func Words(text string, words ...Arg) Arg { return Arg{kind: argWords, words: words, text: text} }
+func Words(words ...Arg) Arg { return Arg{kind: argWords, more: &argMore{words: words}} }
 
 // Strings is the address of a NULL-terminated array of strings.
-func Strings(text string, list []string) Arg {
+func Strings(list []string) Arg {
 	words := make([]Arg, 0, len(list)+1)
 	for _, s := range list {
 		words = append(words, Str(s))
 	}
-	return Words(text, append(words, Int(0))...)
+	return Words(append(words, Int(0))...)
 }

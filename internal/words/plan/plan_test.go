@@ -19,9 +19,9 @@ func sample() *Plan {
 		Steps: []Step{
 			{Verb: "clone", Object: "all"}, {Verb: "map ids"}, {Verb: "limit"},
 			{Verb: "do", Object: "it", Why: "it must be done", Ops: []Op{
-				{Nr: 39, Name: "getpid", Save: 4, Skip: 1, Ignore: []syscall.Errno{syscall.ENOENT}},
+				{Nr: 39, Name: "getpid", Save: 4, Skip: 1, Ignore: [MaxIgnore]syscall.Errno{syscall.ENOENT}},
 				{Kind: Patch, Args: []Arg{Int(4), Bytes([]byte("12345678"), "eight").Plus(4)}},
-				{Nr: 1, Name: "write", Args: []Arg{In(4), Strings("list", []string{"a", "b"}), Scratch(StampName, 32, 16), Bits(255)}},
+				{Nr: 1, Name: "write", Args: []Arg{In(4), Strings([]string{"a", "b"}), Scratch(StampName, 32, 16), Bits(255)}},
 			}},
 			{Kind: Exec, Verb: "exec", Object: "prog"},
 			{Kind: Chdir, Verb: "chdir", Object: "/w"},

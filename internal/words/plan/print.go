@@ -68,12 +68,14 @@ func (p *Plan) opText(o *Op, at int) string {
 	if o.Skip != 0 {
 		text += "  → " + strconv.Itoa(at+1+o.Skip)
 	}
-	if len(o.Ignore) > 0 {
-		names := make([]string, len(o.Ignore))
-		for i, e := range o.Ignore {
-			names[i] = errnoName(e)
+	var ignored []string
+	for _, e := range o.Ignore {
+		if e != 0 {
+			ignored = append(ignored, errnoName(e))
 		}
-		text += "  [" + strings.Join(names, " ")
+	}
+	if ignored != nil {
+		text += "  [" + strings.Join(ignored, " ")
 		if o.OnIgnored != 0 {
 			text += " → " + strconv.Itoa(at+1+o.OnIgnored)
 		}
@@ -121,13 +123,15 @@ func (p *Plan) argText(a Arg) string {
 	switch a.kind {
 	case argSlot:
 		return p.slotName(Slot(a.n))
+	case argString:
+		return strconv.Quote(a.data)
 	case argBytes:
-		return plus(strconv.Quote(a.text), a.plus)
+		return plus(strconv.Quote(a.more.text), int(a.plus))
 	case argScratch:
 		return plus("&"+a.data, int(uint32(a.n)))
 	case argWords:
-		list := make([]string, len(a.words))
-		for i, w := range a.words {
+		list := make([]string, len(a.more.words))
+		for i, w := range a.more.words {
 			list[i] = p.argText(w)
 		}
 		return "{" + strings.Join(list, ", ") + "}"

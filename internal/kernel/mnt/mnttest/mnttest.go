@@ -25,32 +25,12 @@ func Main(m *testing.M) int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = inherited()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // and makes all mounts private
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return cmd.ProcessState.ExitCode()
-}
-
-// inherited are the descriptors through which a fuzzing coordinator talks to
-// its workers: they are numbered from 3.
-func inherited() []*os.File {
-	var out []*os.File
-	for n := uintptr(3); n < 6 && fuzzing(); n++ {
-		out = append(out, os.NewFile(n, "inherited"))
-	}
-	return out
-}
-
-func fuzzing() bool {
-	for _, a := range os.Args {
-		if strings.HasPrefix(a, "-test.fuzzworker") {
-			return true
-		}
-	}
-	return false
 }
 
 // NeedRoot skips the test unless it runs as root.

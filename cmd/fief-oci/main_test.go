@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// bench is a place to try the built program: a bundle and a state directory.
+type bench struct {
+	t                    *testing.T
+	program, dir, bundle string
+}
+
+func newBench(t *testing.T) *bench {
+	if os.Geteuid() != 0 {
+		t.Skip("root: containers are started")
+	}
+	tool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("tool: go")
+	}
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("tool: busybox-static")
+	}
+	b := &bench{t: t, dir: t.TempDir()}
+	b.program, b.bundle = filepath.Join(b.dir, "fief-oci"), filepath.Join(b.dir, "bundle")
+	build := exec.Command(tool, "build", "-o", b.program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	root := filepath.Join(b.bundle, "rootfs")
+	for _, d := range []string{"bin", "proc", "sys", "dev"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(root+"/bin/busybox", busybox, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"sh", "sleep", "tty", "cat"} {
+		os.Symlink("busybox", root+"/bin/"+n)
+	}
+	for p := b.dir; p != "/tmp" && p != "/"; p = filepath.Dir(p) {
+		os.Chmod(p, 0o755) // the container's ids pass through
+	}
+	b.ok("spec", "--bundle", b.bundle)
+	return b
+}
+
+// config changes the bundle's config.json.
+func (b *bench) config(change func(*specs.Spec)) {
+	b.t.Helper()
+	s := template()
+	s.Process.Terminal = false
+	change(s)
+	data, err := json.Marshal(s)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(b.bundle, "config.json"), data, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// run calls the program. Output goes to a file: a container that stays would
+// keep a pipe open.
+func (b *bench) run(args ...string) (string, int) {
+	b.t.Helper()
+	out, err := os.CreateTemp(b.dir, "out")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(b.program, append([]string{"--root", filepath.Join(b.dir, "state")}, args...)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = b.bundle, out, out
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		b.t.Fatal(err)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
+func (b *bench) ok(args ...string) string {
+	b.t.Helper()
+	out, code := b.run(args...)
+	if code != 0 {
+		b.t.Fatalf("%s: exit code %d: %s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+func (b *bench) status(id string) specs.ContainerState {
+	b.t.Helper()
+	var s specs.State
+	if err := json.Unmarshal([]byte(b.ok("state", id)), &s); err != nil {
+		b.t.Fatal(err)
+	}
+	return s.Status
+}
+
+func (b *bench) expect(code int, text string, args ...string) {
+	b.t.Helper()
+	if out, got := b.run(args...); got != code || !strings.Contains(out, text) {
+		b.t.Errorf("%s: exit code %d, want %d with %q: %s", strings.Join(args, " "), got, code, text, out)
+	}
+}
+
+// TestRun: run gives the container's output and exit code and leaves nothing.
+func TestRun(t *testing.T) {
+	b := newBench(t)
+	b.config(func(s *specs.Spec) { s.Process.Args = []string{"sh", "-c", "cat /proc/self/uid_map; exit 7"} })
+	b.expect(7, "524288", "run", "one")
+	b.config(func(s *specs.Spec) { s.Process.Args = []string{"nosuch"} })
+	b.expect(127, `exec: "nosuch": executable file not found in $PATH`, "run", "one")
+	if left, _ := os.ReadDir(filepath.Join(b.dir, "state")); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+// TestLife goes through the states of the OCI runtime spec.
+func TestLife(t *testing.T) {
+	b := newBench(t)
+	log := filepath.Join(b.dir, "hooks")
+	hook := func(name string) []specs.Hook {
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >/dev/null; echo " + name + " >> " + log}}}
+	}
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sleep", "1000"}
+		s.Hooks = &specs.Hooks{CreateRuntime: hook("createRuntime"), Poststart: hook("poststart"), Poststop: hook("poststop")}
+	})
+	t.Cleanup(func() { b.run("delete", "--force", "life") })
+	b.ok("create", "--pid-file", filepath.Join(b.dir, "pid"), "life")
+	if pid, _ := os.ReadFile(filepath.Join(b.dir, "pid")); len(pid) == 0 || b.status("life") != specs.StateCreated {
+		t.Errorf("pid file %q, state %s", pid, b.status("life"))
+	}
+	b.expect(1, "already exists", "create", "life")
+	b.ok("start", "life")
+	if s := b.status("life"); s != specs.StateRunning {
+		t.Error(s)
+	}
+	b.expect(1, "running state", "start", "life")
+	b.expect(5, "2\n", "exec", "life", "sh", "-c", "echo $$; exit 5")
+	b.expect(127, "not found in $PATH", "exec", "life", "nosuch")
+	b.expect(1, "running", "delete", "life")
+	b.expect(0, "life", "list", "-q")
+	b.ok("kill", "life", "KILL")
+	for end := time.Now().Add(10 * time.Second); b.status("life") != specs.StateStopped && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.expect(1, "not running", "kill", "life", "TERM")
+	b.expect(1, "stopped", "exec", "life", "true")
+	b.ok("delete", "life")
+	b.expect(1, "does not exist", "state", "life")
+	b.ok("delete", "--force", "life")
+	if hooks, _ := os.ReadFile(log); string(hooks) != "createRuntime\npoststart\npoststop\n" {
+		t.Errorf("hooks: %q", hooks)
+	}
+}
+
+// TestRefusedHook: a hook that fails ends the create, and nothing is left.
+func TestRefusedHook(t *testing.T) {
+	b := newBench(t)
+	b.config(func(s *specs.Spec) {
+		s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/false"}}}
+	})
+	b.expect(1, "createRuntime hook", "create", "x")
+	b.expect(1, "does not exist", "state", "x")
+}
+
+// TestConsoleSocket: the terminal's master arrives at the socket.
+func TestConsoleSocket(t *testing.T) {
+	b := newBench(t)
+	b.config(func(s *specs.Spec) { s.Process.Terminal, s.Process.Args = true, []string{"tty"} })
+	b.expect(1, "console-socket", "create", "x")
+	socket := filepath.Join(b.dir, "socket")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Cleanup(func() { b.run("delete", "--force", "x") })
+	b.ok("create", "--console-socket", socket, "x")
+	conn, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	oob := make([]byte, 64)
+	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 64), oob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) != 1 {
+		t.Fatal(err, messages)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	master := os.NewFile(uintptr(fds[0]), "master")
+	defer master.Close()
+	b.ok("start", "x")
+	text := make([]byte, 64)
+	count, _ := master.Read(text)
+	if !bytes.HasPrefix(text[:count], []byte("/dev/pts/0")) {
+		t.Errorf("%q", text[:count])
+	}
+}
+
+// TestRefusals: what cannot be isolated as asked is refused.
+func TestRefusals(t *testing.T) {
+	b := newBench(t)
+	b.expect(1, "not valid", "state", "../x")
+	b.config(func(s *specs.Spec) {
+		s.Linux.Namespaces = s.Linux.Namespaces[1:]
+		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		s.Process.Capabilities.Bounding = []string{"CAP_MKNOD"}
+	})
+	b.expect(1, "CAP_MKNOD", "run", "x")
+	b.expect(1, "no-pivot", "run", "--no-pivot", "x")
+	b.config(func(s *specs.Spec) { s.Process.ApparmorProfile = "some" })
+	b.expect(1, "AppArmor", "run", "x")
+	b.config(func(s *specs.Spec) {
+		shares := int64(1 << 30)
+		s.Linux.CgroupsPath = "system.slice:fief:x"
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &shares}}
+	})
+	b.expect(1, "systemd slices", "run", "x")
+}
+
+func TestValidID(t *testing.T) {
+	for id, good := range map[string]bool{"a": true, "a.b-c_d+e": true, "": false, ".": false, "..": false, ".a": false, "a/b": false, "a b": false, "é": false} {
+		if (validID(id) == nil) != good {
+			t.Errorf("%q: %v", id, validID(id))
+		}
+	}
+}
+
+func TestCgroupLimits(t *testing.T) {
+	limit, swap, shares, quota, pids := int64(100), int64(150), uint64(1024), int64(5000), int64(-1)
+	got, err := cgroupLimits(&specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: &limit, Swap: &swap}, CPU: &specs.LinuxCPU{Shares: &shares, Quota: &quota}, Pids: &specs.LinuxPids{Limit: &pids},
+	})
+	var text []string
+	for _, l := range got {
+		text = append(text, l.file+"="+l.value)
+	}
+	want := "pids.max=max memory.max=100 memory.swap.max=50 cpu.weight=39 cpu.max=5000 100000"
+	if strings.Join(text, " ") != want || err != nil {
+		t.Errorf("%v, %v", text, err)
+	}
+}
