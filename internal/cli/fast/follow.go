@@ -162,6 +162,14 @@ func (c *Call) wait(cause error) (int, error) {
 		var e wire.ExitBody
 		err = conn.Call(verb, body, &e, nil)
 		conn.Close()
+		if fault.Is(err, fault.NotFound) {
+			// The next daemon does not know the process any more; its output
+			// still comes, and is waited for.
+			poll([]unix.PollFd{{Fd: int32(c.alive), Events: unix.POLLIN}}, -1)
+			f := fault.New(fault.Unavailable, "learn the exit status of", id, "the daemon was restarted meanwhile", "")
+			f.ExitCode = 255
+			return 0, f
+		}
 		if !fault.Is(err, fault.Unavailable) {
 			return e.Code, err
 		}
