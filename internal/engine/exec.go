@@ -38,10 +38,14 @@ func (e *Engine) ExecCreate(_ context.Context, name string, a ask.Exec) (string,
 		ID: ref.NewID(), Container: c.id, Path: a.Cmd[0], Args: a.Cmd[1:], User: a.User, TTY: a.TTY,
 		OpenStdin: a.OpenStdin, AttachOut: a.AttachOut, AttachErr: a.AttachErr, Privileged: a.Privileged,
 	}}
-	e.table.mu.Lock()
-	e.table.execs[s.rec.ID] = s
-	e.table.mu.Unlock()
+	e.table.addSession(s)
 	return s.rec.ID, nil
+}
+
+func (t *table) addSession(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.execs[s.rec.ID] = s
 }
 
 // session finds a session by its id.

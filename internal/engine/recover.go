@@ -107,6 +107,9 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	c.rec.State.PID = s.PID
 	rec := c.rec
 	c.mu.Unlock()
+	for _, x := range s.Execs {
+		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
+	}
 	e.saveSoon(rec)
 	go e.watch(c, mon)
 }
