@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"os"
+	"strconv"
 	"syscall"
 
 	"fief/internal/monitor"
@@ -18,8 +19,15 @@ func (e *Engine) Attach(ctx context.Context, name string, at Attach) error {
 	if err != nil {
 		return err
 	}
-	rec := c.record()
-	if rec.State.Status != record.Running {
+	if err := c.attach(ctx, at); err != nil {
+		return err
+	}
+	e.tell("attach", c.record(), nil)
+	return nil
+}
+
+func (c *container) attach(ctx context.Context, at Attach) error {
+	if c.record().State.Status != record.Running {
 		return c.attachEarly(at)
 	}
 	mon, err := c.monitor("attach to")
@@ -117,5 +125,9 @@ func (e *Engine) Resize(ctx context.Context, name string, rows, cols uint16) err
 	if err != nil {
 		return err
 	}
-	return mon.Resize(ctx, "", rows, cols)
+	if err := mon.Resize(ctx, "", rows, cols); err != nil {
+		return err
+	}
+	e.tell("resize", c.record(), map[string]string{"height": strconv.Itoa(int(rows)), "width": strconv.Itoa(int(cols))})
+	return nil
 }

@@ -77,6 +77,7 @@ type layers interface {
 	SweepCopies(keep []idmap.Pair) error
 	Rootfs(snapshot.Request) (snapshot.Root, error)
 	SweepUppers(keep map[string]bool) error
+	Size(ctx context.Context, upper string, layers []string) (written, shown int64, err error)
 }
 
 // monitors hands out idle monitors.

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 
 	"fief/internal/monitor"
@@ -39,8 +42,25 @@ func (e *Engine) ExecCreate(_ context.Context, name string, a ask.Exec) (string,
 		OpenStdin: a.OpenStdin, AttachOut: a.AttachOut, AttachErr: a.AttachErr, Privileged: a.Privileged,
 	}}
 	e.table.addSession(s)
+	e.tellExec("exec_create: "+s.command(), s, nil)
 	return s.rec.ID, nil
 }
+
+// tellExec publishes an event of a session, which docker clients see as one of
+// its container. A container that is gone had its sessions with it.
+func (e *Engine) tellExec(action string, s *session, more map[string]string) {
+	c, err := e.table.find(s.rec.Container)
+	if err != nil {
+		return
+	}
+	attrs := map[string]string{"execID": s.rec.ID}
+	maps.Copy(attrs, more)
+	e.tell(action, c.record(), attrs)
+}
+
+// command is the command as dockerd writes it into events: with a space at the
+// end when there are no arguments.
+func (s *session) command() string { return s.rec.Path + " " + strings.Join(s.rec.Args, " ") }
 
 func (t *table) addSession(s *session) {
 	t.mu.Lock()
@@ -75,15 +95,17 @@ func (e *Engine) ExecStart(ctx context.Context, id string, at Attach) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
+	e.tellExec("exec_start: "+s.command(), s, nil) // dockerd tells it before the start, too
 	pid, err := e.execProcess(ctx, c, mon, s, at)
 	if err != nil {
 		s.end(fault.ExitCodeOf(err))
 		return err
 	}
 	s.mu.Lock()
-	s.rec.PID = pid
-	s.mu.Unlock()
-	e.tell("exec_start: "+s.rec.Path, c.record(), map[string]string{"execID": id})
+	defer s.mu.Unlock()
+	if s.rec.Running { // it may have ended by now
+		s.rec.PID = pid
+	}
 	return nil
 }
 
@@ -127,9 +149,14 @@ func (s *session) begin() error {
 	return nil
 }
 
-// end records a session's end and wakes who waits for it.
-func (s *session) end(code int) {
+// end records a session's end and wakes who waits for it; false when it had
+// ended before.
+func (s *session) end(code int) bool {
 	s.mu.Lock()
+	if !s.rec.Running {
+		s.mu.Unlock()
+		return false
+	}
 	s.rec.Running, s.rec.ExitCode, s.rec.PID = false, code, 0
 	list := s.waiters
 	s.waiters = nil
@@ -138,12 +165,19 @@ func (s *session) end(code int) {
 		ch <- record.Exit{Code: code}
 		close(ch)
 	}
+	return true
 }
 
 // execEnded is told by the monitor.
 func (e *Engine) execEnded(id string, code int) {
 	if s, err := e.session(id); err == nil {
-		s.end(code)
+		e.endSession(s, code)
+	}
+}
+
+func (e *Engine) endSession(s *session, code int) {
+	if s.end(code) {
+		e.tellExec("exec_die", s, map[string]string{"exitCode": strconv.Itoa(code)})
 	}
 }
 
@@ -159,9 +193,7 @@ func (e *Engine) endSessions(id string) {
 	}
 	e.table.mu.RUnlock()
 	for _, s := range list {
-		if s.record().Running {
-			s.end(exitLost)
-		}
+		e.endSession(s, exitLost)
 	}
 }
 

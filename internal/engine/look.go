@@ -64,6 +64,18 @@ func ended(c *container) <-chan struct{} {
 	return done
 }
 
+// Size returns how many bytes a container has written, and how many its root
+// filesystem holds in all; of the built-in image's /usr, which is the host's,
+// nothing is counted.
+func (e *Engine) Size(ctx context.Context, name string) (written, shown int64, err error) {
+	c, err := e.table.find(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	fs := c.record().Rootfs
+	return e.rooms.Layers.Size(ctx, fs.Upper, fs.Layers)
+}
+
 // Top lists the processes of a running container, as the host sees them.
 func (e *Engine) Top(_ context.Context, name string, args []string) (record.Top, error) {
 	c, err := e.table.find(name)
@@ -74,7 +86,11 @@ func (e *Engine) Top(_ context.Context, name string, args []string) (record.Top,
 	if rec.State.Status != record.Running {
 		return record.Top{}, notRunning("", rec)
 	}
-	return e.rooms.Processes.Top(rec.State.PID, args)
+	top, err := e.rooms.Processes.Top(rec.State.PID, args)
+	if err == nil {
+		e.tell("top", rec, nil)
+	}
+	return top, err
 }
 
 // Info describes the daemon and the machine.

@@ -28,9 +28,15 @@ func (e *Engine) Stop(ctx context.Context, name string, how ask.Stop) error {
 		return err
 	}
 	defer c.free()
-	return e.stopClaimed(context.WithoutCancel(ctx), c, how)
+	if err := e.stopClaimed(context.WithoutCancel(ctx), c, how); err != nil {
+		return err
+	}
+	e.tell("stop", c.record(), nil)
+	return nil
 }
 
+// stopClaimed ends a container and leaves the telling to the verb: a forced
+// removal is no stop to docker clients.
 func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) error {
 	mon, err := c.monitor("stop")
 	if err != nil {
@@ -46,21 +52,25 @@ func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) er
 		return err
 	}
 	if waitExit(exit, stopTimeout(how, rec)) {
-		e.tell("stop", c.record(), nil)
 		return nil
 	}
-	if err := e.send(ctx, c, mon, syscall.SIGKILL); err != nil {
-		return err
+	if sig != syscall.SIGKILL {
+		if err := e.send(ctx, c, mon, syscall.SIGKILL); err != nil {
+			return err
+		}
 	}
 	<-exit
-	e.tell("stop", c.record(), nil)
 	return nil
 }
 
-// send delivers a signal; a container that has just ended is no error.
+// send delivers a signal. A container that has just ended is no error: the
+// monitor says Conflict between the end and the news of it.
 func (e *Engine) send(ctx context.Context, c *container, mon *monitor.Monitor, sig syscall.Signal) error {
 	err := mon.Signal(ctx, "", sig)
-	if err != nil && !over(c, mon, err) {
+	if err != nil && over(c, mon, err) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	e.tell("kill", c.record(), map[string]string{"signal": signalNumber(sig)})
@@ -148,7 +158,10 @@ func (e *Engine) Restart(ctx context.Context, name string, how ask.Stop) error {
 	if c.record().AutoRemove {
 		return fault.New(fault.Conflict, "restart", c.record().Name, "it is removed when it ends", "start a new one")
 	}
-	if err := e.stopClaimed(ctx, c, how); err != nil && !fault.Is(err, fault.NotModified) {
+	switch err := e.stopClaimed(ctx, c, how); {
+	case err == nil:
+		e.tell("stop", c.record(), nil)
+	case !fault.Is(err, fault.NotModified):
 		return err
 	}
 	if err := e.startClaimed(ctx, c, nil); err != nil {

@@ -86,6 +86,7 @@ func (s *Store) RemoveLayer(id string) error {
 	}
 	s.mu.Lock()
 	delete(s.roots, name)
+	delete(s.sizes, name)
 	s.mu.Unlock()
 	if err := s.drops.take(s.layers, name); err != nil {
 		return err

@@ -53,6 +53,7 @@ type Store struct {
 
 	mu    sync.Mutex           // never held across a system call
 	roots map[string]rootOwner // by layer; guarded by mu
+	sizes map[string]int64     // in bytes, by layer; guarded by mu
 	built map[string]string    // layers of built-in images by name; guarded by mu
 }
 
@@ -71,7 +72,7 @@ func Open(dataRoot string, opt Options) (*Store, error) {
 	if err := os.MkdirAll(dataRoot, 0o700); err != nil {
 		return nil, sysx.Fault("make data root", dataRoot, err)
 	}
-	s := &Store{path: dataRoot, roots: map[string]rootOwner{}, built: map[string]string{}}
+	s := &Store{path: dataRoot, roots: map[string]rootOwner{}, sizes: map[string]int64{}, built: map[string]string{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.open(opt); err != nil {
 		s.Close()

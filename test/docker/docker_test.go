@@ -4,6 +4,7 @@ package docker
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,10 +12,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
+	"time"
 
 	"fief/internal/testenv"
 )
+
+// bound is how long the session may take; it takes some 20 s on a busy machine.
+const bound = 100 * time.Second
 
 func TestDockerSession(t *testing.T) {
 	if _, err := exec.LookPath("docker"); err != nil {
@@ -36,10 +42,15 @@ func TestDockerSession(t *testing.T) {
 	if err := os.WriteFile(archive, dockerArchive(t, layer), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := d.Command(t, "./session.sh")
-	cmd.Env = append(cmd.Env, "REGISTRY="+serveRegistry(t, layer), "ROOTFS="+rootfs, "ARCHIVE="+archive)
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "./session.sh")
+	cmd.Env = append(d.Env(t), "REGISTRY="+serveRegistry(t, layer), "ROOTFS="+rootfs, "ARCHIVE="+archive)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // the clients it waits for, too
+	cmd.WaitDelay = 5 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("%v (%v)\n%s", err, ctx.Err(), out)
 	}
 }
 

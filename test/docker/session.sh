@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # A session of an unmodified docker client with fiefd. Needs DOCKER_HOST, and
 # REGISTRY (host:port of a registry that holds busybox:latest). Stops at the
-# first thing that is not as a docker user expects it.
+# first thing that is not as a docker user expects it. Every step is traced to
+# stderr, so that a hang shows where it is.
 set -euo pipefail
+exec {BASH_XTRACEFD}>&2
+set -x
 
 fail() { echo "session: $*" >&2; exit 1; }
 # want WHAT GOT PATTERN
@@ -36,6 +39,7 @@ code 126 docker run --rm busybox /etc/passwd
 code 125 docker run --rm no-such-image:tag
 code 137 docker run --rm busybox sh -c 'sh -c "kill -9 \$\$"; exit $?'
 
+begun=$(date +%s)
 id=$(docker run -d --name web -e GREETING=hello -w /tmp busybox sh -c 'i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done')
 want "run -d" "$id" '^[0-9a-f]{64}$'
 want "ps -a" "$(docker ps -a --format '{{.Names}} {{.Image}} {{.Status}}')" '^web busybox Up '
@@ -44,20 +48,30 @@ pid=$(docker inspect -f '{{.State.Pid}}' web)
 [ -d "/proc/$pid" ] || fail "inspect names pid $pid, which does not run"
 uid=$(awk '/^Uid:/{print $2}' "/proc/$pid/status")
 [ "$uid" -ge 65536 ] || fail "container root is host uid $uid"
+docker exec web sh -c 'echo 12345 >/root/file'
+want "ps -s" "$(docker ps -s --format '{{.Size}}')" '^6B \(virtual [0-9.]+MB\)$'
+want "inspect -s" "$(docker inspect -s -f '{{.SizeRw}}' web)" '^6$'
 want top "$(docker top web)" "$uid|line"
 want "exec" "$(docker exec web sh -c 'echo $GREETING; pwd')" $'^hello\n/tmp$'
 want "exec -it" "$(script -qec 'docker exec -it web tty' /dev/null | tr -d '\r')" '/dev/pts/'
 code 3 docker exec web sh -c 'exit 3'
 want logs "$(docker logs --tail 3 web)" 'line [0-9]+'
 want "logs -f" "$(timeout 2 docker logs -f web || true)" $'line 0\nline 1\n'
-want attach "$(timeout 2 docker attach --no-stdin --sig-proxy=false web || true)" 'line [0-9]+'
+# On SIGTERM the client lets go of the streams and then waits for the
+# container's end (docker/cli: RunAttach, getExitStatus); so it does with dockerd.
+want attach "$(timeout -s KILL 2 docker attach --no-stdin --sig-proxy=false web || true)" 'line [0-9]+'
 (sleep 1; docker kill web >/dev/null) &
 want wait "$(docker wait web)" '^137$'
 wait
 want "exit code" "$(docker inspect -f '{{.State.ExitCode}} {{.State.Status}}' web)" '^137 exited$'
 docker start web >/dev/null
 docker stop -t 0 web >/dev/null
-code 1 docker rmi busybox:latest "$REGISTRY/busybox"
+sleep 1 # so that the events' second is over
+want events "$(docker events --since "$begun" --until "$(date +%s)" --filter container=web --format '{{.Action}}' | tr '\n' ,)" \
+	'^create,start,exec_create: sh -c .*,exec_start: sh -c .*,exec_die,.*top,.*attach,kill,die,start,kill,kill,die,stop,$'
+want "events of exec" "$(docker events --since "$begun" --until "$(date +%s)" --filter event=exec_die --format '{{.Actor.Attributes.exitCode}}')" $'\n3$'
+want "rmi of a second name" "$(docker rmi "$REGISTRY/busybox")" '^Untagged: '
+code 1 docker rmi busybox
 docker rm web >/dev/null
 code 1 docker inspect web
 
@@ -72,6 +86,6 @@ docker rmi imported >/dev/null
 want load "$(docker load -i "$ARCHIVE")" 'Loaded image: archived:latest'
 want "run loaded" "$(docker run --rm archived echo loaded)" '^loaded$'
 docker rmi archived >/dev/null
-docker rmi busybox "$REGISTRY/busybox" >/dev/null
+want "rmi" "$(docker rmi busybox)" 'Deleted: sha256:'
 want "nothing left" "$(docker images -q)$(docker ps -aq)" '^$'
 echo "session: all as expected"

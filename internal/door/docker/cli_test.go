@@ -246,6 +246,23 @@ func TestCLIImages(t *testing.T) {
 	}
 }
 
+// TestCLIUntaggedImage: a container is listed by its image's id once the name
+// is no longer that image's.
+func TestCLIUntaggedImage(t *testing.T) {
+	f, socket := serve(t)
+	c := needCLI(t, socket)
+	c.must("create", "busybox", "true")
+	if got := c.must("ps", "-a", "--format", "{{.Image}}"); got != "busybox" {
+		t.Error(got)
+	}
+	f.mu.Lock()
+	f.imgs[0].Names = nil
+	f.mu.Unlock()
+	if got := c.must("ps", "-a", "--format", "{{.Image}}"); got != "abababababab" {
+		t.Error(got)
+	}
+}
+
 func TestCLIEvents(t *testing.T) {
 	_, socket := serve(t)
 	c := needCLI(t, socket)
@@ -288,7 +305,7 @@ func TestCLIRefusals(t *testing.T) {
 		"--gpus all":                     "HostConfig.DeviceRequests",
 	} {
 		_, errs, code := c.run(append(append([]string{"create"}, strings.Fields(args)...), "busybox", "true")...)
-		if code == 0 || !strings.Contains(errs, want) {
+		if code == 0 || !strings.Contains(errs, want) || strings.Contains(errs, "Unable to find image") {
 			t.Errorf("%s: exit %d, %s", args, code, errs)
 		}
 	}

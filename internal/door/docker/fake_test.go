@@ -34,6 +34,7 @@ type fake struct {
 	past       []record.Event
 	listeners  []chan record.Event
 	stopDelay  time.Duration
+	exitDelay  time.Duration // between the end of an exec session's streams and the news of its exit
 }
 
 // proc is a process with its streams, for a container or an exec session.
@@ -430,26 +431,40 @@ func (p *proc) finish(f *fake, outs [2]io.Reader) {
 	}
 	p.mu.Lock()
 	for _, at := range p.outs {
+		if at.Alive != nil {
+			at.Alive.Write([]byte{engine.AttachEnded})
+		}
 		closeAttach(at)
 	}
 	p.outs = nil
 	if p.tty != nil {
 		p.tty.Close()
 	}
+	if p.rec.ID == "" {
+		p.mu.Unlock()
+		f.execEnded(p, code)
+		return
+	}
 	p.rec.State.Status, p.rec.State.ExitCode, p.rec.State.PID, p.rec.State.FinishedAt = record.Exited, code, 0, time.Now()
-	p.exec.Running, p.exec.ExitCode = false, code
 	close(p.grown)
 	p.grown = make(chan struct{})
 	p.mu.Unlock()
-	if p.rec.ID == "" {
-		return // an exec session
-	}
 	f.tell("container", "die", p.rec.ID, map[string]string{"image": p.rec.Image, "name": p.rec.Name, "exitCode": strconv.Itoa(code)})
 	p.wake(engine.NextExit, record.Exit{Code: code})
 	p.wake(engine.NotRunning, record.Exit{Code: code})
 	if p.rec.AutoRemove {
 		f.gone(p)
 	}
+}
+
+// execEnded notes an exec session's exit, which may come later than the end of
+// its streams.
+func (f *fake) execEnded(p *proc, code int) {
+	time.Sleep(f.exitDelay)
+	p.mu.Lock()
+	p.exec.Running, p.exec.ExitCode = false, code
+	p.mu.Unlock()
+	p.wake(engine.NextExit, record.Exit{Code: code})
 }
 
 func (p *proc) copy(r io.Reader, stream string) {
@@ -614,6 +629,22 @@ func (f *fake) ExecStart(_ context.Context, id string, at engine.Attach) error {
 		return err
 	}
 	return nil
+}
+
+func (f *fake) ExecWait(_ context.Context, id string) (<-chan record.Exit, error) {
+	p, err := f.session(id)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ch := make(chan record.Exit, 1)
+	if p.exec.Started && !p.exec.Running {
+		ch <- record.Exit{Code: p.exec.ExitCode}
+		return ch, nil
+	}
+	p.waiters[engine.NextExit] = append(p.waiters[engine.NextExit], ch)
+	return ch, nil
 }
 
 func (f *fake) ExecInspect(_ context.Context, id string) (record.Exec, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -44,6 +45,7 @@ func (d *door) containerList(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	everything := r.truth("all") || f.has("status") || limit != nil && *limit > 0
+	imageOf := d.imageNames(r.Context())
 	out := []container.Summary{}
 	for _, c := range all {
 		if limit != nil && *limit > 0 && len(out) == *limit {
@@ -53,14 +55,39 @@ func (d *door) containerList(w http.ResponseWriter, r *request) error {
 			continue
 		}
 		s := summarize(c, r.version)
+		s.Image = imageOf(c)
 		if r.truth("size") {
-			if s.SizeRw, s.SizeRootFs, err = d.sizeOf(r.Context(), c.ID); err != nil {
+			s.SizeRw, s.SizeRootFs, err = d.sizeOf(r.Context(), c.ID)
+			if fault.Is(err, fault.NotFound) {
+				continue // removed meanwhile
+			}
+			if err != nil {
 				return err
 			}
 		}
 		out = append(out, s)
 	}
 	return ok(w, out)
+}
+
+// imageNames says how a list shows a container's image: by the name it was
+// made from for as long as that names the same image, then by id, as dockerd
+// does.
+func (d *door) imageNames(ctx context.Context) func(record.Container) string {
+	ids := map[string]string{}
+	return func(c record.Container) string {
+		id, known := ids[c.Image]
+		if !known {
+			if img, err := d.engine.Image(ctx, c.Image); err == nil {
+				id = img.ID
+			}
+			ids[c.Image] = id
+		}
+		if id == c.ImageID || c.ImageID == "" {
+			return c.Image
+		}
+		return c.ImageID
+	}
 }
 
 // picker turns the filters into one question, after checking them.

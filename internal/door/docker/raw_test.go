@@ -121,7 +121,7 @@ func TestCreateBodies(t *testing.T) {
 		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"userns"}}}]}}`, 501, `IDMapping`},
 		{`{"Image":"busybox","HostConfig":{"KernelMemory":5}}`, 501, `HostConfig.KernelMemory`},
 		{`{"Image":"busybox","MacAddress":"02:42:ac:11:00:02"}`, 501, `MacAddress`},
-		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 404, `network mine not found`},
+		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 400, `network mine not found`},
 		{`{"Image":"busybox","HostConfig":{"MaskedPaths":[]}}`, 501, `MaskedPaths`},
 		{`{"Image":"busybox","HostConfig":{"UsernsMode":"auto","SecurityOpt":["userns=host"]}}`, 400, `asked for twice`},
 	} {

@@ -139,14 +139,14 @@ func (b *createBody) checkNetwork() error {
 	case strings.HasPrefix(mode, "container:"):
 		return refuse("HostConfig.NetworkMode "+mode, "use --network none or --network host")
 	case !knownNetwork(mode):
-		return notFound("network %s not found", mode)
+		return noNetwork(mode)
 	}
 	if b.NetworkingConfig == nil {
 		return nil
 	}
 	for name, ep := range b.NetworkingConfig.EndpointsConfig {
 		if !knownNetwork(name) {
-			return notFound("network %s not found", name)
+			return noNetwork(name)
 		}
 		if ep == nil {
 			continue
@@ -172,3 +172,7 @@ func knownNetwork(name string) bool {
 	}
 	return name == networkID("none") || name == networkID("host")
 }
+
+// noNetwork is no 404: `docker run` takes every 404 of a create for a missing
+// image and pulls it. dockerd says the same words when the container starts.
+func noNetwork(name string) error { return invalid("network %s not found", name) }
