@@ -12,20 +12,27 @@ if [ -z "${FIEF_TEST_INSIDE:-}" ]; then
 	exec env FIEF_TEST_INSIDE=1 unshare --mount --net --propagation private "$0" "$@"
 fi
 ip link set lo up
+# An address that is not loopback, for tests of what loopback alone may do.
+ip link add fief0 type veth peer name fief1
+ip address add 192.0.2.1/24 dev fief0
+ip link set fief0 up
 mount -t tmpfs -o mode=755 fief-ids /var/lib/fief-ids 2>/dev/null || true
 
 # Everything that a test could leave behind, one thing a line.
-left() {
+left() (
+	set +e +o pipefail # what is not there is not left
 	awk '{print "mount " $5}' /proc/self/mountinfo
 	ls /run/netns 2>/dev/null | sed 's/^/netns /'
 	losetup -ln -O BACK-FILE 2>/dev/null | sed 's/^/loop /'
 	find /sys/fs/cgroup -type d -path '*fief*' 2>/dev/null | sed 's/^/cgroup /'
-	ls -d /tmp/fief-* 2>/dev/null | sed 's/^/file /'
+	ls -d /tmp/fief-* /var/lib/fief /run/fief 2>/dev/null | sed 's/^/file /'
 	for p in /proc/[0-9]*; do
 		exe=$(readlink "$p/exe" 2>/dev/null) || continue
 		case $exe in */fief | */fiefd | */fief-mon | */fief-oci) echo "process $(basename "$p") $exe" ;; esac
 	done
-}
+	command -v nft >/dev/null && nft list tables 2>/dev/null | sed 's/^/nft /'
+	true
+)
 left | sort >bin/left.before
 status=0
 go test -json -p 1 -timeout 20m "$@" ./... | bin/ledger test/skips.txt || status=$?

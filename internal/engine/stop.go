@@ -66,14 +66,11 @@ func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) er
 // send delivers a signal. A container that has just ended is no error: the
 // monitor says Conflict between the end and the news of it.
 func (e *Engine) send(ctx context.Context, c *container, mon *monitor.Monitor, sig syscall.Signal) error {
+	e.tell("kill", c.record(), map[string]string{"signal": signalNumber(sig)}) // before the die it causes
 	err := mon.Signal(ctx, "", sig)
-	if err != nil && over(c, mon, err) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !over(c, mon, err) {
 		return err
 	}
-	e.tell("kill", c.record(), map[string]string{"signal": signalNumber(sig)})
 	return nil
 }
 
