@@ -5,7 +5,7 @@ set -euo pipefail
 
 declare -A wants=(
 	[debootstrap]=debootstrap [busybox]=busybox-static [mkfs.xfs]=xfsprogs [mkfs.btrfs]=btrfs-progs
-	[ip]=iproute2 [ps]=procps [script]=bsdutils [losetup]=mount [zstd]=zstd
+	[ip]=iproute2 [ps]=procps [script]=bsdutils [losetup]=mount [zstd]=zstd [skopeo]=skopeo
 )
 if [ "${1:-}" = bench ]; then
 	wants+=([crun]=crun [runc]=runc [bwrap]=bubblewrap [podman]=podman [gcc]=gcc)
