@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,7 +60,8 @@ func (b *bundle) explain(err error) error {
 }
 
 // prepare takes a container through the doorways up to its plan. The caller
-// closes the bundle; nothing but the container's group is left by a failure.
+// closes the bundle and, unless the container is started, drops its group;
+// nothing is left by a failure.
 func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bundle, err error) {
 	b := newBundle()
 	var back undo
@@ -92,12 +94,20 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
+	back.then(func() { e.dropGroup(rec.ID) })
 	if group != nil {
 		b.files["cgroup"] = group
 	}
 	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group != nil, Extra: extra})
 	tr.mark("plan")
 	return b, err
+}
+
+// dropGroup removes a container's group, which has no process any more.
+func (e *Engine) dropGroup(id string) {
+	if err := e.rooms.Cgroups.Remove(id); err != nil {
+		slog.Warn("cannot remove a container's cgroup", "container", id, "error", err)
+	}
 }
 
 // prepareRoot makes the root file system and returns the targets of the mounts

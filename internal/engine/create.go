@@ -138,7 +138,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		WorkDir: first(a.WorkDir, img.Config.WorkDir), User: first(a.User, img.Config.User), Groups: a.Groups,
 		Hostname: a.Hostname, Domainname: a.Domainname, Labels: mergeLabels(img.Config.Labels, a.Labels),
 		Annotations: a.Annotations, StopSignal: first(a.StopSignal, img.Config.StopSignal), StopTimeout: a.StopTimeout,
-		TTY: a.TTY, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
+		TTY: a.TTY, Console: a.ConsoleSize, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
 		Network: string(a.Network), Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,

@@ -50,7 +50,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	rec := c.rec
 	c.mu.Unlock()
 	e.endSessions(c.id)
-	e.rooms.Cgroups.Remove(c.id)
+	e.dropGroup(c.id)
 	e.tell("die", rec, map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
 	})

@@ -116,35 +116,36 @@ func (e *Engine) startFailed(c *container, err error) {
 }
 
 // launch takes the container through every doorway.
-func (e *Engine) launch(ctx context.Context, c *container, tr *trace) error {
+func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error) {
 	rec := c.record()
 	b, err := e.prepare(c, rec, tr)
 	if err != nil {
 		return err
 	}
 	defer b.close()
+	var back undo
+	defer back.unless(&err)
+	back.then(func() { e.dropGroup(rec.ID) })
+	encoded, err := b.plan.Encode()
+	if err != nil {
+		return err
+	}
 	mon, err := e.rooms.Monitors.Take(ctx)
 	if err != nil {
 		return err
 	}
+	back.then(mon.Close)
 	tr.mark("monitor taken")
-	encoded, err := b.plan.Encode()
-	if err != nil {
-		mon.Close()
-		return err
-	}
 	run := monitor.Run{
 		ID: rec.ID, Dir: e.runDir(rec.ID), LogPath: rec.LogPath, LogDriver: rec.Log.Driver,
 		LogMaxSize: rec.Log.MaxSize, LogMaxFile: rec.Log.MaxFile,
-		TTY: rec.TTY, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
+		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
 	}
 	defer closeAttached(run.Attach)
 	pid, err := mon.Start(ctx, run)
 	tr.mark("started")
 	if err != nil {
-		mon.Close()
-		e.rooms.Cgroups.Remove(rec.ID)
 		return b.explain(err)
 	}
 	e.started(c, mon, pid)

@@ -42,6 +42,7 @@ func main() {
 	if os.Getenv("FIEF_BENCH_INSIDE") == "" {
 		inside()
 	}
+	defer quit()
 	pureCgroup2()
 	work, err := os.MkdirTemp("", "fief-bench-")
 	check(err)
@@ -55,6 +56,18 @@ func main() {
 	}
 	round(list, *n, *idle)
 	report(append(list, stage.floor(*n, *idle)...), *out)
+}
+
+// quit turns a failure into an exit code, after everything else was cleaned up.
+func quit() {
+	switch f := recover().(type) {
+	case nil:
+	case failure:
+		fmt.Fprintln(os.Stderr, "bench:", f)
+		os.Exit(1)
+	default:
+		panic(f)
+	}
 }
 
 // inside starts the bench again in a mount namespace of its own: what the
@@ -161,10 +174,10 @@ func check(err error) {
 	}
 }
 
-func fatal(err error) {
-	fmt.Fprintln(os.Stderr, "bench:", err)
-	os.Exit(1)
-}
+// fatal ends the bench through its deferred clean-up.
+func fatal(err error) { panic(failure{err}) }
+
+type failure struct{ error }
 
 // root returns the project's root.
 func root() string {

@@ -52,6 +52,7 @@ type Container struct {
 	StopSignal   string
 	StopTimeout  *int
 	TTY          bool
+	Console      [2]uint16 // rows and columns to begin with; zeroes: unknown
 	OpenStdin    bool
 	StdinOnce    bool
 	AttachStdin  bool
