@@ -47,6 +47,9 @@ func (e *Engine) keep(c *container) error {
 func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []string, err error) {
 	var back undo
 	defer back.unless(&err)
+	if err := e.refuse(a); err != nil {
+		return nil, nil, err
+	}
 	e.using.RLock()
 	defer e.using.RUnlock()
 
