@@ -21,9 +21,9 @@ docs: build
 PREFIX ?= /usr/local
 install: docs
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix bin/,$(BINARIES))
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 bin/share/man/*.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 bin/share/man1/*.1
 	install -D -m 644 bin/share/completion/fief.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fief
-	install -D -m 644 bin/share/completion/_fief $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fief
+	install -D -m 644 bin/share/completion/fief.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fief
 	install -D -m 644 bin/share/completion/fief.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fief.fish
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system contrib/fief.service contrib/fief.socket
 

@@ -19,11 +19,20 @@ cleanup() {
 trap cleanup EXIT
 
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-# run CMD…: prints the command as typed, then runs it.
-run() { printf '$ %s\n' "$*"; "$@"; }
+# show CMD…: prints a command as one would type it.
+show() {
+	local word line='$'
+	for word; do
+		[[ $word =~ ^[A-Za-z0-9_./:=,@%+{}-]+$ ]] || word=${word@Q}
+		line+=" $word"
+	done
+	printf '%s\n' "${line//$work/…}"
+}
+# run CMD…: shows the command, then runs it.
+run() { show "$@"; "$@"; }
 # refused CMD…: like run, for a command that must fail.
 refused() {
-	printf '$ %s\n' "$*"
+	show "$@"
 	if "$@"; then echo "demo: this should have been refused" >&2; exit 1; fi
 }
 # same WHAT GOT WANT: stops the demo when a proof fails.

@@ -67,3 +67,26 @@ func declares(dir, test string) bool {
 	}
 	return false
 }
+
+// TestDoorwaysExist wants every `file.go:Func` that docs/life-of-a-run.md names
+// to be there.
+func TestDoorwaysExist(t *testing.T) {
+	b, err := os.ReadFile("../../docs/life-of-a-run.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs := regexp.MustCompile("`([a-z0-9_/-]+\\.go):([A-Za-z]+)`").FindAllStringSubmatch(string(b), -1)
+	if len(refs) < 10 {
+		t.Fatalf("only %d references", len(refs))
+	}
+	for _, r := range refs {
+		code, err := os.ReadFile(filepath.Join("../..", r[1]))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + r[2] + `[(\[]`).Match(code) {
+			t.Errorf("%s has no function %s", r[1], r[2])
+		}
+	}
+}

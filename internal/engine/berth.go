@@ -15,6 +15,10 @@ import (
 // 16-bit space, so that nobody (65534) and every image's users are mapped.
 const rangeSize = 65536
 
+// berthPause keeps the making of a berth, which forks the daemon twice, out of
+// the start that took one.
+const berthPause = 30 * time.Millisecond
+
 // berthRetry is how long the maker of berths waits after a failure.
 const berthRetry = time.Second
 
@@ -58,6 +62,7 @@ func (b *berths) fill(build func() (*berth, error)) {
 		}
 		select {
 		case offer <- next:
+			b.pause()
 		case <-retry:
 		case <-b.stop:
 			if next != nil {
@@ -65,6 +70,17 @@ func (b *berths) fill(build func() (*berth, error)) {
 			}
 			return
 		}
+	}
+}
+
+// pause lets starts that are under way have the machine, unless berths run out.
+func (b *berths) pause() {
+	if len(b.ready) < cap(b.ready)/2 {
+		return
+	}
+	select {
+	case <-time.After(berthPause):
+	case <-b.stop:
 	}
 }
 

@@ -47,6 +47,8 @@ func (e *Engine) keep(c *container) error {
 func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []string, err error) {
 	var back undo
 	defer back.unless(&err)
+	e.using.RLock()
+	defer e.using.RUnlock()
 
 	img, err := e.rooms.Images.Resolve(a.Image)
 	if err != nil {
@@ -145,6 +147,9 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 	}
 	rec.Rootfs = record.Rootfs{Host: img.Host, Volatile: a.AutoRemove}
 	for _, l := range img.Layers {
+		if l.Opaque { // overlayfs ignores the mark on a layer's root: what is below must not be there
+			rec.Rootfs.Layers = nil
+		}
 		rec.Rootfs.Layers = append(rec.Rootfs.Layers, l.DiffID)
 	}
 	rec.Log = record.Log{Driver: first(a.Log.Driver, "json-file"), MaxSize: a.Log.MaxSize, MaxFile: a.Log.MaxFile}

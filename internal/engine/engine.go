@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"fief/internal/event"
@@ -72,6 +73,8 @@ type layers interface {
 	Maps(idmap.Pair) (*snapshot.Mapped, error)
 	NewUpper() (string, error)
 	DropUpper(name string)
+	DropCopies(idmap.Pair) error
+	SweepCopies(keep []idmap.Pair) error
 	Rootfs(snapshot.Request) (snapshot.Root, error)
 	SweepUppers(keep map[string]bool) error
 	Size(ctx context.Context, upper string, layers []string) (written, shown int64, err error)
@@ -112,11 +115,13 @@ type processes interface {
 // Engine is the daemon without its doors. Its methods may be called from any
 // goroutine.
 //
-// Lock order: a container's claim, then Engine.table, then container.mu. The
-// claim alone may be held across I/O; the other two only guard memory.
+// Lock order: a container's claim, then Engine.using, then Engine.table, then
+// container.mu. The first two may be held across I/O; the others only guard
+// memory.
 type Engine struct {
 	cfg    Config
 	rooms  Rooms
+	using  sync.RWMutex // read: an image is becoming a container; written: an image is being removed
 	table  table
 	berths *berths
 	start  time.Time

@@ -41,9 +41,7 @@ func (e *Engine) ExecCreate(_ context.Context, name string, a ask.Exec) (string,
 		ID: ref.NewID(), Container: c.id, Path: a.Cmd[0], Args: a.Cmd[1:], User: a.User, TTY: a.TTY,
 		OpenStdin: a.OpenStdin, AttachOut: a.AttachOut, AttachErr: a.AttachErr, Privileged: a.Privileged,
 	}}
-	e.table.mu.Lock()
-	e.table.execs[s.rec.ID] = s
-	e.table.mu.Unlock()
+	e.table.addSession(s)
 	e.tellExec("exec_create: "+s.command(), s, nil)
 	return s.rec.ID, nil
 }
@@ -63,6 +61,12 @@ func (e *Engine) tellExec(action string, s *session, more map[string]string) {
 // command is the command as dockerd writes it into events: with a space at the
 // end when there are no arguments.
 func (s *session) command() string { return s.rec.Path + " " + strings.Join(s.rec.Args, " ") }
+
+func (t *table) addSession(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.execs[s.rec.ID] = s
+}
 
 // session finds a session by its id.
 func (e *Engine) session(id string) (*session, error) {

@@ -55,6 +55,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
 	})
 	if rec.AutoRemove {
+		e.table.remember(c.id, exit)
 		e.discard(c, rec)
 	} else {
 		e.saveSoon(rec)

@@ -61,6 +61,8 @@ func (e *Engine) Tag(_ context.Context, src, dst string) error {
 
 // RemoveImage removes a name, and the image with its last name.
 func (e *Engine) RemoveImage(_ context.Context, name string, force bool) ([]record.Removed, error) {
+	e.using.Lock() // no container may be made of it between the look and the removal
+	defer e.using.Unlock()
 	img, err := e.rooms.Images.Resolve(name)
 	if err != nil {
 		return nil, err

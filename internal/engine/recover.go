@@ -10,6 +10,7 @@ import (
 
 	"fief/internal/monitor"
 	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -50,14 +51,21 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 // verb is called, and starts the making of berths.
 func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	uppers := map[string]bool{}
+	var pairs []idmap.Pair
 	for _, rec := range stored {
 		uppers[rec.Rootfs.Upper] = true
+		if pair, err := pairOf(rec.Identity); err == nil {
+			pairs = append(pairs, pair)
+		}
 		c := &container{id: rec.ID, rec: rec, claim: make(chan struct{}, 1)}
 		if err := e.table.reserve(rec.Name, rec.ID); err != nil {
 			slog.Warn("two containers have one name", "name", rec.Name, "container", rec.ID)
 		}
 		e.table.add(c)
 		e.recoverOne(ctx, c, rec)
+	}
+	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
+		return err
 	}
 	return e.rooms.Layers.SweepUppers(uppers)
 }
@@ -99,6 +107,9 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	c.rec.State.PID = s.PID
 	rec := c.rec
 	c.mu.Unlock()
+	for _, x := range s.Execs {
+		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
+	}
 	e.saveSoon(rec)
 	go e.watch(c, mon)
 }

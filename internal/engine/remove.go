@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strconv"
 	"syscall"
@@ -91,12 +92,25 @@ func (e *Engine) discard(c *container, rec record.Container) {
 	c.dropPending()
 	e.table.drop(c.id)
 	e.rooms.Layers.DropUpper(rec.Rootfs.Upper)
+	e.dropCopies(rec)
 	e.rooms.IDs.Release(rec.ID)
 	e.dropRun(rec.ID)
 	removeLogs(rec)
 	closeMapped(mapped)
 	e.table.release(rec.Name)
 	e.tell("destroy", rec, nil)
+}
+
+// dropCopies removes the copies of layers that were made for a range of the
+// container's own, where nothing can be idmapped.
+func (e *Engine) dropCopies(rec record.Container) {
+	pair, err := pairOf(rec.Identity)
+	if err != nil || rec.Identity.Lease == nil {
+		return
+	}
+	if err := e.rooms.Layers.DropCopies(pair); err != nil {
+		slog.Warn("cannot remove shifted copies", "container", rec.ID, "error", err)
+	}
 }
 
 // removeLogs removes a container's log and what rotation left of it.

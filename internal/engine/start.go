@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"fief/internal/monitor"
@@ -159,6 +160,9 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 	c.mu.Unlock()
 	e.tell("start", rec, nil)
 	e.saveSoon(rec)
+	if err := e.writeRun(rec); err != nil { // with the pid: the next daemon kills it if its monitor is gone by then
+		slog.Warn("cannot note that a container runs", "container", rec.ID, "error", err)
+	}
 	go e.watch(c, mon)
 }
 

@@ -67,7 +67,7 @@ func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) er
 // monitor says Conflict between the end and the news of it.
 func (e *Engine) send(ctx context.Context, c *container, mon *monitor.Monitor, sig syscall.Signal) error {
 	err := mon.Signal(ctx, "", sig)
-	if fault.Is(err, fault.Conflict) || err != nil && c.record().State.Status != record.Running {
+	if err != nil && over(c, mon, err) {
 		return nil
 	}
 	if err != nil {
@@ -75,6 +75,18 @@ func (e *Engine) send(ctx context.Context, c *container, mon *monitor.Monitor, s
 	}
 	e.tell("kill", c.record(), map[string]string{"signal": signalNumber(sig)})
 	return nil
+}
+
+// over reports whether a signal failed only because the container has ended,
+// though the engine may not have taken note of it yet.
+func over(c *container, mon *monitor.Monitor, err error) bool {
+	select {
+	case <-mon.Gone():
+		return true
+	default:
+	}
+	return c.record().State.Status != record.Running ||
+		fault.Is(err, fault.Conflict) || fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unavailable)
 }
 
 // stopTimeout is the grace in force; negative for ever.

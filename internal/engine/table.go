@@ -80,6 +80,38 @@ type table struct {
 	byID   map[string]*container // guarded by mu
 	byName map[string]string     // guarded by mu; a name is reserved before its container exists
 	execs  map[string]*session   // guarded by mu
+	late   []farewell            // guarded by mu; the last lateKept removals, oldest first
+}
+
+// farewell is how a removed container had ended.
+type farewell struct {
+	id   string
+	exit record.Exit
+}
+
+// lateKept bounds how many removed containers are remembered.
+const lateKept = 256
+
+// remember notes the end of a container that is being removed.
+func (t *table) remember(id string, exit record.Exit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.late = append(t.late, farewell{id, exit})
+	if len(t.late) > lateKept {
+		t.late = append(t.late[:0], t.late[len(t.late)-lateKept:]...)
+	}
+}
+
+// lately returns how a container ended that was removed not long ago.
+func (t *table) lately(id string) (record.Exit, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for i := len(t.late) - 1; i >= 0; i-- {
+		if t.late[i].id == id {
+			return t.late[i].exit, true
+		}
+	}
+	return record.Exit{}, false
 }
 
 func (t *table) init() {

@@ -8,12 +8,21 @@ import (
 
 // Wait returns a channel that gets one exit and is closed. The waiter is
 // registered before Wait returns, so that a start after it cannot be missed.
+// A container that was removed a moment ago is still known by its full id: a
+// client whose daemon was restarted asks for the exit it missed.
 func (e *Engine) Wait(_ context.Context, name string, when WaitFor) (<-chan record.Exit, error) {
 	c, err := e.table.find(name)
-	if err != nil {
+	if err == nil {
+		return c.await(when), nil
+	}
+	exit, known := e.table.lately(name)
+	if !known {
 		return nil, err
 	}
-	return c.await(when), nil
+	ch := make(chan record.Exit, 1)
+	ch <- exit
+	close(ch)
+	return ch, nil
 }
 
 // await registers a waiter. A container that is not running satisfies

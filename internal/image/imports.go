@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -30,7 +31,11 @@ func (s *Store) Import(ctx context.Context, want ask.ImportImage, r io.Reader) (
 	}
 	h := s.hold()
 	defer h.release()
-	desc, err := s.ingestLayer(ctx, h, r)
+	in := bufio.NewReader(r)
+	if _, err := in.Peek(1); err == io.EOF {
+		return record.Image{}, fault.New(fault.Invalid, "import", want.Name, "the input is empty", "give it the tar of a root file system")
+	}
+	desc, err := s.ingestLayer(ctx, h, in)
 	if err != nil {
 		return record.Image{}, err
 	}

@@ -24,6 +24,10 @@ type PoolConfig struct {
 	Debug  bool
 }
 
+// refillPause keeps the starting of a new monitor, some milliseconds of a
+// processor, out of the container start that took one.
+const refillPause = 30 * time.Millisecond
+
 // Pool keeps idle monitors, so that a start does not wait for a process to
 // start. An idle monitor holds nothing and ends with the daemon.
 type Pool struct {
@@ -111,6 +115,11 @@ func (p *Pool) fill() {
 		}
 		select {
 		case <-p.refill:
+		case <-p.stop:
+			return
+		}
+		select {
+		case <-time.After(refillPause):
 		case <-p.stop:
 			return
 		}

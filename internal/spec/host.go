@@ -27,14 +27,15 @@ func HostMasks() ([]string, error) {
 // not those it has: a Go program raises its own limit of open files, and puts
 // the first one back only in programs that it starts (golang.org/issue/46279).
 // So it looks at one, its own binary, stopped before its first instruction.
-// An error means that ptrace(2) is not allowed here.
+// Where ptrace(2) is not allowed the limits are its own, with the soft limit of
+// open files that the kernel starts init with, 1024.
 func HostLimits() ([]record.Ulimit, error) {
 	runtime.LockOSThread() // the tracer is a thread
 	defer runtime.UnlockOSThread()
 	const self = "/proc/self/exe"
 	pid, err := syscall.ForkExec(self, []string{self}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Ptrace: true}})
 	if err != nil {
-		return nil, fault.Wrap(fault.Denied, "trace", self, err, "")
+		return ownLimits()
 	}
 	defer func() {
 		unix.Kill(pid, unix.SIGKILL)
@@ -43,7 +44,23 @@ func HostLimits() ([]record.Ulimit, error) {
 	if status, err := wait(pid); err != nil || !status.Stopped() {
 		return nil, fault.New(fault.Internal, "trace", self, "it did not stop", "")
 	}
-	var out []record.Ulimit
+	return limitsOf(pid)
+}
+
+// ownLimits are the limits of this process as it would have been started.
+func ownLimits() ([]record.Ulimit, error) {
+	const initial = 1024 // INR_OPEN_CUR, include/uapi/linux/fs.h
+	list, err := limitsOf(0)
+	for i := range list {
+		if list[i].Name == "nofile" && list[i].Soft > initial {
+			list[i].Soft = initial
+		}
+	}
+	return list, err
+}
+
+// limitsOf reads the limits of a process, 0 for this one.
+func limitsOf(pid int) (out []record.Ulimit, err error) {
 	for n := 0; ; n++ {
 		name, ok := harden.RlimitName(n)
 		if !ok {

@@ -166,15 +166,23 @@ func find(env []string, name string) int {
 }
 
 // capabilities is the container's set. Without a user namespace there is no
-// CAP_MKNOD unless it is asked for: fief has no device rules yet, and a node of
-// the host's disk can be opened. In a user namespace mknod(2) refuses devices.
+// CAP_MKNOD: fief has no device rules yet, and a node of the host's disk could
+// be made and opened. It is left out of the default set and refused when it is
+// asked for. In a user namespace mknod(2) refuses devices by itself.
 func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error) {
 	drop := c.CapDrop
-	all := slices.ContainsFunc(c.CapAdd, func(name string) bool { return strings.EqualFold(name, "ALL") })
-	if pair.IsZero() && !all {
-		drop = append(slices.Clone(drop), "CAP_MKNOD")
+	if !pair.IsZero() {
+		return harden.Caps(c.CapAdd, drop, f.LastCap)
 	}
-	return harden.Caps(c.CapAdd, drop, f.LastCap)
+	asked, err := harden.Caps(c.CapAdd, append(slices.Clone(drop), "ALL"), f.LastCap)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(asked, "CAP_MKNOD") {
+		return nil, fault.New(fault.Unsupported, "add capability", "CAP_MKNOD", "without a user namespace it opens the host's disks, and there are no device rules yet",
+			"add --cap-drop MKNOD, or leave out --userns=host")
+	}
+	return harden.Caps(c.CapAdd, append(slices.Clone(drop), "CAP_MKNOD"), f.LastCap)
 }
 
 // held gives the sets of a process: one that is not root loses what it has at

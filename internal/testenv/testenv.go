@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,18 +68,28 @@ type Daemon struct {
 	Host string // unix://… of its docker door
 	cmd  *exec.Cmd
 	args []string
+	wrap []string      // a command that ends by becoming its arguments
+	done chan struct{} // closed when it has ended
+	err  error         // then: why
 }
 
 // Start starts a daemon on a new directory; it and every container of it are
 // gone when the test ends.
 func Start(t testing.TB, args ...string) *Daemon {
 	t.Helper()
+	return StartWrapped(t, nil, args...)
+}
+
+// StartWrapped is Start with a command before the daemon's own that prepares
+// its surroundings and then becomes it.
+func StartWrapped(t testing.TB, wrap []string, args ...string) *Daemon {
+	t.Helper()
 	NeedRoot(t)
 	dir, err := os.MkdirTemp("", "fief-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{Dir: dir, Host: "unix://" + dir + "/run/docker.sock", args: args}
+	d := &Daemon{Dir: dir, Host: "unix://" + dir + "/run/docker.sock", args: args, wrap: wrap}
 	t.Cleanup(func() { d.remove(t) })
 	d.Up(t)
 	return d
@@ -93,18 +104,34 @@ func (d *Daemon) Up(t testing.TB) {
 	}
 	defer log.Close()
 	args := append([]string{"--data-root", d.Dir + "/data", "--exec-root", d.Dir + "/run", "--id-registry", d.Dir + "/ids", "--debug"}, d.args...)
-	d.cmd = exec.Command(filepath.Join(Bin(t), "fiefd"), args...)
+	words := append(append(slices.Clone(d.wrap), filepath.Join(Bin(t), "fiefd")), args...)
+	d.cmd = exec.Command(words[0], words[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	d.done = make(chan struct{})
+	go func() {
+		d.err = d.cmd.Wait()
+		close(d.done)
+	}()
 	for end := time.Now().Add(startup); ; time.Sleep(10 * time.Millisecond) {
 		if _, _, code := d.Fief(t, "version"); code == 0 {
 			return
 		}
-		if time.Now().After(end) || d.cmd.ProcessState != nil {
+		if time.Now().After(end) || d.Ended() {
 			t.Fatalf("the daemon does not answer:\n%s", d.Log())
 		}
+	}
+}
+
+// Ended reports whether the daemon's process has ended.
+func (d *Daemon) Ended() bool {
+	select {
+	case <-d.done:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -123,7 +150,7 @@ func (d *Daemon) Kill(t testing.TB) {
 	if err := d.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	d.cmd.Wait()
+	<-d.done
 }
 
 // Stop asks the daemon to end and waits for it.
@@ -132,8 +159,9 @@ func (d *Daemon) Stop(t testing.TB) {
 	if err := d.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.cmd.Wait(); err != nil {
-		t.Errorf("the daemon ended with %v\n%s", err, d.Log())
+	<-d.done
+	if d.err != nil {
+		t.Errorf("the daemon ended with %v\n%s", d.err, d.Log())
 	}
 }
 
@@ -142,7 +170,11 @@ func (d *Daemon) remove(t testing.TB) {
 	if t.Failed() {
 		t.Logf("daemon's log:\n%s", tail(d.Log(), 8000))
 	}
-	if d.cmd.ProcessState != nil {
+	if d.Ended() && t.Failed() {
+		os.RemoveAll(d.Dir) // it may be that it cannot be started
+		return
+	}
+	if d.Ended() {
 		d.Up(t)
 	}
 	ids, _, _ := d.Fief(t, "ps", "-aq")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -28,10 +29,12 @@ func newStage(work string) *stage {
 	s := &stage{work: work, bin: filepath.Join(root(), "bin"), rootfs: filepath.Join(work, "rootfs")}
 	s.env = append(os.Environ(), "FIEF_HOST=unix://"+work+"/run/docker.sock", "DOCKER_HOST=unix://"+work+"/run/docker.sock")
 	s.makeRootfs()
+	check(os.Mkdir(filepath.Join(work, "run"), 0o700))
 	log, err := os.Create(filepath.Join(work, "log"))
 	check(err)
 	s.daemon = exec.Command(s.bin+"/fiefd", "--data-root", work+"/data", "--exec-root", work+"/run", "--id-registry", work+"/ids")
 	s.daemon.Stdout, s.daemon.Stderr = log, log
+	check(syscall.Mount("tmpfs", s.work+"/run", "tmpfs", 0, "mode=700")) // as /run is
 	check(s.daemon.Start())
 	for end := time.Now().Add(10 * time.Second); s.fief("version").Run() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -50,6 +53,7 @@ func (s *stage) close() {
 	s.fief("rm", "-f", s.held).Run()
 	s.daemon.Process.Signal(os.Interrupt)
 	s.daemon.Wait()
+	syscall.Unmount(s.work+"/run", syscall.MNT_DETACH)
 }
 
 func (s *stage) must(cmd *exec.Cmd) {
@@ -189,8 +193,10 @@ func (s *stage) bundle(runtime, name string, userns bool) string {
 	process, linux := c["process"].(map[string]any), c["linux"].(map[string]any)
 	process["terminal"], process["args"] = false, []string{"/bin/true"}
 	c["root"] = map[string]any{"path": s.ownRootfs(name, userns)}
+	delete(linux, "resources")    // device rules need a limit raised that not every machine lets root raise
+	addNamespace(linux, "cgroup") // of which a user namespace needs one to mount cgroup2
 	if userns {
-		linux["namespaces"] = append(linux["namespaces"].([]any), map[string]any{"type": "user"})
+		addNamespace(linux, "user")
 		m := []any{map[string]any{"containerID": 0, "hostID": 100000, "size": 65536}}
 		linux["uidMappings"], linux["gidMappings"] = m, m
 	}
@@ -198,6 +204,16 @@ func (s *stage) bundle(runtime, name string, userns bool) string {
 	check(err)
 	check(os.WriteFile(path, b, 0o600))
 	return dir
+}
+
+func addNamespace(linux map[string]any, kind string) {
+	list := linux["namespaces"].([]any)
+	for _, n := range list {
+		if n.(map[string]any)["type"] == kind {
+			return
+		}
+	}
+	linux["namespaces"] = append(list, map[string]any{"type": kind})
 }
 
 // ownRootfs copies the root filesystem and, for a user namespace, chowns it:

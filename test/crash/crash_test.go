@@ -91,6 +91,36 @@ func TestForegroundRunOutlivesTheDaemon(t *testing.T) {
 	}
 }
 
+// So does one that is removed at its end, and ends while no daemon is there, and
+// an exec session.
+func TestEndsWithoutADaemon(t *testing.T) {
+	d := testenv.Start(t)
+	d.Busybox(t)
+	d.Must(t, "run", "-d", "--name", "host", "busybox", "sleep", "1000")
+	for _, args := range [][]string{
+		{"run", "--rm", "busybox", "sh", "-c", "sleep 2; echo end; exit 6"},
+		{"exec", "host", "sh", "-c", "sleep 2; echo end; exit 7"},
+	} {
+		cmd := d.Command(t, "fief", args...)
+		var out strings.Builder
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		d.Kill(t)
+		if args[0] == "run" {
+			time.Sleep(1500 * time.Millisecond)
+		}
+		d.Up(t)
+		cmd.Wait()
+		want := map[string]int{"run": 6, "exec": 7}[args[0]]
+		if code := cmd.ProcessState.ExitCode(); code != want || out.String() != "end\n" {
+			t.Errorf("%s: exit %d, want %d; output %q", args[0], code, want, out.String())
+		}
+	}
+}
+
 // fief logs -f goes on across a restart of the daemon.
 func TestFollowedLogsGoOn(t *testing.T) {
 	d := testenv.Start(t)

@@ -162,6 +162,14 @@ func (c *Call) wait(cause error) (int, error) {
 		var e wire.ExitBody
 		err = conn.Call(verb, body, &e, nil)
 		conn.Close()
+		if fault.Is(err, fault.NotFound) {
+			// The next daemon does not know the process any more; its output
+			// still comes, and is waited for.
+			poll([]unix.PollFd{{Fd: int32(c.alive), Events: unix.POLLIN}}, -1)
+			f := fault.New(fault.Unavailable, "learn the exit status of", id, "the daemon was restarted meanwhile", "")
+			f.ExitCode = 255
+			return 0, f
+		}
 		if !fault.Is(err, fault.Unavailable) {
 			return e.Code, err
 		}
@@ -189,21 +197,31 @@ func poll(fds []unix.PollFd, limit time.Duration) bool {
 	}
 }
 
-// forward sends the client's signals and terminal sizes to the process. The
-// function it returns ends that.
+// settle is how long fief leaves the rarer signals to their default action.
+// Each signal that os/signal takes over is a meeting of two threads in the
+// runtime: all of them take 3 ms of both processors, just when the container
+// starts. A process that has ended within the time never pays.
+const settle = 30 * time.Millisecond
+
+// forward sends the client's signals and terminal sizes to the process, until
+// the function it returns is called. The signals stay caught: fief ends.
 func (c *Call) forward() (stop func()) {
-	signals := make(chan os.Signal, 32)
-	if c.SigProxy {
-		signal.Notify(signals)
-	}
 	done := make(chan struct{})
 	go func() {
+		signals := make(chan os.Signal, 32)
+		var later <-chan time.Time
+		if c.SigProxy {
+			signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+			later = time.After(settle)
+		}
 		for {
 			select {
 			case <-done:
 				return
+			case <-later:
+				signal.Notify(signals, rarer()...)
 			case s := <-signals:
-				if n, ok := s.(syscall.Signal); ok && forwarded(n) {
+				if n, ok := s.(syscall.Signal); ok {
 					c.signal(n)
 				}
 			case size := <-c.Size:
@@ -211,17 +229,23 @@ func (c *Call) forward() (stop func()) {
 			}
 		}
 	}()
-	return func() { signal.Stop(signals); close(done) }
+	return func() { close(done) }
 }
 
-// forwarded reports whether a signal is the process's business: not those that
-// the client's own children, pipes, terminal and runtime cause.
-func forwarded(s syscall.Signal) bool {
-	switch s {
-	case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGWINCH:
-		return false
+// rarer are the other signals that are the process's business: not those that
+// cannot be caught, that mean a fault of fief, or that fief's own children,
+// pipes, terminal and runtime cause.
+func rarer() []os.Signal {
+	var out []os.Signal
+	for n := syscall.Signal(1); n <= 64; n++ {
+		switch n {
+		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGWINCH, unix.SIGKILL, unix.SIGSTOP,
+			unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGPROF, 32, 33: // 32 and 33 are the C library's
+		default:
+			out = append(out, n)
+		}
 	}
-	return true
+	return out
 }
 
 func (c *Call) tell(kind wire.Kind, body []byte) bool {

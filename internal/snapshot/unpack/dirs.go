@@ -120,8 +120,10 @@ func (u *unpacker) parent(name string) (int, error) {
 	if err := u.count(); err != nil {
 		return -1, err
 	}
-	// EEXIST: a symlink that leads nowhere; what it means is not ours to guess
-	if err := makeDir(parent, base); err != nil {
+	switch err := makeDir(parent, base); {
+	case errors.Is(err, unix.EEXIST): // what it means is not ours to guess
+		return -1, bad(name, "entries lie below it, but it is a symbolic link that leads to nothing in the layer")
+	case err != nil:
 		return -1, sysFault("make directory", name, err)
 	}
 	if err := own(parent, base, 0, 0, 0o755); err != nil {

@@ -31,12 +31,10 @@ func (u *unpacker) make(parent int, name string, h *tar.Header) error {
 		return u.file(parent, name, h, m)
 	case tar.TypeSymlink:
 		return u.special(parent, name, m, func() error { return unix.Symlinkat(h.Linkname, parent, base) })
-	case tar.TypeChar:
-		return u.node(parent, name, h, m, unix.S_IFCHR)
-	case tar.TypeBlock:
-		return u.node(parent, name, h, m, unix.S_IFBLK)
+	case tar.TypeChar, tar.TypeBlock:
+		return device(name)
 	case tar.TypeFifo:
-		return u.node(parent, name, h, m, unix.S_IFIFO)
+		return u.special(parent, name, m, func() error { return unix.Mkfifoat(parent, base, 0o600) })
 	}
 	return bad(name, fmt.Sprintf("entries of type %q have no place in a layer", h.Typeflag))
 }
@@ -201,16 +199,18 @@ func writeAll(fd int, p []byte) error {
 
 func allZero(p []byte) bool { return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) }
 
-func (u *unpacker) node(parent int, name string, h *tar.Header, m meta, kind uint32) error {
-	_, base := split(name)
-	dev := 0
-	if kind != unix.S_IFIFO {
-		if h.Devmajor < 0 || h.Devmajor > 1<<12-1 || h.Devminor < 0 || h.Devminor > 1<<20-1 {
-			return bad(name, "there is no such device number")
-		}
-		dev = int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))
+// device never makes a device node. nodev on the mount is no protection: a
+// container whose root has CAP_SYS_ADMIN can clear the flag of a mount that was
+// moved into its namespace by descriptor (mount_namespaces(7): only inherited
+// mounts are locked), and the host's disk would be open to it. Nodes below /dev,
+// which trees made by debootstrap have, are left out: every container gets a
+// /dev of its own over it. A node anywhere else is no part of an honest image.
+func device(name string) error {
+	if strings.HasPrefix(name, "dev/") {
+		return nil
 	}
-	return u.special(parent, name, m, func() error { return unix.Mknodat(parent, base, kind|0o600, dev) })
+	return fault.New(fault.Invalid, "unpack", quote(name), "device nodes are not unpacked",
+		"make the image without it: containers have the usual nodes in /dev")
 }
 
 // special makes what is neither file nor directory.

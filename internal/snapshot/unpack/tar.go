@@ -5,9 +5,9 @@
 // descriptor (openat2(2) RESOLVE_IN_ROOT), the last component is never
 // followed, and every quantity has a limit.
 //
-// Owners are stored as the tar has them (inside ids). Device nodes are made as
-// they are, since images carry them and only root can reach the store; mounts
-// of layers in containers must therefore be nodev.
+// Owners are stored as the tar has them (inside ids). Device nodes are never
+// made: those below /dev, which containers cover with their own, are left out,
+// and any other is an error.
 package unpack
 
 import (
