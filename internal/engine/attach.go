@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -49,14 +50,30 @@ func (c *container) attachEarly(at Attach) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dropGone()
 	c.pending = append(c.pending, own)
 	return nil
+}
+
+// dropGone lets go of kept attachments whose clients have gone meanwhile: the
+// end of such a client's input must not end the input of the next one.
+// Preconditions: c.mu is held.
+func (c *container) dropGone() {
+	c.pending = slices.DeleteFunc(c.pending, func(at Attach) bool {
+		own := monitorAttach(at)
+		if !own.Gone() {
+			return false
+		}
+		closeAttached([]monitor.Attach{own})
+		return true
+	})
 }
 
 // takePending hands the kept attachments over; the caller closes them.
 func (c *container) takePending() []monitor.Attach {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dropGone()
 	var out []monitor.Attach
 	for _, at := range c.pending {
 		out = append(out, monitorAttach(at))

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# A session of an unmodified docker client with fiefd. Needs DOCKER_HOST, and
-# REGISTRY (host:port of a registry that holds busybox:latest). Stops at the
-# first thing that is not as a docker user expects it. Every step is traced to
-# stderr, so that a hang shows where it is.
+# A session of an unmodified docker client with fiefd. Needs DOCKER_HOST,
+# REGISTRY (host:port of a registry that holds busybox:latest), ROOTFS (a
+# directory) and ARCHIVE (of docker save); leaves files where it is run. Stops
+# at the first thing that is not as a docker user expects it. Every step is
+# traced to stderr, so that a hang shows where it is.
 set -euo pipefail
 exec {BASH_XTRACEFD}>&2
 set -x
@@ -14,11 +15,11 @@ want() { [[ $2 =~ $3 ]] || fail "$1: got '$2', want /$3/"; }
 code() {
 	local want=$1 got=0
 	shift
-	"$@" >/tmp/fief-session.$$ 2>&1 || got=$?
-	[ "$got" = "$want" ] || fail "$*: exit $got, want $want: $(cat /tmp/fief-session.$$)"
-	rm -f /tmp/fief-session.$$
+	"$@" >said.$BASHPID 2>&1 || got=$?
+	[ "$got" = "$want" ] || fail "$*: exit $got, want $want: $(cat said.$BASHPID)"
+	rm -f said.$BASHPID
 }
-trap 'docker ps -aq | xargs -r docker rm -f >/dev/null 2>&1 || true; rm -f /tmp/fief-session.$$ image.tar' EXIT
+trap 'docker ps -aq | xargs -r docker rm -f >/dev/null 2>&1 || true' EXIT
 
 want version "$(docker version --format '{{.Server.APIVersion}}')" '^1\.51$'
 want info "$(docker info --format '{{.SecurityOptions}}')" 'name=userns'
@@ -74,6 +75,33 @@ want "rmi of a second name" "$(docker rmi "$REGISTRY/busybox")" '^Untagged: '
 code 1 docker rmi busybox
 docker rm web >/dev/null
 code 1 docker inspect web
+
+# Terminals: detach, attach to the running one, exit.
+(sleep 1; printf '\020\021'; sleep 1) | script -qec 'docker run -it --name term busybox sh' /dev/null >/dev/null
+want "detached" "$(docker ps --format '{{.Names}} {{.Status}}')" '^term Up '
+(sleep 1; echo 'exit 6'; sleep 1) | code 6 script -qec 'docker attach term' /dev/null
+docker start term >/dev/null
+docker rm -f term >/dev/null
+
+# Half-closed input, much output, many at once, an end while a signal is sent.
+want "output after the end of input" "$(echo x | docker run --rm -i busybox sh -c 'cat; sleep 0.3; echo after')" $'^x\nafter$'
+head -c 30000000 /dev/urandom >big
+sum=$(sha256sum <big)
+want "big run" "$(docker run --rm -i busybox cat <big | sha256sum)" "^$sum\$"
+docker run -d --name sleeper busybox sleep 1000 >/dev/null
+want "big exec" "$(docker exec -i sleeper cat <big | sha256sum)" "^$sum\$"
+docker rm -f sleeper >/dev/null
+parallel=()
+for i in {1..20}; do
+	code $((i % 5)) docker run --rm busybox sh -c "exit $((i % 5))" &
+	parallel+=($!)
+done
+for pid in "${parallel[@]}"; do wait "$pid"; done
+for i in {1..10}; do
+	docker run -d --name brief busybox sleep 1000 >/dev/null
+	docker rm -f brief >/dev/null
+done
+code 125 docker run --network no-such busybox true
 
 docker run --name once busybox true
 want "ps of an ended one" "$(docker ps -a --format '{{.Names}} {{.Status}}')" '^once Exited \(0\)'
