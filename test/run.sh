@@ -35,7 +35,7 @@ left() (
 )
 left | sort >bin/left.before
 status=0
-go test -json -p 1 -timeout 20m "$@" ./... | bin/ledger test/skips.txt || status=$?
+go test -json -count 1 -p 1 -timeout 20m "$@" ./... | bin/ledger test/skips.txt || status=$?
 for _ in 1 2 3 4 5; do # daemons and monitors may still be on their way out
 	left | sort >bin/left.after
 	comm -13 bin/left.before bin/left.after >bin/left.new

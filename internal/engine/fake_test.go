@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"fief/internal/event"
+	"fief/internal/monitor"
+	"fief/internal/snapshot"
+	"fief/internal/words/ask"
+	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
+	"fief/internal/words/record"
+)
+
+// rooms is everything an engine needs up to a start, in memory. It counts what
+// is held, so that a test can see that a failure left nothing.
+type rooms struct {
+	mu       sync.Mutex
+	images   map[string]record.Image
+	leases   map[string]record.Lease
+	held     map[string]idmap.Pair
+	uppers   map[string]bool
+	stored   map[string]any
+	next     idmap.Host
+	upperErr error
+	storeErr error
+}
+
+func newRooms() *rooms {
+	return &rooms{images: map[string]record.Image{}, leases: map[string]record.Lease{}, held: map[string]idmap.Pair{},
+		uppers: map[string]bool{}, stored: map[string]any{}, next: 524288}
+}
+
+// engine returns an engine over the rooms that makes nothing ahead of need.
+func (r *rooms) engine(t *testing.T) *Engine {
+	t.Helper()
+	dir := t.TempDir()
+	cfg := Config{DataRoot: dir + "/data", ExecRoot: dir + "/run", Runtime: ownRuntime, Runtimes: []string{ownRuntime, "crun"}}
+	if _, err := Stored(cfg, (*documentsFake)(r)); err != nil {
+		t.Fatal(err)
+	}
+	e := New(cfg, Rooms{
+		IDs: (*idsFake)(r), Images: (*imagesFake)(r), Layers: (*layersFake)(r), Monitors: noMonitors{},
+		Containers: (*documentsFake)(r), Cgroups: noCgroups{}, Processes: noProcesses{}, Events: &event.Bus{},
+	})
+	t.Cleanup(e.Close)
+	return e
+}
+
+// left says what is still held.
+func (r *rooms) left() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.leases) + len(r.held) + len(r.uppers) + len(r.stored)
+}
+
+type idsFake rooms
+
+func (f *idsFake) Lease(owner string, size uint32) (record.Lease, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := record.Lease{Base: f.next, Size: size}
+	f.next += 65536
+	f.leases[owner] = l
+	return l, nil
+}
+
+func (f *idsFake) Release(owner string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.leases, owner)
+	delete(f.held, owner)
+}
+
+func (f *idsFake) Rename(old, new string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leases[new] = f.leases[old]
+	delete(f.leases, old)
+}
+
+func (f *idsFake) Hold(owner string, pair idmap.Pair) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held[owner] = pair
+	return nil
+}
+
+func (f *idsFake) Info() record.PoolInfo { return record.PoolInfo{} }
+
+type imagesFake rooms
+
+func (f *imagesFake) Resolve(name string) (record.Image, error) {
+	if img, ok := f.images[name]; ok {
+		return img, nil
+	}
+	return record.Image{}, fault.Say(fault.NotFound, "No such image: "+name+":latest")
+}
+
+func (f *imagesFake) Pull(context.Context, ask.PullImage, func(record.Progress)) (record.Image, error) {
+	return record.Image{}, errFake
+}
+
+func (f *imagesFake) Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error) {
+	return nil, errFake
+}
+
+func (f *imagesFake) LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error) {
+	return nil, errFake
+}
+
+func (f *imagesFake) Import(context.Context, ask.ImportImage, io.Reader) (record.Image, error) {
+	return record.Image{}, errFake
+}
+
+func (f *imagesFake) List() []record.Image     { return nil }
+func (f *imagesFake) Tag(string, string) error { return errFake }
+func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []string) ([]record.Removed, error) {
+	if users := inUse(f.images[name].ID); len(users) > 0 {
+		return nil, fault.Say(fault.Conflict, "in use by "+users[0])
+	}
+	delete(f.images, name)
+	return []record.Removed{{Untagged: name}}, nil
+}
+
+type layersFake rooms
+
+func (f *layersFake) Way() (string, string)                     { return "idmapped", "" }
+func (f *layersFake) Maps(idmap.Pair) (*snapshot.Mapped, error) { return nil, errFake }
+
+func (f *layersFake) NewUpper() (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.upperErr != nil {
+		return "", f.upperErr
+	}
+	f.uppers["upper"] = true
+	return "upper", nil
+}
+
+func (f *layersFake) DropUpper(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.uppers, name)
+}
+
+func (f *layersFake) DropCopies(idmap.Pair) error                                  { return nil }
+func (f *layersFake) SweepCopies([]idmap.Pair) error                               { return nil }
+func (f *layersFake) SweepUppers(map[string]bool) error                            { return nil }
+func (f *layersFake) Rootfs(snapshot.Request) (snapshot.Root, error)               { return snapshot.Root{}, errFake }
+func (f *layersFake) Size(context.Context, string, []string) (int64, int64, error) { return 0, 0, nil }
+
+type documentsFake rooms
+
+func (f *documentsFake) Put(key string, v any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.storeErr != nil {
+		return f.storeErr
+	}
+	f.stored[key] = v
+	return nil
+}
+
+func (f *documentsFake) PutSoon(key string, v any) error { return f.Put(key, v) }
+
+func (f *documentsFake) Delete(key string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.stored, key)
+	return nil
+}
+
+func (f *documentsFake) Each(func(string, []byte) error) error { return nil }
+
+type noMonitors struct{}
+
+func (noMonitors) Take(context.Context) (*monitor.Monitor, error) { return nil, errFake }
+func (noMonitors) Close()                                         {}
+
+type noCgroups struct{}
+
+func (noCgroups) Create(string) (*os.File, error) { return nil, nil }
+func (noCgroups) Remove(string) error             { return nil }
+
+type noProcesses struct{}
+
+func (noProcesses) Top(int, []string) (record.Top, error) { return record.Top{}, errFake }
+func (noProcesses) Root(int, time.Time) (*os.File, error) { return nil, errFake }
+func (noProcesses) Kill(int, time.Time) error             { return errFake }
+
+var errFake = fault.New(fault.Unavailable, "use", "room", "not in this test", "")
