@@ -61,7 +61,10 @@ func TestCLIRun(t *testing.T) {
 	if _, errs, code := c.run("run", "--rm", "busybox", "no-such-command"); code != 127 {
 		t.Errorf("missing command: exit %d\n%s", code, errs)
 	}
-	if len(f.containers) != 0 {
+	f.mu.Lock()
+	left := len(f.containers)
+	f.mu.Unlock()
+	if left != 0 {
 		t.Error("a failed start with --rm left a container")
 	}
 	if _, errs, code := c.run("run", "--rm", "-i", "-a", "stdin", "busybox", "sleep", "0.2"); code != 0 {
