@@ -99,5 +99,6 @@ func BenchmarkPlan(b *testing.B) {
 		if _, err := p.Encode(); err != nil {
 			b.Fatal(err)
 		}
+		c.Release(&p)
 	}
 }

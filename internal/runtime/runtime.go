@@ -156,6 +156,7 @@ func (l *launch) fill(slotsAt, keepAt int) {
 	base := uintptr(unsafe.Pointer(&l.mem[0]))
 	f := (*child.Frame)(unsafe.Pointer(&l.mem[0]))
 	l.frame = f
+	f.Base = base + uintptr(l.planAt)
 	f.Ops, f.NOps = base+uintptr(l.planAt)+uintptr(l.plan.OpsAt), l.plan.Ops
 	f.Slots, f.Keep, f.NKeep = base+uintptr(slotsAt), base+uintptr(keepAt), uint32(len(l.files)+1)
 	f.Report, f.OpenFiles = int32(l.theirs), l.openFiles()

@@ -15,6 +15,7 @@ import (
 // Go heap.
 type Frame struct {
 	// Set by the parent before clone3. Addresses are plain numbers.
+	Base   uintptr // of the plan: what addresses in operations are offsets from
 	Ops    uintptr // of the first RawOp
 	NOps   uint32
 	Report int32   // the child's end of the report socket
@@ -39,8 +40,8 @@ type Frame struct {
 // because this package, which goes into the leanest binary, imports only
 // syscall and unsafe.
 type rawOp struct {
-	args      [6]uint64
-	nr        uint32
+	args      [6]uint32
+	nr        uint16
 	step      uint16
 	call      uint16
 	skip      uint16
@@ -48,10 +49,12 @@ type rawOp struct {
 	save      uint16
 	kind      uint8
 	slots     uint8
-	ignore    [4]uint16
+	addresses uint8
+	signed    uint8
+	ignore    [4]uint8
 	remember  uint8
 	positive  uint8
-	pad       [6]uint8
+	pad       [2]uint8
 }
 
 const (
@@ -120,9 +123,9 @@ func run(f *Frame) {
 		case kindDropBounding:
 			dropBounding(f, o)
 		case kindPatch:
-			*(*int32)(at(uintptr(o.args[1]), 0)) = *slot(f, o.args[0])
+			*(*int32)(at(f.Base, uintptr(o.args[1]))) = *slot(f, o.args[0])
 		case kindTestMem:
-			if uint64(*(*uint32)(at(uintptr(o.args[0]), 0)))&o.args[1] == o.args[2] {
+			if *(*uint32)(at(f.Base, uintptr(o.args[0])))&o.args[1] == o.args[2] {
 				f.PC += uint32(o.skip)
 			}
 		case kindTestSlot:
@@ -130,10 +133,10 @@ func run(f *Frame) {
 				f.PC += uint32(o.skip)
 			}
 		case kindCopy:
-			*slot(f, uint64(o.save)) = *slot(f, o.args[0])
+			*slot(f, uint32(o.save)) = *slot(f, o.args[0])
 		case kindFail:
 			if f.Noted == 0 {
-				f.Noted = uint32(o.args[0])
+				f.Noted = o.args[0]
 			}
 			die(f, f.Noted)
 		case kindForget:
@@ -165,7 +168,7 @@ func call(f *Frame, o *rawOp) {
 	}
 	if e == 0 {
 		if o.save != 0 {
-			*slot(f, uint64(o.save)) = int32(r)
+			*slot(f, uint32(o.save)) = int32(r)
 		}
 		f.PC += 1 + uint32(o.skip)
 		return
@@ -177,7 +180,7 @@ func call(f *Frame, o *rawOp) {
 		f.Noted = uint32(e)
 	}
 	if o.save != 0 {
-		*slot(f, uint64(o.save)) = -1
+		*slot(f, uint32(o.save)) = -1
 	}
 	f.PC += 1 + uint32(o.onIgnored)
 }
@@ -193,16 +196,21 @@ func ignores(o *rawOp, e syscall.Errno) bool {
 //go:nosplit
 //go:norace
 func arg(f *Frame, o *rawOp, i uintptr) uintptr {
-	v := *(*uint64)(unsafe.Add(unsafe.Pointer(o), 8*i))
-	if o.slots>>i&1 != 0 {
+	v := *(*uint32)(unsafe.Add(unsafe.Pointer(o), 4*i))
+	switch {
+	case o.slots>>i&1 != 0:
 		return uintptr(*slot(f, v))
+	case o.addresses>>i&1 != 0:
+		return f.Base + uintptr(v)
+	case o.signed>>i&1 != 0:
+		return uintptr(int32(v))
 	}
 	return uintptr(v)
 }
 
 //go:nosplit
 //go:norace
-func slot(f *Frame, n uint64) *int32 { return (*int32)(at(f.Slots, 4*uintptr(n))) }
+func slot(f *Frame, n uint32) *int32 { return (*int32)(at(f.Slots, 4*uintptr(n))) }
 
 // at turns an address in the shared mapping into a pointer. The garbage
 // collector knows nothing of that memory, so the rules about uintptr do not
@@ -340,8 +348,9 @@ func resetInherited(f *Frame) {
 //go:norace
 //go:noinline
 func dropBounding(f *Frame, o *rawOp) {
+	keep := uint64(o.args[0]) | uint64(o.args[1])<<32
 	for c := uintptr(0); c <= lastCap; c++ {
-		if o.args[0]>>c&1 != 0 {
+		if keep>>c&1 != 0 {
 			continue
 		}
 		_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prCapbsetDrop, c, 0, 0, 0, 0)

@@ -138,6 +138,8 @@ func TestLayout(t *testing.T) {
 		"save":      unsafe.Offsetof(a.save) == unsafe.Offsetof(b.Save),
 		"kind":      unsafe.Offsetof(a.kind) == unsafe.Offsetof(b.Kind),
 		"slots":     unsafe.Offsetof(a.slots) == unsafe.Offsetof(b.Slots),
+		"addresses": unsafe.Offsetof(a.addresses) == unsafe.Offsetof(b.Addresses),
+		"signed":    unsafe.Offsetof(a.signed) == unsafe.Offsetof(b.Signed),
 		"ignore":    unsafe.Offsetof(a.ignore) == unsafe.Offsetof(b.Ignore),
 		"remember":  unsafe.Offsetof(a.remember) == unsafe.Offsetof(b.Remember),
 		"positive":  unsafe.Offsetof(a.positive) == unsafe.Offsetof(b.Positive),
