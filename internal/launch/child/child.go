@@ -1,8 +1,12 @@
 // Package child is the forked child: from clone3 to execve it runs no Go but
 // the functions of this file, which call nothing but each other and raw system
-// calls. The process has one thread and a copy of its parent's memory in an
-// unknown state: no lock may be taken, nothing allocated, no stack grown, no
-// pointer stored (a write barrier would run). TestChildCallsNothing keeps it so.
+// calls. The process has one thread, a stack of its own in the memory it shares
+// with its parent, and nothing it can count on but that memory and the program's
+// text and constants: its parent's writable memory may be missing, and else is
+// in an unknown state. So no variable may be looked at, no lock taken, nothing
+// allocated, no stack grown, no pointer stored (a write barrier would run), and
+// the goroutine must not matter. TestChildCallsNothing and TestMachineCode keep
+// it so.
 package child
 
 import (
@@ -25,6 +29,8 @@ type Frame struct {
 	Stdio  [3]int32 // descriptors that become 0, 1 and 2; -1: the report socket until the plan says otherwise
 
 	OpenFiles [2]uint64 // soft and hard RLIMIT_NOFILE to set in resetInherited; hard 0: leave it
+
+	PIDFD int32 // written by clone3: a stack could move meanwhile, this memory does not
 
 	// Written by the child; read by the parent after the report socket's end.
 	PC     uint32 // operation being carried out
@@ -83,24 +89,32 @@ const (
 	maxAgain      = 1024 // openat2 repetitions in all
 )
 
+// StackSize is the least size of the child's stack. Functions that cannot grow
+// a stack call each other at most 800 bytes deep, which the linker sees to, and
+// no signal is handled on it.
+const StackSize = 2048
+
+// TLSSize is the size of the zeroed memory that the child needs as thread-local
+// storage, in the middle of which CloneArgs.TLS points: the way from assembly
+// into Go loads the goroutine from it, and nobody uses that.
+const TLSSize = 128
+
 // Fork makes the process that args (a struct clone_args of size bytes) tell of
 // and lets it carry out the operations of frame f. It returns only in the
-// parent: the child's pid, or clone3's errno. The caller has locked its thread
-// and blocked all signals; it unblocks them afterwards.
+// parent: the child's pid, or clone3's errno. args must give the child a stack
+// and, with CLONE_SETTLS, thread-local storage, both in memory that it has; it
+// must not ask for CLONE_VM. The caller has locked its thread and blocked all
+// signals; it unblocks them afterwards.
 //
 //go:nosplit
 //go:norace
 //go:noinline
 func Fork(args unsafe.Pointer, size uintptr, f *Frame) (pid int, errno syscall.Errno) {
-	r, _, e := syscall.RawSyscall6(sysClone3, uintptr(args), size, 0, 0, 0, 0)
-	if e != 0 {
-		return 0, e
+	r := clone(args, size, f)
+	if r < 0 {
+		return 0, syscall.Errno(-r)
 	}
-	if r != 0 {
-		return int(r), 0
-	}
-	run(f)
-	return 0, 0
+	return r, 0
 }
 
 // run carries out the operations. It does not return: either execve succeeds or
