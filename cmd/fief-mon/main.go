@@ -36,7 +36,7 @@ func main() {
 	// When a machine shuts down its init tells every process to end. A monitor
 	// that did would leave its container's last output unread.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: carryOut}); err != nil {
+	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: launcher()}); err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 		os.Exit(1)
 	}
@@ -70,7 +70,15 @@ func growTable() {
 	}
 }
 
-func carryOut(plan []byte, files []int) (serve.Process, error) {
-	p, err := runtime.Start(plan, files)
-	return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
+// launcher starts programs that inherit none of this process's memory. Where
+// that cannot be had they are started all the same: it is closed at execve.
+func launcher() serve.Launch {
+	start := runtime.Start
+	if lean, err := runtime.NewLean(); err == nil {
+		start = lean.Start
+	}
+	return func(plan []byte, files []int) (serve.Process, error) {
+		p, err := start(plan, files)
+		return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
+	}
 }

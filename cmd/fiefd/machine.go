@@ -163,6 +163,7 @@ func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (
 		return err
 	}
 	f := &cfg.Facts
+	f.Profiles = &spec.Profiles{}
 	if f.LastCap, err = harden.LastCap(); err != nil {
 		return err
 	}

@@ -25,14 +25,19 @@ import (
 
 // bundle is a plan with the descriptors it expects, by name.
 type bundle struct {
-	plan  plan.Plan
-	files map[string]*os.File
+	compiler *launch.Compiler // the plan's
+	plan     plan.Plan
+	files    map[string]*os.File
 }
 
-func newBundle() *bundle { return &bundle{files: map[string]*os.File{}} }
+func (e *Engine) newBundle() *bundle {
+	return &bundle{compiler: e.rooms.Compiler, files: map[string]*os.File{}}
+}
 
-// close closes what the monitor has duplicates of by now.
+// close closes what the monitor has duplicates of by now, and gives the plan
+// back: neither it nor what it was encoded to may be used any longer.
 func (b *bundle) close() {
+	b.compiler.Release(&b.plan)
 	for _, f := range b.files {
 		if f != nil {
 			f.Close()
@@ -63,7 +68,7 @@ func (b *bundle) explain(err error) error {
 // closes the bundle and, unless the container is started, drops its group;
 // nothing is left by a failure.
 func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bundle, err error) {
-	b := newBundle()
+	b := e.newBundle()
 	var back undo
 	back.then(b.close)
 	defer back.unless(&err)
@@ -250,7 +255,7 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 	if err != nil {
 		return nil, err
 	}
-	b := newBundle()
+	b := e.newBundle()
 	b.plan, err = e.rooms.Compiler.Exec(process, config, launch.Options{ID: rec.ID})
 	return b, err
 }

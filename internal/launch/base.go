@@ -188,7 +188,7 @@ func (c *compilation) isolateMounts() {
 	}
 	text := propagationText(attr.Propagation, true)
 	s := c.b.step("isolate", "/", text, "mounts made here stay here")
-	s.call(unix.SYS_MOUNT_SETATTR, plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.AT_RECURSIVE), plan.Bytes(bytesOf(&attr), text), plan.Int(32))
+	s.call(unix.SYS_MOUNT_SETATTR, plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.AT_RECURSIVE), c.b.attr(attr, text), plan.Int(32))
 	s.end()
 }
 

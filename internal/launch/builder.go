@@ -17,24 +17,7 @@ type builder struct {
 	opt   Options
 	stamp int
 
-	// Operations and arguments of all steps lie one after another: a plan has
-	// hundreds, and an allocation each would cost more than all the rest.
-	ops  []plan.Op
-	args []plan.Arg
-	hows map[uint64]plan.Arg // struct open_how by its flags
-}
-
-// What a container's plan takes; more is grown.
-const (
-	usualOps   = 640
-	usualArgs  = 1536
-	usualSteps = 96
-)
-
-func newBuilder(o Options) *builder {
-	b := &builder{opt: o, ops: make([]plan.Op, 0, usualOps), args: make([]plan.Arg, 0, usualArgs), hows: map[uint64]plan.Arg{}}
-	b.plan.Steps = make([]plan.Step, 0, usualSteps)
-	return b
+	*memory
 }
 
 // file names a descriptor the plan expects and returns its slot. All files are
@@ -163,6 +146,17 @@ func (b *builder) openHow(flags uint64) (plan.Arg, plan.Arg) {
 	return how, plan.Int(unix.SizeofOpenHow)
 }
 
+// attr is struct mount_attr as an argument.
+func (b *builder) attr(a unix.MountAttr, text string) plan.Arg {
+	key := attrKey{a, text}
+	arg, ok := b.attrs[key]
+	if !ok {
+		arg = plan.Bytes(bytesOf(&a), text)
+		b.attrs[key] = arg
+	}
+	return arg
+}
+
 func openFlags(flags uint64) string {
 	switch {
 	case flags&unix.O_PATH != 0 && flags&unix.O_DIRECTORY != 0:
@@ -177,7 +171,7 @@ func openFlags(flags uint64) string {
 	return "read"
 }
 
-// bytesOf returns a copy of a fixed-size value's memory.
+// bytesOf is a fixed-size value's memory.
 func bytesOf[T any](v *T) []byte {
-	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)))
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }

@@ -23,13 +23,15 @@ import (
 
 // Compiler makes plans. Filter compiles a seccomp profile to the kernel's
 // program and flags; Key is a fingerprint of a profile, under which compiled
-// programs are kept. A Compiler may be used by several goroutines.
+// programs are kept. A Compiler may be used by several goroutines. Plans may be
+// given back with Release.
 type Compiler struct {
 	Filter func(*specs.LinuxSeccomp) ([]unix.SockFilter, uint, error)
 	Key    func(*specs.LinuxSeccomp) [32]byte
 
 	mu      sync.Mutex
 	filters map[[32]byte]filter // guarded by mu
+	spare   []*memory           // guarded by mu
 }
 
 // Options is what a spec does not say.
@@ -112,7 +114,7 @@ func (c *Compiler) begin(s *specs.Spec, p *specs.Process, o Options) (*compilati
 	if err := refuse(s, p); err != nil {
 		return nil, err
 	}
-	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: newBuilder(o)}
+	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: c.newBuilder(o)}
 	var err error
 	n.ns, err = namespacesOf(s.Linux.Namespaces)
 	return n, err

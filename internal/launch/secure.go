@@ -80,11 +80,7 @@ func (c *compilation) ownLimits() {
 // again), and sets I/O priority, personality and umask.
 func (c *compilation) scheduling() error {
 	s := c.b.step("reset", "cpu affinity, umask", "", "")
-	all := make([]byte, 1024) // more bits than any kernel has CPUs: it takes what it knows
-	for i := range all {
-		all[i] = 0xff
-	}
-	s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(all)), plan.Bytes(all, "all")).ignore(unix.EINVAL, unix.EPERM)
+	s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(allCPUs)), plan.Const(allCPUs, "all")).ignore(unix.EINVAL, unix.EPERM)
 	umask := 0o022
 	if u := c.process.User.Umask; u != nil {
 		umask = int(*u)
@@ -110,6 +106,15 @@ func (c *compilation) scheduling() error {
 	s.end()
 	return nil
 }
+
+// allCPUs is 1 KiB of ones, more than any kernel has CPUs: it takes the bits it
+// knows.
+const (
+	ones64  = "\xff\xff\xff\xff\xff\xff\xff\xff"
+	ones512 = ones64 + ones64 + ones64 + ones64 + ones64 + ones64 + ones64 + ones64
+	ones4K  = ones512 + ones512 + ones512 + ones512 + ones512 + ones512 + ones512 + ones512
+	allCPUs = ones4K + ones4K
+)
 
 func ioClass(c specs.IOPriorityClass) (uint64, bool) {
 	switch c {
@@ -219,7 +224,7 @@ func (c *compilation) closeAll() {
 
 // filter is a compiled seccomp program.
 type filter struct {
-	code  []byte // struct sock_filter after struct sock_filter
+	code  string // struct sock_filter after struct sock_filter
 	flags uint
 }
 
@@ -252,8 +257,7 @@ func (c *Compiler) compile(profile *specs.LinuxSeccomp) (*filter, error) {
 	if len(program) == 0 {
 		return nil, nil
 	}
-	code := unsafe.Slice((*byte)(unsafe.Pointer(&program[0])), sizeofSockFilter*len(program))
-	f = filter{code, flags}
+	f = filter{unsafe.String((*byte)(unsafe.Pointer(&program[0])), sizeofSockFilter*len(program)), flags}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.filters == nil || len(c.filters) >= maxFilters {
@@ -272,7 +276,7 @@ const maxFilters = 64
 func (c *compilation) load(f *filter) {
 	n := len(f.code) / sizeofSockFilter
 	s := c.b.step("filter", "system calls", strconv.Itoa(n)+" instructions", "")
-	program := plan.Words(plan.Int(n), plan.Bytes(f.code, "code"))
+	program := plan.Words(plan.Int(n), plan.Const(f.code, "code"))
 	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
 	s.end()
 }

@@ -25,7 +25,12 @@ const (
 
 // clean turns a path of a container into one relative to its root; empty for
 // the root itself.
-func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
+func clean(name string) string {
+	if clean := path.Clean(name); strings.HasPrefix(clean, "/") {
+		return clean[1:] // no copy of a name that is clean, as most are
+	}
+	return strings.TrimPrefix(path.Clean("/"+name), "/")
+}
 
 // lookup appends an O_PATH open of name inside the root, whose result goes to
 // slot t; a missing one is ignored when told by the caller.
@@ -119,5 +124,5 @@ func (s *step) setAttr(m plan.Slot, recursive bool, attr unix.MountAttr, text st
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	s.call(unix.SYS_MOUNT_SETATTR, plan.In(m), plan.Str(""), plan.Bits(flags), plan.Bytes(bytesOf(&attr), text), plan.Int(32))
+	s.call(unix.SYS_MOUNT_SETATTR, plan.In(m), plan.Str(""), plan.Bits(flags), s.b.attr(attr, text), plan.Int(32))
 }

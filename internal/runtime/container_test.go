@@ -82,11 +82,13 @@ type box struct {
 	opt   launch.Options
 	binds map[string]string // descriptor name → source
 	fds   map[string]int    // descriptor name → descriptor, which stays the test's
+
+	launch func([]byte, []int) (runtime.Process, error)
 }
 
 func newBox(t testing.TB) *box {
 	need(t)
-	return &box{t: t, root: rootfs(t), opt: launch.Options{ID: "test"}}
+	return &box{t: t, root: rootfs(t), opt: launch.Options{ID: "test"}, launch: runtime.Start}
 }
 
 func compiler() *launch.Compiler {
@@ -156,7 +158,7 @@ func (b *box) start(p *plan.Plan) (string, int, error) {
 	}
 	defer r.Close()
 	fds, done := b.files(p, int(w.Fd()))
-	proc, err := runtime.Start(encoded, fds)
+	proc, err := b.launch(encoded, fds)
 	done()
 	w.Close()
 	var f *plan.Failure

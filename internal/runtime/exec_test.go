@@ -33,7 +33,7 @@ func (b *box) running(s *specs.Spec) runtime.Process {
 		b.t.Fatal(err)
 	}
 	fds, done := b.files(&p, int(os.Stderr.Fd()))
-	proc, err := runtime.Start(encoded, fds)
+	proc, err := b.launch(encoded, fds)
 	done()
 	if err != nil {
 		b.t.Fatal(err)

@@ -61,15 +61,21 @@ func (l *launch) forkHere() (failure *plan.Failure, clean bool) {
 // clone calls clone3. All signals are blocked meanwhile: the child has the
 // parent's handlers until CLONE_CLEAR_SIGHAND took effect and must never run one.
 func (l *launch) clone() syscall.Errno {
-	pidfd := int32(-1)
+	base := uintptr(unsafe.Pointer(&l.mem[0]))
 	args := &sysx.CloneArgs{
-		Flags:      l.plan.Flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
-		PIDFD:      uint64(uintptr(unsafe.Pointer(&pidfd))),
+		Flags:      l.plan.Flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_SETTLS,
+		PIDFD:      uint64(uintptr(unsafe.Pointer(&l.frame.PIDFD))),
 		ExitSignal: uint64(unix.SIGCHLD),
+		Stack:      uint64(base),
+		StackSize:  child.StackSize,
+		TLS:        uint64(base + tlsAt + child.TLSSize/2),
 	}
 	if l.plan.Cgroup != 0 {
 		args.Flags |= unix.CLONE_INTO_CGROUP
 		args.Cgroup = uint64(l.files[l.plan.Cgroup-1])
+	}
+	if l.lean != nil {
+		defer l.lean.only(l.mem)()
 	}
 	all, old := ^uint64(0), uint64(0)
 	if _, _, e := syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); e != 0 {
@@ -78,7 +84,9 @@ func (l *launch) clone() syscall.Errno {
 	pid, errno := child.Fork(unsafe.Pointer(args), sysx.SizeofCloneArgs, l.frame)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	runtime.KeepAlive(args)
-	l.pid, l.pidfd = pid, int(pidfd)
+	if errno == 0 {
+		l.pid, l.pidfd = pid, int(l.frame.PIDFD)
+	}
 	return errno
 }
 

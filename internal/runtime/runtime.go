@@ -37,16 +37,20 @@ const (
 //
 // A failed step is a *plan.Failure: the process is then gone and reaped, and
 // nothing is left open. Any other error means that nothing was started.
-func Start(encoded []byte, files []int) (Process, error) { return StartWith(encoded, files, nil) }
+func Start(encoded []byte, files []int) (Process, error) { return start(encoded, files, nil, nil) }
 
 // StartWith is Start that calls prepare with the new process's pid when its
 // namespaces and maps exist and nothing else has happened in it; an error from
 // prepare ends the process and is returned.
 func StartWith(encoded []byte, files []int, prepare func(pid int) error) (Process, error) {
+	return start(encoded, files, prepare, nil)
+}
+
+func start(encoded []byte, files []int, prepare func(pid int) error, lean *Lean) (Process, error) {
 	if !child.Available {
 		return Process{}, fault.New(fault.Unsupported, "start process", "", "built with the race detector", "")
 	}
-	l, err := load(encoded, files)
+	l, err := load(encoded, files, lean)
 	if err != nil {
 		return Process{}, err
 	}
@@ -68,7 +72,8 @@ func StartWith(encoded []byte, files []int, prepare func(pid int) error) (Proces
 // launch is one start under way.
 type launch struct {
 	plan    *plan.Decoded
-	mem     []byte // frame, slots, kept descriptors, plan: shared with the child
+	lean    *Lean  // nil: the child gets a copy of this process's memory
+	mem     []byte // stack, thread-local storage, frame, slots, kept descriptors, plan: shared with the child
 	planAt  int
 	frame   *child.Frame
 	files   []int
@@ -82,10 +87,18 @@ type launch struct {
 
 const word = 8
 
+// Where in the shared memory the child's stack ends, and with it its
+// thread-local storage begins, and where that ends and the frame begins. What
+// lies before the stack is not mapped.
+const (
+	tlsAt   = child.StackSize
+	frameAt = tlsAt + child.TLSSize
+)
+
 func round(n int) int { return (n + word - 1) &^ (word - 1) }
 
 // load maps memory for the child and puts everything in it.
-func load(encoded []byte, files []int) (*launch, error) {
+func load(encoded []byte, files []int, lean *Lean) (*launch, error) {
 	head, err := plan.Decode(encoded)
 	if err != nil {
 		return nil, err
@@ -93,13 +106,19 @@ func load(encoded []byte, files []int) (*launch, error) {
 	if int(head.Files) != len(files) {
 		return nil, fault.New(fault.Internal, "start process", "", "plan and descriptors do not fit together", "")
 	}
-	l := &launch{files: files, pidfd: -1, console: -1, report: -1, theirs: -1}
-	slotsAt := round(int(unsafe.Sizeof(child.Frame{})))
+	l := &launch{files: files, lean: lean, pidfd: -1, console: -1, report: -1, theirs: -1}
+	slotsAt := frameAt + round(int(unsafe.Sizeof(child.Frame{})))
 	keepAt := slotsAt + round(4*(int(head.Slots)+1))
 	l.planAt = keepAt + round(4*(len(files)+1))
-	l.mem, err = unix.Mmap(-1, 0, l.planAt+len(encoded), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	// Populated: one call that makes all pages is much cheaper than a page fault
+	// for each.
+	l.mem, err = unix.Mmap(-1, 0, l.planAt+len(encoded), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 	if err != nil {
 		return nil, fault.Wrap(fault.Exhausted, "map launch plan", "", err, "")
+	}
+	if lean != nil {
+		unix.Madvise(l.mem, unix.MADV_DONTFORK) // till it is this one's turn
 	}
 	copy(l.mem[l.planAt:], encoded)
 	if l.plan, err = plan.Decode(l.mem[l.planAt:]); err != nil {
@@ -154,8 +173,9 @@ func (l *launch) above(fd int) (int, error) {
 // fill writes frame, slots and kept descriptors, and relocates the plan.
 func (l *launch) fill(slotsAt, keepAt int) {
 	base := uintptr(unsafe.Pointer(&l.mem[0]))
-	f := (*child.Frame)(unsafe.Pointer(&l.mem[0]))
+	f := (*child.Frame)(unsafe.Pointer(&l.mem[frameAt]))
 	l.frame = f
+	f.Base = base + uintptr(l.planAt)
 	f.Ops, f.NOps = base+uintptr(l.planAt)+uintptr(l.plan.OpsAt), l.plan.Ops
 	f.Slots, f.Keep, f.NKeep = base+uintptr(slotsAt), base+uintptr(keepAt), uint32(len(l.files)+1)
 	f.Report, f.OpenFiles = int32(l.theirs), l.openFiles()

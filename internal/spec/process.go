@@ -197,8 +197,7 @@ func held(caps []string, uid uint32) *specs.LinuxCapabilities {
 
 // rlimits are the container's, and the daemon's where it has none, by number.
 func rlimits(asked, inherited []record.Ulimit) ([]specs.POSIXRlimit, error) {
-	byNumber := map[int]record.Ulimit{}
-	last := -1
+	var byNumber []record.Ulimit // nameless: no such limit
 	for _, list := range [][]record.Ulimit{inherited, asked} {
 		for _, u := range list {
 			n, ok := harden.Rlimit(u.Name)
@@ -208,13 +207,18 @@ func rlimits(asked, inherited []record.Ulimit) ([]specs.POSIXRlimit, error) {
 			if infinite(u.Soft) > infinite(u.Hard) {
 				return nil, fault.Say(fault.Invalid, fmt.Sprintf("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard))
 			}
+			for len(byNumber) <= n {
+				byNumber = append(byNumber, record.Ulimit{})
+			}
 			byNumber[n] = u
-			last = max(last, n)
 		}
 	}
-	var out []specs.POSIXRlimit
-	for n := range last + 1 {
-		if u, ok := byNumber[n]; ok {
+	if byNumber == nil {
+		return nil, nil
+	}
+	out := make([]specs.POSIXRlimit, 0, len(byNumber))
+	for n, u := range byNumber {
+		if u.Name != "" {
 			name, _ := harden.RlimitName(n)
 			out = append(out, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(name), Soft: infinite(u.Soft), Hard: infinite(u.Hard)})
 		}

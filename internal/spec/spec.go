@@ -27,6 +27,8 @@ type Facts struct {
 	Rlimits []record.Ulimit // what the daemon was started with, which containers inherit; see HostLimits
 	LastCap int             // the kernel's highest capability
 	Masked  []string        // paths to mask besides the usual ones; see HostMasks
+
+	Profiles *Profiles // keeps system call filters from one configuration to the next; nil: each has its own
 }
 
 // User is who a process runs as, in ids of the container.
@@ -78,7 +80,7 @@ func Build(c record.Container, f Facts) (*specs.Spec, error) {
 			ReadonlyPaths:     []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}
-	s.Linux.Seccomp, err = filter(c, s)
+	s.Linux.Seccomp, err = filter(c, s, f.Profiles)
 	return s, err
 }
 

@@ -8,6 +8,7 @@ package seccomp
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -56,7 +57,7 @@ func Compile(p *specs.LinuxSeccomp) (filter []unix.SockFilter, flags uint, err e
 // Fingerprint identifies what Compile makes of p: profiles with the same
 // fingerprint have the same program on the same machine.
 func Fingerprint(p *specs.LinuxSeccomp) [32]byte {
-	b := make(layout, 0, 16<<10)
+	b := layout{hash: sha256.New()}
 	b.text(string(p.DefaultAction))
 	b.errno(p.DefaultErrnoRet)
 	b.text(p.ListenerPath)
@@ -79,16 +80,29 @@ func Fingerprint(p *specs.LinuxSeccomp) [32]byte {
 			b.text(string(a.Op))
 		}
 	}
-	return sha256.Sum256(b)
+	b.flush()
+	var sum [32]byte
+	b.hash.Sum(sum[:0])
+	return sum
 }
 
-// layout is a profile laid out so that no two profiles look alike: every text
-// and list has its length before it.
-type layout []byte
+// layout hashes a profile laid out so that no two profiles look alike: every
+// text and list has its length before it.
+type layout struct {
+	hash hash.Hash
+	buf  [512]byte // collects what is short
+	n    int
+}
 
 func (b *layout) text(s string) {
 	b.numbers(uint64(len(s)))
-	*b = append(*b, s...)
+	for len(s) > 0 {
+		if b.n == len(b.buf) {
+			b.flush()
+		}
+		n := copy(b.buf[b.n:], s)
+		b.n, s = b.n+n, s[n:]
+	}
 }
 
 func (b *layout) errno(e *uint) {
@@ -101,6 +115,15 @@ func (b *layout) errno(e *uint) {
 
 func (b *layout) numbers(ns ...uint64) {
 	for _, n := range ns {
-		*b = binary.LittleEndian.AppendUint64(*b, n)
+		if b.n > len(b.buf)-8 {
+			b.flush()
+		}
+		binary.LittleEndian.PutUint64(b.buf[b.n:], n)
+		b.n += 8
 	}
+}
+
+func (b *layout) flush() {
+	b.hash.Write(b.buf[:b.n])
+	b.n = 0
 }

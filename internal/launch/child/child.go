@@ -1,8 +1,12 @@
 // Package child is the forked child: from clone3 to execve it runs no Go but
 // the functions of this file, which call nothing but each other and raw system
-// calls. The process has one thread and a copy of its parent's memory in an
-// unknown state: no lock may be taken, nothing allocated, no stack grown, no
-// pointer stored (a write barrier would run). TestChildCallsNothing keeps it so.
+// calls. The process has one thread, a stack of its own in the memory it shares
+// with its parent, and nothing it can count on but that memory and the program's
+// text and constants: its parent's writable memory may be missing, and else is
+// in an unknown state. So no variable may be looked at, no lock taken, nothing
+// allocated, no stack grown, no pointer stored (a write barrier would run), and
+// the goroutine must not matter. TestChildCallsNothing and TestMachineCode keep
+// it so.
 package child
 
 import (
@@ -15,6 +19,7 @@ import (
 // Go heap.
 type Frame struct {
 	// Set by the parent before clone3. Addresses are plain numbers.
+	Base   uintptr // of the plan: what addresses in operations are offsets from
 	Ops    uintptr // of the first RawOp
 	NOps   uint32
 	Report int32   // the child's end of the report socket
@@ -24,6 +29,8 @@ type Frame struct {
 	Stdio  [3]int32 // descriptors that become 0, 1 and 2; -1: the report socket until the plan says otherwise
 
 	OpenFiles [2]uint64 // soft and hard RLIMIT_NOFILE to set in resetInherited; hard 0: leave it
+
+	PIDFD int32 // written by clone3: a stack could move meanwhile, this memory does not
 
 	// Written by the child; read by the parent after the report socket's end.
 	PC     uint32 // operation being carried out
@@ -39,8 +46,8 @@ type Frame struct {
 // because this package, which goes into the leanest binary, imports only
 // syscall and unsafe.
 type rawOp struct {
-	args      [6]uint64
-	nr        uint32
+	args      [6]uint32
+	nr        uint16
 	step      uint16
 	call      uint16
 	skip      uint16
@@ -48,10 +55,12 @@ type rawOp struct {
 	save      uint16
 	kind      uint8
 	slots     uint8
-	ignore    [4]uint16
+	addresses uint8
+	signed    uint8
+	ignore    [4]uint8
 	remember  uint8
 	positive  uint8
-	pad       [6]uint8
+	pad       [2]uint8
 }
 
 const (
@@ -80,24 +89,32 @@ const (
 	maxAgain      = 1024 // openat2 repetitions in all
 )
 
+// StackSize is the least size of the child's stack. Functions that cannot grow
+// a stack call each other at most 800 bytes deep, which the linker sees to, and
+// no signal is handled on it.
+const StackSize = 2048
+
+// TLSSize is the size of the zeroed memory that the child needs as thread-local
+// storage, in the middle of which CloneArgs.TLS points: the way from assembly
+// into Go loads the goroutine from it, and nobody uses that.
+const TLSSize = 128
+
 // Fork makes the process that args (a struct clone_args of size bytes) tell of
 // and lets it carry out the operations of frame f. It returns only in the
-// parent: the child's pid, or clone3's errno. The caller has locked its thread
-// and blocked all signals; it unblocks them afterwards.
+// parent: the child's pid, or clone3's errno. args must give the child a stack
+// and, with CLONE_SETTLS, thread-local storage, both in memory that it has; it
+// must not ask for CLONE_VM. The caller has locked its thread and blocked all
+// signals; it unblocks them afterwards.
 //
 //go:nosplit
 //go:norace
 //go:noinline
 func Fork(args unsafe.Pointer, size uintptr, f *Frame) (pid int, errno syscall.Errno) {
-	r, _, e := syscall.RawSyscall6(sysClone3, uintptr(args), size, 0, 0, 0, 0)
-	if e != 0 {
-		return 0, e
+	r := clone(args, size, f)
+	if r < 0 {
+		return 0, syscall.Errno(-r)
 	}
-	if r != 0 {
-		return int(r), 0
-	}
-	run(f)
-	return 0, 0
+	return r, 0
 }
 
 // run carries out the operations. It does not return: either execve succeeds or
@@ -120,9 +137,9 @@ func run(f *Frame) {
 		case kindDropBounding:
 			dropBounding(f, o)
 		case kindPatch:
-			*(*int32)(at(uintptr(o.args[1]), 0)) = *slot(f, o.args[0])
+			*(*int32)(at(f.Base, uintptr(o.args[1]))) = *slot(f, o.args[0])
 		case kindTestMem:
-			if uint64(*(*uint32)(at(uintptr(o.args[0]), 0)))&o.args[1] == o.args[2] {
+			if *(*uint32)(at(f.Base, uintptr(o.args[0])))&o.args[1] == o.args[2] {
 				f.PC += uint32(o.skip)
 			}
 		case kindTestSlot:
@@ -130,10 +147,10 @@ func run(f *Frame) {
 				f.PC += uint32(o.skip)
 			}
 		case kindCopy:
-			*slot(f, uint64(o.save)) = *slot(f, o.args[0])
+			*slot(f, uint32(o.save)) = *slot(f, o.args[0])
 		case kindFail:
 			if f.Noted == 0 {
-				f.Noted = uint32(o.args[0])
+				f.Noted = o.args[0]
 			}
 			die(f, f.Noted)
 		case kindForget:
@@ -165,7 +182,7 @@ func call(f *Frame, o *rawOp) {
 	}
 	if e == 0 {
 		if o.save != 0 {
-			*slot(f, uint64(o.save)) = int32(r)
+			*slot(f, uint32(o.save)) = int32(r)
 		}
 		f.PC += 1 + uint32(o.skip)
 		return
@@ -177,7 +194,7 @@ func call(f *Frame, o *rawOp) {
 		f.Noted = uint32(e)
 	}
 	if o.save != 0 {
-		*slot(f, uint64(o.save)) = -1
+		*slot(f, uint32(o.save)) = -1
 	}
 	f.PC += 1 + uint32(o.onIgnored)
 }
@@ -193,16 +210,21 @@ func ignores(o *rawOp, e syscall.Errno) bool {
 //go:nosplit
 //go:norace
 func arg(f *Frame, o *rawOp, i uintptr) uintptr {
-	v := *(*uint64)(unsafe.Add(unsafe.Pointer(o), 8*i))
-	if o.slots>>i&1 != 0 {
+	v := *(*uint32)(unsafe.Add(unsafe.Pointer(o), 4*i))
+	switch {
+	case o.slots>>i&1 != 0:
 		return uintptr(*slot(f, v))
+	case o.addresses>>i&1 != 0:
+		return f.Base + uintptr(v)
+	case o.signed>>i&1 != 0:
+		return uintptr(int32(v))
 	}
 	return uintptr(v)
 }
 
 //go:nosplit
 //go:norace
-func slot(f *Frame, n uint64) *int32 { return (*int32)(at(f.Slots, 4*uintptr(n))) }
+func slot(f *Frame, n uint32) *int32 { return (*int32)(at(f.Slots, 4*uintptr(n))) }
 
 // at turns an address in the shared mapping into a pointer. The garbage
 // collector knows nothing of that memory, so the rules about uintptr do not
@@ -340,8 +362,9 @@ func resetInherited(f *Frame) {
 //go:norace
 //go:noinline
 func dropBounding(f *Frame, o *rawOp) {
+	keep := uint64(o.args[0]) | uint64(o.args[1])<<32
 	for c := uintptr(0); c <= lastCap; c++ {
-		if o.args[0]>>c&1 != 0 {
+		if keep>>c&1 != 0 {
 			continue
 		}
 		_, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prCapbsetDrop, c, 0, 0, 0, 0)

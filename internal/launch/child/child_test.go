@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -57,6 +58,7 @@ func TestChildCallsNothing(t *testing.T) {
 }
 
 var allowed = map[string]bool{
+	"clone": true, "syscall.Errno": true, // in the parent; clone is assembly, see TestEntry
 	"syscall.RawSyscall6": true, "unsafe.Pointer": true, "unsafe.Sizeof": true, "unsafe.Add": true, // conversions:
 	"uintptr": true, "uint64": true, "uint32": true, "int32": true, "int": true, "*rawOp": true, "*int32": true, "*uint32": true, "*uint64": true, "*unsafe.Pointer": true,
 }
@@ -90,8 +92,9 @@ func callee(call *ast.CallExpr) string {
 	return "something indirect"
 }
 
-// TestMachineCode looks for what the compiler may add: calls into the runtime.
-// Failing bounds checks are let be; they are never reached.
+// TestMachineCode looks for what the compiler may add: calls into the runtime,
+// and uses of variables. Failing bounds checks are let be; they are never
+// reached.
 func TestMachineCode(t *testing.T) {
 	tool, err := exec.LookPath("go")
 	if err != nil {
@@ -103,10 +106,15 @@ func TestMachineCode(t *testing.T) {
 	}
 	header := regexp.MustCompile(`^(\S+) STEXT`)
 	call := regexp.MustCompile(`\tCALL\t(\S+)`)
+	symbol := regexp.MustCompile(`\t([A-Z]+)\t.*?([^\s,$]+)\(SB\)`)
 	function, seen := "", 0
 	for _, line := range strings.Split(string(out), "\n") {
 		if h := header.FindStringSubmatch(line); h != nil {
 			function = h[1]
+		}
+		if m := symbol.FindStringSubmatch(line); m != nil && strings.HasPrefix(function, "fief/internal/launch/child.") && !harmless[m[1]] &&
+			!strings.HasPrefix(m[2], "fief/internal/launch/child.") {
+			t.Errorf("%s uses %s: %s", function, m[2], m[1])
 		}
 		c := call.FindStringSubmatch(line)
 		if c == nil || !strings.HasPrefix(function, "fief/internal/launch/child.") {
@@ -120,6 +128,64 @@ func TestMachineCode(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Skip("tool: no assembly listing")
+	}
+}
+
+// harmless are what may name a symbol: pseudo-instructions, and calls, which are
+// looked at by themselves. Constants and jump tables of the package's own
+// functions are named after it.
+var harmless = map[string]bool{"TEXT": true, "FUNCDATA": true, "PCDATA": true, "CALL": true}
+
+// TestEntry: the assembly by which the child comes alive, and the compiler's
+// way from there into Go, in the linked program: they use the thread-local
+// storage that the child is given, their stack, and no variable, and call
+// nothing but run.
+func TestEntry(t *testing.T) {
+	tool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("tool: go")
+	}
+	program := filepath.Join(t.TempDir(), "fief-mon")
+	if out, err := exec.Command(tool, "build", "-o", program, "fief/cmd/fief-mon").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := exec.Command(tool, "tool", "objdump", "-s", `^fief/internal/launch/child\.(clone|run)(\.abi0)?$`, program).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	function, calls := "", map[string][]string{}
+	for _, line := range strings.Split(string(out), "\n") {
+		if f, ok := strings.CutPrefix(line, "TEXT "); ok {
+			function, _, _ = strings.Cut(f, "(SB)")
+			function = strings.TrimPrefix(function, "fief/internal/launch/child.")
+			continue
+		}
+		fields := strings.Fields(line)
+		if len(fields) < 4 || !strings.HasPrefix(fields[1], "0x") {
+			continue
+		}
+		text := strings.Join(fields[3:], " ")
+		if target, ok := strings.CutSuffix(text, "(SB)"); ok {
+			op, name, _ := strings.Cut(target, " ")
+			if op != "CALL" && op != "JMP" {
+				t.Errorf("%s uses a variable: %s", function, text)
+			}
+			calls[function] = append(calls[function], strings.TrimPrefix(name, "fief/internal/launch/child."))
+		} else if strings.Contains(text, "(SB)") || strings.Contains(text, "(IP)") && function != "run" { // run's jump table is a constant
+			t.Errorf("%s uses a variable: %s", function, text)
+		}
+	}
+	entry := calls["clone"]
+	if entry == nil {
+		entry = calls["clone.abi0"]
+	}
+	if len(entry) != 1 || !strings.HasPrefix(entry[0], "run") {
+		t.Errorf("the child's entry calls %v\n%s", entry, out)
+	}
+	for _, name := range calls["run.abi0"] {
+		if name != "run" {
+			t.Errorf("the way to run calls %s", name)
+		}
 	}
 }
 
@@ -138,6 +204,8 @@ func TestLayout(t *testing.T) {
 		"save":      unsafe.Offsetof(a.save) == unsafe.Offsetof(b.Save),
 		"kind":      unsafe.Offsetof(a.kind) == unsafe.Offsetof(b.Kind),
 		"slots":     unsafe.Offsetof(a.slots) == unsafe.Offsetof(b.Slots),
+		"addresses": unsafe.Offsetof(a.addresses) == unsafe.Offsetof(b.Addresses),
+		"signed":    unsafe.Offsetof(a.signed) == unsafe.Offsetof(b.Signed),
 		"ignore":    unsafe.Offsetof(a.ignore) == unsafe.Offsetof(b.Ignore),
 		"remember":  unsafe.Offsetof(a.remember) == unsafe.Offsetof(b.Remember),
 		"positive":  unsafe.Offsetof(a.positive) == unsafe.Offsetof(b.Positive),

@@ -106,7 +106,16 @@ func (c *Conn) Send(seq uint32, m Message, files []int) error {
 		return fault.New(fault.Exhausted, "send", "descriptors to the monitor",
 			"more than 250 in one message", "use fewer mounts and devices")
 	}
-	head := make([]byte, headerSize, 512)
+	var head []byte
+	switch m.(type) {
+	case *Start, *Exec: // with a plan: tens of kilobytes
+		buf := buffers.Get().(*[bufSize]byte)
+		defer buffers.Put(buf)
+		head = buf[:headerSize]
+		clear(head)
+	default:
+		head = make([]byte, headerSize, 512)
+	}
 	binary.LittleEndian.PutUint16(head, magic)
 	binary.LittleEndian.PutUint32(head[4:], seq)
 	frame := Append(head, m)

@@ -58,7 +58,7 @@ func (d *Decoded) check(b []byte) error {
 		}
 	}
 	for i := range d.OpList {
-		if !d.checkOp(i) {
+		if !d.checkOp(i, len(b)) {
 			return corrupt("bad operation")
 		}
 	}
@@ -73,22 +73,29 @@ func (d *Decoded) check(b []byte) error {
 	return nil
 }
 
-func (d *Decoded) checkOp(i int) bool {
+func (d *Decoded) checkOp(i, size int) bool {
 	o := &d.OpList[i]
 	left := len(d.OpList) - i - 1
 	if o.Kind > uint8(CloseAll) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
 		return false
 	}
 	for a := range o.Args {
-		if o.Slots&(1<<a) != 0 && (o.Args[a] == 0 || o.Args[a] > uint64(d.Slots)) {
+		if o.Slots&(1<<a) != 0 && (o.Args[a] == 0 || o.Args[a] > d.Slots) {
+			return false
+		}
+		if o.Addresses&(1<<a) != 0 && int(o.Args[a]) >= size {
 			return false
 		}
 	}
 	switch OpKind(o.Kind) {
-	case Patch, TestSlot, Copy:
-		return o.Args[0] != 0 && o.Args[0] <= uint64(d.Slots)
+	case Patch:
+		return o.Args[0] != 0 && o.Args[0] <= d.Slots && o.Addresses == 1<<1 && int(o.Args[1])+4 <= size
+	case TestMem:
+		return o.Addresses == 1<<0 && int(o.Args[0])+4 <= size
+	case TestSlot, Copy:
+		return o.Args[0] != 0 && o.Args[0] <= d.Slots
 	case CloseAll:
-		return o.Args[0] <= uint64(d.Slots)
+		return o.Args[0] <= d.Slots
 	}
 	return true
 }

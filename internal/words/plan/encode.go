@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/binary"
 	"slices"
 	"strconv"
 	"unsafe"
@@ -12,13 +13,17 @@ import (
 // little-endian, of the machine that made it. It travels from daemon to monitor
 // on one machine between binaries of one build; it is not a storage format.
 //
-//	Header | rlimits | joins | uid map | gid map | ops | relocations | data
+//	Header | rlimits | joins | uid map | gid map | ops | data | relocations
 //
-// Relocations are the offsets of words that hold addresses: whoever maps the
-// plan adds the address it was mapped at.
+// Relocations are the offsets of words in the data that hold addresses: whoever
+// maps the plan adds the address it was mapped at.
+//
+// It is kept small: on its way from daemon to child it lies in five places, and
+// where page faults are dear (a virtual machine without nested paging: 5 µs and
+// more each) its length costs more than the making of it.
 
 // Magic begins an encoded plan; its last byte is the version of the layout.
-const Magic = 0x01_6e_61_6c_70_66 // "fplan" 1
+const Magic = 0x02_6e_61_6c_70_66 // "fplan" 2
 
 // Header is the beginning of an encoded plan. Offsets are from its first byte.
 type Header struct {
@@ -30,7 +35,7 @@ type Header struct {
 	OpsAt     uint32
 	Relocs    uint32
 	RelocsAt  uint32
-	DataAt    uint32
+	Pad       uint32
 	Joins     uint32
 	JoinsAt   uint32
 	Rlimits   uint32
@@ -68,10 +73,12 @@ type RawJoin struct {
 type RawRlimit struct{ Resource, Soft, Hard uint64 }
 
 // RawOp is an encoded Op. Bit i of Slots says that Args[i] is a slot's number
-// and its value is meant.
+// and its value is meant, bit i of Addresses that it is an offset in the plan
+// and the address is meant, bit i of Signed that it is a negative number; else
+// it is one below 2^32. The mask of DropBounding is Args[0] with Args[1] above.
 type RawOp struct {
-	Args      [6]uint64
-	Nr        uint32
+	Args      [6]uint32
+	Nr        uint16
 	Step      uint16
 	Call      uint16 // index of the operation in its step
 	Skip      uint16
@@ -79,10 +86,12 @@ type RawOp struct {
 	Save      uint16
 	Kind      uint8
 	Slots     uint8
-	Ignore    [MaxIgnore]uint16
+	Addresses uint8
+	Signed    uint8
+	Ignore    [MaxIgnore]uint8
 	Remember  uint8
 	Positive  uint8
-	Pad       [6]uint8
+	Pad       [2]uint8
 }
 
 const (
@@ -105,55 +114,90 @@ const MaxStamps = 8
 // ReportName is the slot that holds the child's end of the report socket.
 const ReportName = "report"
 
-type encoder struct {
+// Encoder encodes plans one after another into memory that it keeps. The zero
+// value is ready for use.
+type Encoder struct {
 	head    Header
-	data    []byte
-	dataAt  int
-	known   [2]map[string]uint32 // content → offset in data, by the number of zeroes after it
+	out     []byte
+	known   [2]map[string]uint32 // content → offset, by the number of zeroes after it
 	scratch map[string]uint32
 	relocs  []uint32
 	err     error
 }
 
-// Encode returns the plan in the form the child reads. Errors are of class
-// Internal: a plan made by launch always encodes unless it is too large, which
-// is Invalid.
+// Encode returns the plan in the form the child reads: see Encoder.Encode. The
+// bytes are valid as long as the plan's Memory.
 func (p *Plan) Encode() ([]byte, error) {
+	if p.Memory != nil {
+		return p.Memory.Encode(p)
+	}
+	return new(Encoder).Encode(p)
+}
+
+// Encode returns the plan in the form the child reads. The bytes are valid
+// until the next call. Errors are of class Internal: a plan made by launch
+// always encodes unless it is too large, which is Invalid.
+func (e *Encoder) Encode(p *Plan) ([]byte, error) {
 	ops := 0
-	for _, s := range p.Steps {
-		ops += len(s.Ops)
+	for i := range p.Steps {
+		ops += len(p.Steps[i].Ops)
 	}
 	if ops >= maxItems || len(p.Slots) >= maxItems || len(p.Steps) >= maxItems {
 		return nil, fault.New(fault.Invalid, "encode launch plan", "", "too many steps", "use fewer mounts")
 	}
-	e := &encoder{known: [2]map[string]uint32{{}, {}}, scratch: map[string]uint32{}}
-	front := e.front(p, ops)
-	raw := make([]RawOp, 0, ops)
-	for i, s := range p.Steps {
-		for j, o := range s.Ops {
-			if j+1+o.Skip > len(s.Ops) || j+1+o.OnIgnored > len(s.Ops) {
+	e.reset(ops)
+	e.front(p, ops)
+	at := e.room(ops * opSize)
+	e.head.OpsAt = at
+	for i := range p.Steps {
+		list := p.Steps[i].Ops
+		for j := range list {
+			if j+1+list[j].Skip > len(list) || j+1+list[j].OnIgnored > len(list) {
 				e.fail("operation " + strconv.Itoa(j) + " of step " + strconv.Itoa(i) + " skips past its step")
 			}
-			raw = append(raw, e.op(o, i, j, int(e.head.OpsAt)+len(raw)*opSize))
+			op := e.op(&list[j], i, j) // may move e.out
+			if e.err != nil {
+				return nil, e.err
+			}
+			*(*RawOp)(unsafe.Pointer(&e.out[at])) = op
+			at += uint32(opSize)
 		}
 	}
-	if e.err != nil {
-		return nil, e.err
-	}
-	if e.dataAt+len(e.data)+4*len(e.relocs)+8 > MaxSize {
-		return nil, fault.New(fault.Invalid, "encode launch plan", "", "too large", "shorten arguments and environment")
-	}
-	return e.join(front, raw), nil
+	return e.end()
 }
 
-// front lays out everything before the operations, whose offset it fixes.
-func (e *encoder) front(p *Plan, ops int) []byte {
+// Forget drops what the last plan was made of. Its bytes become invalid.
+func (e *Encoder) Forget() {
+	clear(e.known[0])
+	clear(e.known[1])
+	clear(e.scratch)
+}
+
+// usualData is what a plan has beside its operations; more is grown.
+const usualData = 12 << 10
+
+func (e *Encoder) reset(ops int) {
+	if e.scratch == nil {
+		e.known, e.scratch = [2]map[string]uint32{{}, {}}, map[string]uint32{}
+	}
+	e.Forget()
+	e.relocs, e.err, e.head = e.relocs[:0], nil, Header{}
+	if need := headerSize + ops*opSize + usualData; cap(e.out) < need {
+		e.out = make([]byte, 0, need)
+	}
+	e.out = e.out[:0]
+	e.room(headerSize)
+}
+
+// front lays out everything before the operations.
+func (e *Encoder) front(p *Plan, ops int) {
 	c := &p.Clone
 	h := &e.head
 	*h = Header{
 		Magic: Magic, Files: uint32(len(p.Files)), Slots: uint32(len(p.Slots)), Ops: uint32(ops),
 		Joins: uint32(len(c.Joins)), Rlimits: uint32(len(c.Rlimits)), Flags: c.Flags, Owner: c.Owner,
 		StdioUID: c.StdioUID, StdioGID: c.StdioGID, Cgroup: uint32(c.Cgroup),
+		UIDMapLen: uint32(len(c.UIDMap)), GIDMapLen: uint32(len(c.GIDMap)),
 	}
 	if c.OOMScoreAdj != nil {
 		h.OOM = int32(*c.OOMScoreAdj)
@@ -177,80 +221,75 @@ func (e *encoder) front(p *Plan, ops int) []byte {
 			h.Stdio[2] = uint32(i + 1)
 		}
 	}
-	var b []byte
-	h.RlimitsAt = uint32(headerSize)
-	for _, r := range c.Rlimits {
-		b = words(b, uint64(r.Resource), r.Soft, r.Hard)
+	h.RlimitsAt = e.room(24 * len(c.Rlimits))
+	for i, r := range c.Rlimits {
+		e.words(int(h.RlimitsAt)+24*i, uint64(r.Resource), r.Soft, r.Hard)
 	}
-	h.JoinsAt = uint32(headerSize + len(b))
-	for _, j := range c.Joins {
-		b = words(b, j.Flag, uint64(j.Slot))
+	h.JoinsAt = e.room(16 * len(c.Joins))
+	for i, j := range c.Joins {
+		e.words(int(h.JoinsAt)+16*i, j.Flag, uint64(j.Slot))
 	}
-	h.UIDMapAt, h.UIDMapLen = uint32(headerSize+len(b)), uint32(len(c.UIDMap))
-	b = align(append(b, c.UIDMap...))
-	h.GIDMapAt, h.GIDMapLen = uint32(headerSize+len(b)), uint32(len(c.GIDMap))
-	b = align(append(b, c.GIDMap...))
-	h.OpsAt = uint32(headerSize + len(b))
-	e.dataAt = int(h.OpsAt) + ops*opSize
-	return b
+	h.UIDMapAt, h.GIDMapAt = e.text(c.UIDMap, 0), e.text(c.GIDMap, 0)
 }
 
-func (e *encoder) join(front []byte, raw []RawOp) []byte {
+// end appends the relocations and fills in the header.
+func (e *Encoder) end() ([]byte, error) {
 	h := &e.head
-	h.DataAt = uint32(e.dataAt)
-	e.data = align(e.data)
-	h.RelocsAt, h.Relocs = uint32(e.dataAt+len(e.data)), uint32(len(e.relocs))
-	h.Size = uint32(int(h.RelocsAt) + (4*len(e.relocs)+7)&^7)
-	if at, ok := e.scratch[StampName]; ok {
-		h.StampsAt = at
+	h.RelocsAt, h.Relocs = e.room(4*len(e.relocs)), uint32(len(e.relocs))
+	h.Size = uint32(len(e.out))
+	h.StampsAt = e.scratch[StampName]
+	if e.err != nil {
+		return nil, e.err
 	}
-	out := make([]byte, 0, h.Size)
-	out = append(out, unsafe.Slice((*byte)(unsafe.Pointer(h)), headerSize)...)
-	out = append(out, front...)
-	if len(raw) > 0 {
-		out = append(out, unsafe.Slice((*byte)(unsafe.Pointer(&raw[0])), len(raw)*opSize)...)
+	if len(e.relocs) > 0 {
+		copy(unsafe.Slice((*uint32)(unsafe.Pointer(&e.out[h.RelocsAt])), len(e.relocs)), e.relocs)
 	}
-	out = append(out, e.data...)
-	for _, r := range e.relocs {
-		out = append(out, byte(r), byte(r>>8), byte(r>>16), byte(r>>24))
-	}
-	return align(out)
+	*(*Header)(unsafe.Pointer(&e.out[0])) = *h
+	return e.out, nil
 }
 
-// op encodes one operation that will lie at offset at.
-func (e *encoder) op(o Op, step, call, at int) RawOp {
+// op encodes one operation.
+func (e *Encoder) op(o *Op, step, call int) RawOp {
 	r := RawOp{
-		Nr: o.Nr, Step: uint16(step), Call: uint16(call), Skip: uint16(o.Skip), OnIgnored: uint16(o.OnIgnored),
-		Save: uint16(o.Save), Kind: uint8(o.Kind),
+		Nr: uint16(o.Nr), Step: uint16(step), Call: uint16(call), Skip: uint16(o.Skip), OnIgnored: uint16(o.OnIgnored),
+		Save: uint16(o.Save), Kind: uint8(o.Kind), Remember: bit(o.Remember), Positive: bit(o.Positive),
 	}
-	if len(o.Args) > len(r.Args) {
-		e.fail("operation " + o.Name + " has too many arguments")
+	if len(o.Args) > len(r.Args) || o.Nr > 1<<16-1 {
+		e.fail("operation " + o.Name + " does not fit")
 		return r
 	}
-	for i, a := range o.Args {
+	for i := range o.Args {
+		a := &o.Args[i]
 		v, address := e.arg(a)
-		r.Args[i] = v
-		if address {
-			e.relocs = append(e.relocs, uint32(at+8*i))
-		}
-		if a.kind == argSlot && o.Kind == Call {
+		r.Args[i] = uint32(v)
+		switch {
+		case address:
+			r.Addresses |= 1 << i
+		case a.kind == argSlot && o.Kind == Call:
 			r.Slots |= 1 << i
+		case o.Kind == DropBounding:
+			r.Args[i+1] = uint32(v >> 32)
+		case int64(v) < 0 && int64(v) >= -1<<31:
+			r.Signed |= 1 << i
+		case v>>32 != 0:
+			e.fail("an argument of operation " + o.Name + " does not fit")
 		}
 	}
 	for i, n := range o.Ignore {
-		r.Ignore[i] = uint16(n)
-	}
-	if o.Remember {
-		r.Remember = 1
-	}
-	if o.Positive {
-		r.Positive = 1
+		r.Ignore[i] = uint8(n) // all errnos there are have numbers below 134
 	}
 	return r
 }
 
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // arg returns the value of an argument and whether it is an address.
-func (e *encoder) arg(a Arg) (uint64, bool) {
+func (e *Encoder) arg(a *Arg) (uint64, bool) {
 	switch a.kind {
 	case argString:
 		return uint64(e.constant(a.data, 1)), true
@@ -265,18 +304,25 @@ func (e *encoder) arg(a Arg) (uint64, bool) {
 }
 
 // constant places s, followed by tail zeroes, once.
-func (e *encoder) constant(s string, tail int) uint32 {
-	known := e.known[tail]
-	if at, ok := known[s]; ok {
+func (e *Encoder) constant(s string, tail int) uint32 {
+	if at, ok := e.known[tail][s]; ok {
 		return at
 	}
-	at := e.room(len(s) + tail)
-	copy(e.data[int(at)-e.dataAt:], s)
-	known[s] = at
+	at := e.text(s, tail)
+	e.known[tail][s] = at
 	return at
 }
 
-func (e *encoder) shared(name string, size int) uint32 {
+// text places s, followed by tail zeroes.
+func (e *Encoder) text(s string, tail int) uint32 {
+	at := e.room(len(s) + tail)
+	if e.err == nil {
+		copy(e.out[at:], s)
+	}
+	return at
+}
+
+func (e *Encoder) shared(name string, size int) uint32 {
 	if at, ok := e.scratch[name]; ok {
 		return at
 	}
@@ -288,12 +334,12 @@ func (e *encoder) shared(name string, size int) uint32 {
 	return at
 }
 
-func (e *encoder) array(list []Arg) uint32 {
+func (e *Encoder) array(list []Arg) uint32 {
 	at := e.room(8 * len(list))
-	for i, a := range list {
-		v, address := e.arg(a)
+	for i := range list {
+		v, address := e.arg(&list[i])
 		word := int(at) + 8*i
-		put(e.data[word-e.dataAt:], v)
+		e.words(word, v)
 		if address {
 			e.relocs = append(e.relocs, uint32(word))
 		}
@@ -302,43 +348,34 @@ func (e *encoder) array(list []Arg) uint32 {
 }
 
 // room takes n zeroed bytes, aligned to 8, and returns their offset.
-func (e *encoder) room(n int) uint32 {
-	at := e.dataAt + len(e.data)
-	if at+n > MaxSize {
-		e.err = fault.New(fault.Invalid, "encode launch plan", "", "too large", "shorten arguments and environment")
-		return uint32(e.dataAt)
+func (e *Encoder) room(n int) uint32 {
+	at := len(e.out)
+	if e.err != nil || at+n > MaxSize-8 {
+		if e.err == nil {
+			e.err = fault.New(fault.Invalid, "encode launch plan", "", "too large", "shorten arguments and environment")
+		}
+		return 0
 	}
-	if cap(e.data)-len(e.data) < n+7 {
-		e.data = slices.Grow(e.data, max(n+7, 16<<10))
+	if cap(e.out)-at < n+7 {
+		e.out = slices.Grow(e.out, n+7)
 	}
-	at0 := len(e.data)
-	e.data = e.data[:at0+(n+7)&^7]
-	clear(e.data[at0:])
+	e.out = e.out[:at+(n+7)&^7]
+	clear(e.out[at:])
 	return uint32(at)
 }
 
-func (e *encoder) fail(why string) {
-	e.err = fault.New(fault.Internal, "encode launch plan", "", why, "")
-}
-
-func words(b []byte, list ...uint64) []byte {
-	for _, w := range list {
-		var x [8]byte
-		put(x[:], w)
-		b = append(b, x[:]...)
-	}
-	return b
-}
-
-func put(b []byte, w uint64) {
-	for i := range 8 {
-		b[i] = byte(w >> (8 * i))
+func (e *Encoder) fail(why string) {
+	if e.err == nil {
+		e.err = fault.New(fault.Internal, "encode launch plan", "", why, "")
 	}
 }
 
-func align(b []byte) []byte {
-	for len(b)%8 != 0 {
-		b = append(b, 0)
+// words writes 64-bit words at offset at, which is room's.
+func (e *Encoder) words(at int, list ...uint64) {
+	if e.err != nil {
+		return
 	}
-	return b
+	for i, w := range list {
+		binary.NativeEndian.PutUint64(e.out[at+8*i:], w)
+	}
 }

@@ -25,6 +25,15 @@ type Plan struct {
 	Files []string // names of the descriptors expected: "rootfs", "mount:3", "stdin" …
 	Slots []string // names of all slots, Files first: Slots[s-1] names slot s
 	Steps []Step   // FirstChildStep steps of the parent, then the child's
+
+	// Memory is where steps and encoded form lie when whoever made the plan
+	// takes that back for the next one; nil when it is the plan's own.
+	Memory Memory
+}
+
+// Memory encodes a plan into memory of its own.
+type Memory interface {
+	Encode(*Plan) ([]byte, error)
 }
 
 // Clone is the parent's part. Flags are clone3's CLONE_NEW* bits. UIDMap and
@@ -171,8 +180,11 @@ func Str(s string) Arg { return Arg{kind: argString, data: s} }
 
 // Bytes is the address of constant bytes, aligned to 8; text is what is printed
 // for them.
-func Bytes(b []byte, text string) Arg {
-	return Arg{kind: argBytes, data: string(b), more: &argMore{text: text}}
+func Bytes(b []byte, text string) Arg { return Const(string(b), text) }
+
+// Const is Bytes of a string, which it does not copy.
+func Const(content, text string) Arg {
+	return Arg{kind: argBytes, data: content, more: &argMore{text: text}}
 }
 
 // Scratch is the address of size zeroed bytes that all operations naming it

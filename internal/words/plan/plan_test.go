@@ -21,7 +21,7 @@ func sample() *Plan {
 			{Verb: "do", Object: "it", Why: "it must be done", Ops: []Op{
 				{Nr: 39, Name: "getpid", Save: 4, Skip: 1, Ignore: [MaxIgnore]syscall.Errno{syscall.ENOENT}},
 				{Kind: Patch, Args: []Arg{Int(4), Bytes([]byte("12345678"), "eight").Plus(4)}},
-				{Nr: 1, Name: "write", Args: []Arg{In(4), Strings([]string{"a", "b"}), Scratch(StampName, 32, 16), Bits(255)}},
+				{Nr: 1, Name: "write", Args: []Arg{In(4), Strings([]string{"a", "b"}), Scratch(StampName, 32, 16), Int(-1)}},
 			}},
 			{Kind: Exec, Verb: "exec", Object: "prog"},
 			{Kind: Chdir, Verb: "chdir", Object: "/w"},
@@ -53,13 +53,16 @@ func TestEncodeDecode(t *testing.T) {
 	if string(d.UIDMap) != "0 1 2\n" || string(d.GIDMap) != "0 3 4\n" || d.RlimitList[0] != (RawRlimit{7, 10, 20}) || d.JoinList[0] != (RawJoin{9, 1}) {
 		t.Errorf("%+v", d)
 	}
-	if o := d.OpList[0]; o.Nr != 39 || o.Save != 4 || o.Skip != 1 || o.Ignore[0] != uint16(syscall.ENOENT) || o.Step != 3 {
+	if o := d.OpList[0]; o.Nr != 39 || o.Save != 4 || o.Skip != 1 || o.Ignore[0] != uint8(syscall.ENOENT) || o.Step != 3 {
 		t.Errorf("%+v", o)
 	}
-	if o := d.OpList[2]; o.Slots != 1 || o.Args[0] != 4 || o.Args[3] != 255 || o.Args[2] != uint64(d.StampsAt)+16 {
+	if o := d.OpList[2]; o.Slots != 1 || o.Args[0] != 4 || o.Args[2] != d.StampsAt+16 {
 		t.Errorf("%+v", o)
 	}
-	if len(d.RelocList) != 5 { // Patch's address, write's two, two strings
+	if o := d.OpList[2]; o.Addresses != 6 || o.Signed != 8 || int32(o.Args[3]) != -1 {
+		t.Errorf("%+v", o)
+	}
+	if len(d.RelocList) != 2 { // the strings
 		t.Errorf("relocations: %v", d.RelocList)
 	}
 }
@@ -144,7 +147,7 @@ func TestString(t *testing.T) {
 	if got := p.String(); !strings.Contains(got, "3   do         it") || !strings.Contains(got, "# it must be done") || strings.Contains(got, "write(") {
 		t.Error(got)
 	}
-	for _, want := range []string{"%x = getpid()  → 2  [ENOENT]", `patch(%x, "eight"+4)`, `write(%x, {"a", "b", 0}, &stamps+16, 0xff)`} {
+	for _, want := range []string{"%x = getpid()  → 2  [ENOENT]", `patch(%x, "eight"+4)`, `write(%x, {"a", "b", 0}, &stamps+16, -1)`} {
 		if got := p.Listing(); !strings.Contains(got, want) {
 			t.Errorf("no %s in\n%s", want, got)
 		}

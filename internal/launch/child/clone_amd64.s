@@ -1,0 +1,19 @@
+#include "textflag.h"
+
+// func clone(args unsafe.Pointer, size uintptr, f *Frame) int
+TEXT ·clone(SB), NOSPLIT, $0-32
+	MOVQ	args+0(FP), DI
+	MOVQ	size+8(FP), SI
+	MOVQ	f+16(FP), R12	// survives the system call
+	MOVL	$435, AX	// clone3
+	SYSCALL
+	TESTQ	AX, AX
+	JZ	child
+	MOVQ	AX, ret+24(FP)
+	RET
+child:
+	// SP is the end of the child's own stack. run takes its argument from there.
+	SUBQ	$16, SP
+	MOVQ	R12, 0(SP)
+	CALL	·run(SB)
+	UD2	// run does not return

@@ -1,0 +1,19 @@
+#include "textflag.h"
+
+// func clone(args unsafe.Pointer, size uintptr, f *Frame) int
+TEXT ·clone(SB), NOSPLIT|NOFRAME, $0-32
+	MOVD	args+0(FP), R0
+	MOVD	size+8(FP), R1
+	MOVD	f+16(FP), R19	// survives the system call
+	MOVD	$435, R8	// clone3
+	SVC
+	CBZ	R0, child
+	MOVD	R0, ret+24(FP)
+	RET
+child:
+	// RSP is the end of the child's own stack. run takes its argument from
+	// there, after a word for the return address.
+	SUB	$32, RSP
+	MOVD	R19, 8(RSP)
+	BL	·run(SB)
+	UNDEF	// run does not return
