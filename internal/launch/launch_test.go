@@ -28,7 +28,8 @@ func noUserns(s *specs.Spec) {
 
 func user(s *specs.Spec) {
 	s.Process.User = specs.User{UID: 1000, GID: 100, AdditionalGids: []uint32{5, 100}}
-	s.Process.Capabilities.Ambient = []string{"CAP_NET_RAW"}
+	s.Process.Capabilities.Ambient = []string{"CAP_NET_RAW", "CAP_KILL"} // the second is not inheritable
+	s.Process.Capabilities.Inheritable = []string{"CAP_NET_RAW"}
 	s.Process.NoNewPrivileges = false
 	s.Process.Cwd = "/home/user"
 }

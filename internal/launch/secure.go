@@ -179,8 +179,11 @@ func (c *compilation) credentials(caps capSets) {
 	}
 	s.call(unix.SYS_CAPSET, plan.Bytes(bytesOf(&header), "v3"), plan.Bytes(bytesOf(&data), "sets"))
 	s.call(unix.SYS_PRCTL, plan.Int(unix.PR_CAP_AMBIENT), plan.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL), plan.Int(0), plan.Int(0), plan.Int(0))
+	// The kernel raises what is permitted and inheritable (capabilities(7)). Specs
+	// that crun and runc write ask for more, and both run them without it.
+	ambient := caps.ambient & caps.permitted & caps.inheritable
 	for bit := range 64 {
-		if caps.ambient>>bit&1 != 0 {
+		if ambient>>bit&1 != 0 {
 			s.call(unix.SYS_PRCTL, plan.Int(unix.PR_CAP_AMBIENT), plan.Int(unix.PR_CAP_AMBIENT_RAISE), plan.Int(bit), plan.Int(0), plan.Int(0))
 		}
 	}
