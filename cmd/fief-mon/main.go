@@ -73,12 +73,12 @@ func growTable() {
 // launcher starts programs that inherit none of this process's memory. Where
 // that cannot be had they are started all the same: it is closed at execve.
 func launcher() serve.Launch {
-	start := runtime.Start
-	if lean, err := runtime.NewLean(); err == nil {
-		start = lean.Start
+	lean, err := runtime.NewLean()
+	if err != nil {
+		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 	}
-	return func(plan []byte, files []int) (serve.Process, error) {
-		p, err := start(plan, files)
+	return func(plan []byte, files []int, meanwhile func() error) (serve.Process, error) {
+		p, err := lean.Start(plan, files, meanwhile)
 		return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
 	}
 }

@@ -96,3 +96,18 @@ func TestSignalAndState(t *testing.T) {
 		t.Error("a signal to what has ended")
 	}
 }
+
+// TestNoLog: a container whose log cannot be opened is not left running, and
+// nobody finds a monitor for it.
+func TestNoLog(t *testing.T) {
+	dir := t.TempDir()
+	m := take(t)
+	_, err := m.Start(ctx(t), Run{ID: "box", Dir: dir, LogPath: dir + "/missing/json.log", Names: stdio, PlanFiles: make([]*os.File, 3),
+		Plan: []byte("\x00/bin/sh\x00-c\x00touch " + dir + "/ran; exec sleep 100")})
+	if !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "open log") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(dir + "/mon.sock"); !os.IsNotExist(err) {
+		t.Errorf("mon.sock was left: %v", err)
+	}
+}

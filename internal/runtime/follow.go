@@ -11,20 +11,23 @@ import (
 )
 
 // ready does the parent's remaining steps and tells the child to go.
-func (l *launch) ready(prepare func(int) error) error {
+func (l *launch) ready(h hooks) error {
 	if errno := l.writeMaps(); errno != 0 {
 		return &plan.Failure{Step: plan.StepMaps, Errno: errno}
 	}
 	if errno := l.limits(); errno != 0 {
 		return &plan.Failure{Step: plan.StepLimits, Errno: errno}
 	}
-	if prepare != nil {
-		if err := prepare(l.pid); err != nil {
+	if h.prepare != nil {
+		if err := h.prepare(l.pid); err != nil {
 			return err
 		}
 	}
 	// A child killed meanwhile makes this EPIPE; follow says in which step.
 	unix.SendmsgN(l.report, []byte{'!'}, nil, nil, unix.MSG_NOSIGNAL)
+	if h.meanwhile != nil {
+		return h.meanwhile()
+	}
 	return nil
 }
 

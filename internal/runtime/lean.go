@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,15 +20,24 @@ type Lean struct {
 	marked memorySize // when all memory was marked last
 }
 
-// NewLean marks all memory there is now. An error means that /proc is missing.
+// NewLean marks all memory there is now. An error means that /proc is missing;
+// what is returned works all the same, but children inherit memory.
+//
+// The first lock of a goroutine to its thread makes the Go runtime start a
+// thread more (runtime.startTemplateThread), which takes a millisecond or more:
+// that is done here, before anybody waits for a start.
 func NewLean() (*Lean, error) {
+	runtime.LockOSThread()
+	runtime.UnlockOSThread()
 	n := &Lean{}
 	return n, fault.Wrap(fault.Unsupported, "mark", "memory", n.mark(), "mount /proc")
 }
 
-// Start is the function Start.
-func (n *Lean) Start(encoded []byte, files []int) (Process, error) {
-	return start(encoded, files, nil, n)
+// Start is the function Start. meanwhile, unless nil, is called when the child
+// has been told to go, and works beside it; its error ends the process and is
+// returned.
+func (n *Lean) Start(encoded []byte, files []int, meanwhile func() error) (Process, error) {
+	return start(encoded, files, hooks{meanwhile: meanwhile}, n)
 }
 
 // only makes mem the only writable memory that a child made before the call of

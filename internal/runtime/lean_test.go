@@ -24,7 +24,7 @@ func (b *box) lean() *box {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.launch = n.Start
+	b.launch = func(encoded []byte, files []int) (runtime.Process, error) { return n.Start(encoded, files, nil) }
 	return b
 }
 
@@ -214,5 +214,36 @@ func TestLeanOthers(t *testing.T) {
 	state, werr := p.Wait()
 	if err = errors.Join(err, werr); err != nil || string(out) != "fine\n" || !state.Success() {
 		t.Errorf("%q, %v, %v", out, state, err)
+	}
+}
+
+// TestMeanwhile: what is to be done beside the child is done, and its error ends
+// the start.
+func TestMeanwhile(t *testing.T) {
+	b := newBox(t)
+	p, err := compiler().Container(launchtest.Spec("sleep", "100"), b.opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := runtime.NewLean()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds, done := b.files(&p, 2)
+	defer done()
+	before := descriptors(t)
+	refused := errors.New("refused")
+	if _, err := n.Start(encoded, fds, func() error { return refused }); err != refused {
+		t.Error(err)
+	}
+	if _, err := unix.Wait4(-1, nil, unix.WALL|unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("the child was left: %v", err)
+	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

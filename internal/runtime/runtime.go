@@ -37,16 +37,22 @@ const (
 //
 // A failed step is a *plan.Failure: the process is then gone and reaped, and
 // nothing is left open. Any other error means that nothing was started.
-func Start(encoded []byte, files []int) (Process, error) { return start(encoded, files, nil, nil) }
+func Start(encoded []byte, files []int) (Process, error) { return start(encoded, files, hooks{}, nil) }
 
 // StartWith is Start that calls prepare with the new process's pid when its
 // namespaces and maps exist and nothing else has happened in it; an error from
 // prepare ends the process and is returned.
 func StartWith(encoded []byte, files []int, prepare func(pid int) error) (Process, error) {
-	return start(encoded, files, prepare, nil)
+	return start(encoded, files, hooks{prepare: prepare}, nil)
 }
 
-func start(encoded []byte, files []int, prepare func(pid int) error, lean *Lean) (Process, error) {
+// hooks are called in the course of a start; each may be nil.
+type hooks struct {
+	prepare   func(pid int) error // before the child is told to go
+	meanwhile func() error        // when it has been told
+}
+
+func start(encoded []byte, files []int, h hooks, lean *Lean) (Process, error) {
 	if !child.Available {
 		return Process{}, fault.New(fault.Unsupported, "start process", "", "built with the race detector", "")
 	}
@@ -58,7 +64,7 @@ func start(encoded []byte, files []int, prepare func(pid int) error, lean *Lean)
 	if f := l.fork(); f != nil {
 		return Process{}, f
 	}
-	err = l.ready(prepare)
+	err = l.ready(h)
 	if err == nil {
 		err = l.follow()
 	}

@@ -22,6 +22,7 @@ const ttyPending = 256 << 10
 type pump struct {
 	s      *session
 	stream int
+	name   string          // the stream's in the log
 	from   *os.File        // read end of the pipe, or the console
 	log    *jsonlog.Stream // nil: not logged
 }

@@ -29,8 +29,10 @@ type Process struct {
 
 // Launch carries out an encoded plan with the descriptors it expects, in slot
 // order, which it does not close. The program is a child of this process and
-// waited for by it. A step that failed is a *plan.Failure.
-type Launch func(plan []byte, files []int) (Process, error)
+// waited for by it. A step that failed is a *plan.Failure. meanwhile, unless
+// nil, is called once at most, before Launch returns, best while the child is at
+// work; when it fails the child is ended and its error returned.
+type Launch func(plan []byte, files []int, meanwhile func() error) (Process, error)
 
 // Config is what a monitor is made of. Conn is the daemon's SOCK_SEQPACKET
 // connection, taken over. Label is the build label told to daemons.

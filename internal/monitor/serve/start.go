@@ -30,12 +30,11 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 			v.unlisten()
 		}
 	}()
-	if err := v.prepare(m); err != nil {
-		wire.CloseAll(files)
-		return 0, err
-	}
 	s := newSession(v, "", &m.Proc)
-	if err := s.launch(&m.Proc, files); err != nil {
+	if err := s.launch(&m.Proc, files, func() error { return v.prepare(m) }); err != nil {
+		if v.log != nil {
+			v.log.Close()
+		}
 		return 0, err
 	}
 	v.mu.Lock()
@@ -45,7 +44,8 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 	return s.pid, nil
 }
 
-// prepare makes what can fail before the container exists.
+// prepare makes what the container needs once it has started, while the child
+// is on its way: an entry in a file system may take longer than all it does.
 func (v *server) prepare(m *wire.Start) error {
 	if err := v.listen(m.Dir); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (v *server) exec(m *wire.Exec, files []int) (int, error) {
 		wire.CloseAll(files)
 		err = notRunning("")
 	default:
-		err = s.launch(&m.Proc, files)
+		err = s.launch(&m.Proc, files, nil)
 	}
 	if err != nil {
 		v.mu.Lock()
@@ -105,6 +105,9 @@ func (s *session) run() {
 	s.pumped.Add(len(s.pumps))
 	s.drained.Add(len(s.pumps))
 	for _, p := range s.pumps {
+		if s.target == "" && s.v.log != nil {
+			p.log = s.v.log.Stream(p.name)
+		}
 		go p.run()
 	}
 	s.mu.Lock()
@@ -118,7 +121,7 @@ func (s *session) run() {
 
 // launch starts the program with its streams and its first clients. All
 // descriptors are used up, also on failure, which leaves nothing behind.
-func (s *session) launch(p *wire.Proc, files []int) error {
+func (s *session) launch(p *wire.Proc, files []int, meanwhile func() error) error {
 	table, clients := split(p, files)
 	err := s.streams(p, table)
 	// What is in the table is the program's: after the start only it holds it.
@@ -139,7 +142,7 @@ func (s *session) launch(p *wire.Proc, files []int) error {
 		clients = clients[n:]
 	}
 	if err == nil {
-		err = s.spawn(p, table)
+		err = s.spawn(p, table, meanwhile)
 	}
 	if err != nil {
 		s.abandon()
@@ -201,11 +204,7 @@ func (s *session) outStream(stream int, name string) (int, error) {
 }
 
 func (s *session) addPump(from *os.File, stream int, name string) {
-	p := &pump{s: s, stream: stream, from: from}
-	if s.target == "" && s.v.log != nil {
-		p.log = s.v.log.Stream(name)
-	}
-	s.pumps = append(s.pumps, p)
+	s.pumps = append(s.pumps, &pump{s: s, stream: stream, name: name, from: from})
 }
 
 // pipe makes a pipe of which the program gets end 0 (read) or 1 (write) and we
@@ -239,9 +238,9 @@ func (s *session) dupPIDFD() (int, error) {
 }
 
 // spawn runs the launcher and takes over what it returns.
-func (s *session) spawn(p *wire.Proc, table []int) error {
+func (s *session) spawn(p *wire.Proc, table []int, meanwhile func() error) error {
 	s.began = time.Now()
-	proc, err := s.v.launch(p.Plan, table)
+	proc, err := s.v.launch(p.Plan, table, meanwhile)
 	if err != nil {
 		return err
 	}
