@@ -126,11 +126,8 @@ func removeLogs(rec record.Container) {
 
 // Rename gives a container another name.
 func (e *Engine) Rename(ctx context.Context, name, to string) error {
-	c, err := e.table.find(name)
+	c, err := e.claim(ctx, name)
 	if err != nil {
-		return err
-	}
-	if err := c.take(ctx); err != nil {
 		return err
 	}
 	defer c.free()

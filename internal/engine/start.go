@@ -19,11 +19,8 @@ const exitNoStart = 128
 // already. On failure the container stays as it was, with the reason in its
 // state, or is removed when it is one that is removed at its end.
 func (e *Engine) Start(ctx context.Context, name string) error {
-	c, err := e.table.find(name)
+	c, err := e.claim(ctx, name)
 	if err != nil {
-		return err
-	}
-	if err := c.take(ctx); err != nil {
 		return err
 	}
 	defer c.free()

@@ -20,11 +20,8 @@ const stopDefault = 10
 // NotModified when it is not running. It goes on when ctx ends: a client that
 // hangs up has still asked for the stop.
 func (e *Engine) Stop(ctx context.Context, name string, how ask.Stop) error {
-	c, err := e.table.find(name)
+	c, err := e.claim(ctx, name)
 	if err != nil {
-		return err
-	}
-	if err := c.take(ctx); err != nil {
 		return err
 	}
 	defer c.free()
@@ -143,11 +140,8 @@ func (e *Engine) Kill(ctx context.Context, name, sigName string) error {
 
 // Restart stops a running container and starts it again under one claim.
 func (e *Engine) Restart(ctx context.Context, name string, how ask.Stop) error {
-	c, err := e.table.find(name)
+	c, err := e.claim(ctx, name)
 	if err != nil {
-		return err
-	}
-	if err := c.take(ctx); err != nil {
 		return err
 	}
 	defer c.free()

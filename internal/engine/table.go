@@ -39,6 +39,15 @@ func (c *container) take(ctx context.Context) error {
 	}
 }
 
+// claim finds a container and claims it; the caller frees it.
+func (e *Engine) claim(ctx context.Context, name string) (*container, error) {
+	c, err := e.table.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.take(ctx)
+}
+
 func (c *container) free() { <-c.claim }
 
 // record returns a copy of the record.
