@@ -78,6 +78,8 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 	}
 	exit, left := monitor.ReadExit(e.runDir(rec.ID))
 	switch {
+	case fault.Is(err, fault.Busy): // it runs, and is not ours to end
+		slog.Error("another daemon holds a container's monitor", "container", rec.ID, "error", err)
 	case rec.State.Status == record.Removing:
 		e.rooms.Containers.Delete(rec.ID)
 		e.forget(c)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +17,24 @@ import (
 // after a restart of the daemon. Exits it could not report meanwhile come
 // through Exits. NotFound: no monitor listens there; then ReadExit says how
 // the container ended, if it did so with its monitor alive. Busy: another
-// daemon is connected.
+// daemon is connected, and still was after a while: a monitor hears of the end
+// of a killed daemon a moment after the next one can ask.
 func Reconnect(ctx context.Context, dir string) (*Monitor, error) {
+	for until := time.Now().Add(handover); ; time.Sleep(retry) {
+		m, err := connect(ctx, dir)
+		if !fault.Is(err, fault.Busy) || time.Now().After(until) {
+			return m, err
+		}
+	}
+}
+
+// A busy monitor is asked again every retry for as long as handover.
+const (
+	handover = 3 * time.Second
+	retry    = 5 * time.Millisecond
+)
+
+func connect(ctx context.Context, dir string) (*Monitor, error) {
 	fd, err := dial(dir)
 	switch err {
 	case nil:
