@@ -1,6 +1,7 @@
 # make build  the four binaries, static, in bin/
 # make demo   build, start an engine of its own and do the main job, told step by step (root)
 # make test   the whole suite (root)
+# make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
 # make bench  medians of whole commands beside the floor and other engines (root)
 SHELL := /bin/bash
 export CGO_ENABLED := 0
@@ -8,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test race lint fuzz bench deps clean
+.PHONY: build install docs demo test race test-vm lint fuzz bench deps clean
 
 build:
 	@mkdir -p bin
@@ -42,6 +43,12 @@ test: build lint
 race:
 	test/deps.sh
 	CGO_ENABLED=1 test/run.sh -race
+
+# SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
+SUITES ?= bookworm trixie
+test-vm: build
+	test/deps.sh
+	test/vm/run.sh $(SUITES)
 
 lint:
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "not gofmt-ed: $$out"; exit 1; }

@@ -96,7 +96,7 @@ func TestBindFileThroughLink(t *testing.T) {
 
 // TestVolume: a volume holds inside ids, whatever the map.
 func TestVolume(t *testing.T) {
-	dir := mnttest.FileSystem(t, "tmpfs")
+	dir := t.TempDir()
 	if err := os.Chown(dir, 999, 998); err != nil {
 		t.Fatal(err)
 	}

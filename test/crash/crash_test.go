@@ -243,12 +243,12 @@ func TestFullDisk(t *testing.T) {
 	if out, err := exec.Command("tar", "-C", big, "-cf", tarball, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	before := d.Must(t, "images", "--no-trunc")
+	before := d.Must(t, "images", "-q", "--no-trunc")
 	_, errs, code := d.Fief(t, "import", tarball, "big")
 	if code == 0 || !strings.Contains(errs, "no space left on device") {
 		t.Errorf("import onto a full disk: exit %d, %s", code, errs)
 	}
-	if after := d.Must(t, "images", "--no-trunc"); after != before {
+	if after := d.Must(t, "images", "-q", "--no-trunc"); after != before {
 		t.Errorf("images were\n%s\nare\n%s", before, after)
 	}
 	if got := d.Must(t, "run", "--rm", "busybox", "echo", "works"); got != "works" {

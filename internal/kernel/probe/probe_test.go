@@ -38,7 +38,7 @@ func TestIdmap(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	for path, want := range map[string]Verdict{mnttest.FileSystem(t, "tmpfs"): Yes, "/proc": No} {
+	for path, want := range map[string]Verdict{t.TempDir(): Yes, "/proc": No} {
 		dir, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)

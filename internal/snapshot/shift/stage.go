@@ -38,17 +38,34 @@ const mountPoint = "mnt"
 func NewStage(anchor string) (*Stage, error) {
 	s := &Stage{calls: make(chan func()), quit: make(chan struct{})}
 	ready := make(chan error)
-	go s.serve(anchor, ready)
+	go s.begin(anchor, ready)
 	if err := <-ready; err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
+// begin serves on a thread that is not the process's first: /proc/self shows
+// that one's root, mounts and namespaces as the whole process's.
+func (s *Stage) begin(anchor string, ready chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		s.serve(anchor, ready)
+		return
+	}
+	defer runtime.UnlockOSThread()
+	other := make(chan struct{})
+	go func() { // on another thread, as this one is held until it has begun
+		runtime.LockOSThread()
+		close(other)
+		s.serve(anchor, ready)
+	}()
+	<-other
+}
+
 // serve never unlocks its thread: it ends with the goroutine, and so does the
 // namespace.
 func (s *Stage) serve(anchor string, ready chan<- error) {
-	runtime.LockOSThread()
 	root, err := enter(anchor)
 	s.root = root
 	ready <- err

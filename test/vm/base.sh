@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# base.sh SUITE: makes in .cache/vm/SUITE what does not change between runs:
+# vmlinuz and initrd of that Debian suite's own kernel, and disk.img, a minimal
+# Debian of the suite with the kernel's modules. The kernel is unpacked from its
+# package, never installed: nothing of this machine changes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+suite=$1
+dir=$PWD/.cache/vm/$suite
+mkdir -p "$dir"
+exec 9>"$dir/lock"
+flock 9
+[ ! -s "$dir/disk.img" ] || exit 0
+# Packages come from where this machine has its own from.
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | grep -m 1 '/debian/*$')}
+mirror=${mirror%/}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+include=kmod,procps,busybox-static,iproute2,zstd,e2fsprogs,xfsprogs,btrfs-progs
+
+# suiteapt ARGS…: apt-get on the suite's lists, in a state of its own.
+suiteapt() {
+	apt-get -qq -o Dir::Etc::sourcelist="$dir/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State="$dir/apt/state" \
+		-o Dir::State::status="$dir/apt/status" -o Dir::Cache="$dir/apt/cache" -o APT::Sandbox::User=root "$@"
+}
+mkdir -p "$dir"/apt/{state/lists,cache/archives}/partial
+: >"$dir/apt/status"
+printf "deb [signed-by=$keyring] $mirror%s main\n" " $suite" " $suite-updates" "-security $suite-security" >"$dir/apt/sources.list"
+suiteapt update
+
+rm -rf "$dir/root" "$dir/kernel"
+mkdir -p "$dir/debs"
+echo "vm: $suite: debootstrap" >&2
+debootstrap --variant=minbase --include=$include --cache-dir="$dir/debs" "$suite" "$dir/root" "$mirror" >"$dir/debootstrap.log" 2>&1 || {
+	tail "$dir/debootstrap.log" >&2
+	exit 1
+}
+package=$(suiteapt -s install --no-install-recommends linux-image-amd64 | sed -n 's/^Inst \(linux-image-[0-9][^ ]*\) .*/\1/p')
+echo "vm: $suite: $package" >&2
+(cd "$dir/apt" && suiteapt download "$package")
+dpkg -x "$dir"/apt/"$package"_*.deb "$dir/kernel"
+release=$(basename "$dir"/kernel/boot/vmlinuz-* | sed s/^vmlinuz-//)
+cp "$dir/kernel/boot/vmlinuz-$release" "$dir/vmlinuz"
+modules=$dir/kernel/lib/modules
+[ -d "$modules" ] || modules=$dir/kernel/usr/lib/modules
+mkdir -p "$dir/root/usr/lib/modules"
+cp -a "$modules/$release" "$dir/root/usr/lib/modules/"
+rm -rf "$dir/root/usr/lib/modules/$release/kernel"/{drivers/{gpu,media,infiniband,net/{wireless,ethernet},staging,iio,usb,scsi,sound,hid,input},sound}
+chroot "$dir/root" depmod "$release"
+
+# The initial file system: busybox, the modules of the disk, and ten lines.
+init=$dir/initrd.d
+rm -rf "$init" && mkdir -p "$init"/{bin,dev,proc,sys,new,modules}
+cp "$dir/root/usr/bin/busybox" "$init/bin/" 2>/dev/null || cp "$dir/root/bin/busybox" "$init/bin/"
+for name in virtio_pci virtio_blk crc32c_generic ext4; do
+	chroot "$dir/root" modprobe -S "$release" --show-depends "$name" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+done | awk '!seen[$0]++' >"$dir/modules"
+n=100
+while read -r module; do
+	n=$((n + 1))
+	case $module in
+	*.xz) xz -dc "$dir/root$module" >"$init/modules/$n.ko" ;;
+	*.zst) zstd -qdc "$dir/root$module" >"$init/modules/$n.ko" ;;
+	*) cp "$dir/root$module" "$init/modules/$n.ko" ;;
+	esac
+done <"$dir/modules"
+cat >"$init/init" <<'END'
+#!/bin/busybox sh
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs dev /dev
+for module in /modules/*; do busybox insmod "$module"; done
+until [ -b /dev/vdb ]; do busybox sleep 0.1; done
+busybox mount -t ext4 /dev/vda /new && busybox mount -t ext4 /dev/vdb /new/mnt || busybox poweroff -f
+for dir in proc sys dev; do busybox mount --move /$dir /new/$dir; done
+exec busybox switch_root /new /bin/bash /mnt/inside.sh
+END
+chmod 755 "$init/init"
+(cd "$init" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 >"$dir/initrd"
+
+rm -f "$dir/disk.new"
+truncate -s 3G "$dir/disk.new"
+mkfs.ext4 -q -F -d "$dir/root" "$dir/disk.new"
+mv "$dir/disk.new" "$dir/disk.img"
+rm -rf "$dir/root" "$dir/kernel" "$init" "$dir/apt" "$dir/debs"

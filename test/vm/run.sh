@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# run.sh [SUITE…]: boots the kernel of each Debian suite (default: bookworm,
+# Linux 6.1) in qemu, without KVM, runs there what tests.txt lists, compiled
+# here, and writes docs/kernel.md's table. Everything lies below .cache/vm.
+#   VM_ONLY=regexp VM_PACKAGES="internal/snapshot …" VM_LIMIT=seconds narrow a run.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" = 0 ] || { echo "making a Debian root needs root" >&2; exit 1; }
+[ $# -gt 0 ] || set -- bookworm
+here=$PWD/.cache/vm
+mkdir -p "$here"
+command -v qemu-system-x86_64 >/dev/null || apt-get install -y -qq --no-install-recommends qemu-system-x86 >/dev/null
+
+packages=${VM_PACKAGES:-$(grep -v '^#' test/vm/tests.txt)}
+limit=${VM_LIMIT:-900}
+
+# The second disk: the tree, its binaries, and each package's tests, compiled.
+disk() {
+	rm -rf "$here/stage" && mkdir -p "$here/stage/src/bin"
+	git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - 2>/dev/null | tar -C "$here/stage/src" -xf -
+	cp bin/fief bin/fiefd bin/fief-mon bin/fief-oci "$here/stage/src/bin/"
+	go build -ldflags '-s -w' -o "$here/stage/src/bin/abilities" ./test/vm/abilities
+	go build -o "$here/ledger" ./test/ledger
+	for p in $packages; do
+		go test -c -ldflags '-s -w' -o "$here/stage/src/$p/vm.test" "./$p"
+	done
+	cp test/vm/inside.sh "$here/stage/"
+	printf 'packages=%q\nonly=%q\nlimit=%q\n' "$(echo $packages)" "${VM_ONLY:-}" "$limit" >"$here/stage/options"
+}
+
+# boot SUITE: one machine, to its end. Serial line to SUITE/console.
+boot() {
+	local dir=$here/$1
+	rm -f "$dir/work.img"
+	truncate -s 3G "$dir/work.img"
+	mkfs.ext4 -q -F -d "$here/stage" "$dir/work.img"
+	nice -n 10 timeout "${VM_TIME:-3000}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot -display none \
+		-serial stdio -kernel "$dir/vmlinuz" -initrd "$dir/initrd" \
+		-append "console=ttyS0 quiet panic=-1 mitigations=off systemd.unified_cgroup_hierarchy=1" \
+		-drive file="$dir/disk.img",if=virtio,format=raw,snapshot=on,cache=unsafe \
+		-drive file="$dir/work.img",if=virtio,format=raw,cache=unsafe </dev/null | tee "$dir/console"
+	grep -q '^vm: .*: done' "$dir/console" || { echo "vm: $1 did not come to its end" >&2; return 1; }
+}
+
+# judge SUITE: what the tests said, against the skips that are allowed.
+judge() {
+	local dir=$here/$1 p
+	rm -rf "$dir/out"
+	debugfs -R "rdump /out $dir" "$dir/work.img" 2>/dev/null
+	for p in $packages; do
+		go tool test2json -p "fief/$p" <"$dir/out/${p//\//+}"
+	done | "$here/ledger" test/vm/skips.txt
+}
+
+disk
+status=0
+for suite; do
+	test/vm/base.sh "$suite"
+	boot "$suite" && judge "$suite" || status=1
+done
+exit $status
