@@ -165,7 +165,7 @@ func TestInitWithTerminal(t *testing.T) {
 			t.Fatal(errno)
 		}
 		slave := os.NewFile(fd, "slave")
-		cmd := exec.Command(mon(t), "init", "--", "sh", "-c", "trap 'printf int,' INT; echo ready; read x && echo got $x; exit 3")
+		cmd := exec.Command(mon(t), "init", "--", "sh", "-c", "trap 'printf int,; exit 3' INT; echo ready; read x && echo got $x; exit 3")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 		if err := cmd.Start(); err != nil {
