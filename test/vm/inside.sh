@@ -18,15 +18,16 @@ echo 3 >/proc/sys/kernel/printk
 
 say() { echo "vm: $(cut -d' ' -f1 /proc/uptime): $*"; }
 
-run() { # run PACKAGE: its compiled tests, in its directory
+run() { # run PACKAGE [REGEXP]: its compiled tests, in its directory
 	cd "/mnt/src/$1" || return
-	timeout -s QUIT "${limit:-600}" ./vm.test -test.v=test2json -test.timeout "${limit:-600}s" ${only:+-test.run "$only"} \
+	timeout -s QUIT "${limit:-600}" ./vm.test -test.v=test2json -test.timeout "${limit:-600}s" ${2:+-test.run "$2"} \
 		>"/mnt/out/${1//\//+}" 2>&1 </dev/null
 	say "$1: exit $?"
 }
 
 say "$(uname -r)"
 mkdir -p /mnt/out
+modprobe loop # udev would make /dev/loop-control without it
 for fs in xfs btrfs; do
 	mkdir -p /srv/$fs
 	truncate -s 400M /srv/$fs.img
@@ -34,18 +35,18 @@ for fs in xfs btrfs; do
 done
 unshare -m /mnt/src/bin/abilities /var/tmp /srv/xfs /srv/btrfs /run >/mnt/out/abilities 2>&1
 say "abilities: exit $?"
-for package in $packages; do run "$package"; done
+while read -r package only; do run "$package" "$only"; done </mnt/tests
 
 # What fief itself says of this machine.
 PATH=/mnt/src/bin:$PATH
 fiefd >/mnt/out/fiefd.log 2>&1 &
-for _ in $(seq 100); do fief version >/dev/null 2>&1 && break; sleep 0.1; done
+for _ in $(seq 100); do [ -S /run/fief/native.sock ] && break; sleep 0.1; done
 fief info >/mnt/out/info 2>&1
 fief run --rm host cat /proc/self/uid_map >/mnt/out/host 2>&1
 say "fief info: exit $?"
+[ ! -f /mnt/script.sh ] || . /mnt/script.sh >/mnt/out/script 2>&1
 dmesg >/mnt/out/dmesg
-kill %1
-wait
+kill %1 && wait
 say done
 cd /
 sync

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # run.sh [SUITE…]: boots the kernel of each Debian suite (default: bookworm,
 # Linux 6.1) in qemu, without KVM, runs there what tests.txt lists, compiled
-# here, and writes docs/kernel.md's table. Everything lies below .cache/vm.
-#   VM_ONLY=regexp VM_PACKAGES="internal/snapshot …" VM_LIMIT=seconds narrow a run.
+# here, and rewrites the tables of docs/kernel.md. Everything lies below .cache/vm.
+#   VM_TESTS=$'package [regexp]\n…' VM_LIMIT=seconds narrow a run; VM_SCRIPT=file is run
+#   at its end, with a daemon up, and its output is in out/script.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "making a Debian root needs root" >&2; exit 1; }
@@ -11,7 +12,8 @@ here=$PWD/.cache/vm
 mkdir -p "$here"
 command -v qemu-system-x86_64 >/dev/null || apt-get install -y -qq --no-install-recommends qemu-system-x86 >/dev/null
 
-packages=${VM_PACKAGES:-$(grep -v '^#' test/vm/tests.txt)}
+tests=${VM_TESTS:-$(grep -v '^#' test/vm/tests.txt)}
+packages=$(awk '{print $1}' <<<"$tests")
 limit=${VM_LIMIT:-900}
 
 # The second disk: the tree, its binaries, and each package's tests, compiled.
@@ -25,7 +27,9 @@ disk() {
 		go test -c -ldflags '-s -w' -o "$here/stage/src/$p/vm.test" "./$p"
 	done
 	cp test/vm/inside.sh "$here/stage/"
-	printf 'packages=%q\nonly=%q\nlimit=%q\n' "$(echo $packages)" "${VM_ONLY:-}" "$limit" >"$here/stage/options"
+	printf 'limit=%q\n' "$limit" >"$here/stage/options"
+	printf '%s\n' "$tests" >"$here/stage/tests"
+	[ -z "${VM_SCRIPT:-}" ] || cp "$VM_SCRIPT" "$here/stage/script.sh"
 }
 
 # boot SUITE: one machine, to its end. Serial line to SUITE/console.
@@ -49,7 +53,7 @@ judge() {
 	debugfs -R "rdump /out $dir" "$dir/work.img" 2>/dev/null
 	for p in $packages; do
 		go tool test2json -p "fief/$p" <"$dir/out/${p//\//+}"
-	done | "$here/ledger" test/vm/skips.txt
+	done | "$here/ledger" test/vm/skips.txt | tee "$dir/out/result"
 }
 
 disk
@@ -58,4 +62,5 @@ for suite; do
 	test/vm/base.sh "$suite"
 	boot "$suite" && judge "$suite" || status=1
 done
+[ -n "${VM_TESTS:-}" ] || test/vm/table.sh
 exit $status

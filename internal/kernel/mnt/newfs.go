@@ -43,8 +43,16 @@ func (f *FS) Flag(key string) *FS {
 
 // FD gives an option a descriptor. value must stay open until Mount has
 // returned: the kernel looks at it again when the file system is created.
+// Before Linux 6.13 fsconfig(2) takes no O_PATH descriptor, and says EBADF:
+// that is class Unsupported here.
 func (f *FS) FD(key string, value *os.File) *FS {
-	return f.do(key+"="+value.Name(), func(n int) error { return unix.FsconfigSetFd(n, key, int(value.Fd())) })
+	return f.do(key+"="+value.Name(), func(n int) error {
+		err := unix.FsconfigSetFd(n, key, int(value.Fd()))
+		if errors.Is(err, unix.EBADF) {
+			return unix.EOPNOTSUPP
+		}
+		return err
+	})
 }
 
 func (f *FS) do(what string, call func(int) error) *FS {
