@@ -76,8 +76,8 @@ func lookAll() (map[string]string, error) {
 }
 
 // aclOf prints the entries of an ACL with an id, as "u1000:6". The buffer has
-// room for whole entries: Linux 5.19 to 6.1 take its size for the attribute's,
-// and leave the ids as they are on disk when it cannot be one.
+// room for whole entries: Linux 6.1 seems to take its size for the attribute's,
+// and leaves the ids as they are on disk when it cannot be one.
 func aclOf(path string) string {
 	buf := make([]byte, 4+8*31)
 	n, err := unix.Lgetxattr(path, "system.posix_acl_access", buf)

@@ -31,7 +31,7 @@ modprobe loop # udev would make /dev/loop-control without it
 for fs in xfs btrfs; do
 	mkdir -p /srv/$fs
 	truncate -s 400M /srv/$fs.img
-	mkfs.$fs -q /srv/$fs.img && mount -o loop /srv/$fs.img /srv/$fs
+	mkfs.$fs -q /srv/$fs.img >/dev/null && mount -o loop /srv/$fs.img /srv/$fs
 done
 unshare -m /mnt/src/bin/abilities /var/tmp /srv/xfs /srv/btrfs /run >/mnt/out/abilities 2>&1
 say "abilities: exit $?"
