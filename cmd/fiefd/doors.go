@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,13 +64,22 @@ func (m *machine) listen(s settings) (d *doors, err error) {
 			return d, err
 		}
 		d.docker = append(d.docker, l)
-		n, err := native.Listen(filepath.Join(filepath.Dir(path), native.SocketName))
+		beside := filepath.Join(filepath.Dir(path), native.SocketName)
+		if d.listens(beside) {
+			continue // two -H in one directory share it
+		}
+		n, err := native.Listen(beside)
 		if err != nil {
 			return d, err
 		}
 		d.native = append(d.native, n)
 	}
 	return d, nil
+}
+
+// listens reports whether a native door is open at path.
+func (d *doors) listens(path string) bool {
+	return slices.ContainsFunc(d.native, func(l *net.UnixListener) bool { return l.Addr().String() == path })
 }
 
 func (d *doors) close() {
