@@ -252,3 +252,21 @@ func TestRangesFitTheImage(t *testing.T) {
 		}
 	}
 }
+
+// A run whose client cannot be attached leaves nothing either.
+func TestRunWithoutAttachmentLeavesNothing(t *testing.T) {
+	r := newRooms()
+	r.images["busybox"] = busybox
+	e := r.engine(t)
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	if _, err := e.Run(context.Background(), wanted(nil), Attach{Stdout: closed}, false); err == nil {
+		t.Fatal("attached to a closed file")
+	}
+	if n := r.left(); n != 0 {
+		t.Errorf("%d things are still held", n)
+	}
+}

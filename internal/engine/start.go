@@ -40,7 +40,7 @@ func (e *Engine) Run(ctx context.Context, a ask.Container, at Attach, traced boo
 	}
 	defer c.free()
 	if err := e.keepSoon(c); err != nil {
-		e.forget(c)
+		e.drop(c)
 		return Started{}, err
 	}
 	e.tell("create", c.record(), nil)
@@ -50,12 +50,24 @@ func (e *Engine) Run(ctx context.Context, a ask.Container, at Attach, traced boo
 	}
 	exit := c.await(when)
 	if err := c.attachEarly(at); err != nil {
+		e.drop(c)
 		return Started{}, err
 	}
 	if err := e.startClaimed(ctx, c, tr); err != nil {
 		return Started{}, err
 	}
 	return Started{Container: c.record(), Warnings: warnings, Exit: exit, Trace: tr.list()}, nil
+}
+
+// drop forgets a container that nobody was told of, also where it was kept.
+func (e *Engine) drop(c *container) {
+	e.forget(c)
+	if c.record().AutoRemove {
+		return
+	}
+	if err := e.rooms.Containers.Delete(c.id); err != nil {
+		slog.Warn("a container that was never started is still on record", "container", c.id, "error", err)
+	}
 }
 
 // keepSoon is keep for a container that is about to run: its record is in the
