@@ -124,26 +124,11 @@ func usernsAsked(mode string, s security, annotations map[string]string) (ask.Us
 	if said != "" && said != "private" {
 		return nil, invalid("uidmap and gidmap cannot be combined with userns=%s", said)
 	}
-	return mapAsked(uid, gid)
-}
-
-// mapAsked: a map that is left out is the other one.
-func mapAsked(uid, gid []string) (ask.Userns, error) {
-	if len(uid) == 0 {
-		uid = gid
-	}
-	if len(gid) == 0 {
-		gid = uid
-	}
-	u, err := idmap.ParseList(uid)
+	pair, err := idmap.ParsePair(uid, gid)
 	if err != nil {
 		return nil, err
 	}
-	g, err := idmap.ParseList(gid)
-	if err != nil {
-		return nil, err
-	}
-	return ask.UsernsMap{Pair: idmap.Pair{UID: u, GID: g}}, nil
+	return ask.UsernsMap{Pair: pair}, nil
 }
 
 // parseUserns reads host, private, auto and auto:size=N. Private is a range of

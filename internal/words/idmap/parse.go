@@ -1,6 +1,7 @@
 package idmap
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -45,22 +46,31 @@ func parseSpan(entry string) (Span, error) {
 	}
 	in, out, n, bad := parseNumbers(fields)
 	if bad != "" {
-		return Span{}, badEntry(entry, fmt.Sprintf("%q is not a number from 0 to 4294967295", bad))
+		return Span{}, badEntry(entry, bad+" is not a number from 0 to 4294967295")
 	}
 	return Span{Inside(in), Host(out), n}, nil
 }
 
-// parseNumbers reads three numbers, or returns the field that is none.
+// parseNumbers reads three numbers, or returns the field that is none, quoted.
 func parseNumbers(fields []string) (in, out, n uint32, bad string) {
 	var numbers [3]uint32
 	for i, field := range fields {
 		v, err := strconv.ParseUint(field, 10, 32)
 		if err != nil {
-			return 0, 0, 0, fmt.Sprintf("%.32s", field)
+			return 0, 0, 0, fmt.Sprintf("%.32q", field)
 		}
 		numbers[i] = uint32(v)
 	}
 	return numbers[0], numbers[1], numbers[2], ""
+}
+
+// causeOf is the reason in a fault.
+func causeOf(err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return f.Cause
+	}
+	return err
 }
 
 func badEntry(entry, why string) error {

@@ -78,21 +78,7 @@ func (o *RunOptions) identity(r *Run, _ Client) error {
 }
 
 func (o *RunOptions) maps(r *Run) error {
-	uids, gids := o.uidMaps, o.gidMaps
-	if len(uids) == 0 {
-		uids = gids
-	}
-	if len(gids) == 0 {
-		gids = uids
-	}
-	uid, err := idmap.ParseList(uids)
-	if err != nil {
-		return err
-	}
-	gid, err := idmap.ParseList(gids)
-	if err != nil {
-		return err
-	}
-	r.Ask.Userns = ask.UsernsMap{Pair: idmap.Pair{UID: uid, GID: gid}}
-	return nil
+	pair, err := idmap.ParsePair(o.uidMaps, o.gidMaps)
+	r.Ask.Userns = ask.UsernsMap{Pair: pair}
+	return err
 }
