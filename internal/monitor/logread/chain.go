@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 
 	"fief/internal/monitor/jsonlog"
 	"fief/internal/words/ask"
@@ -16,10 +17,14 @@ import (
 // written.
 type chain []*os.File
 
+// patience is how long a log may be rotated under the opening of its files. A
+// program that fills max-size in less than opening takes is met again and again.
+const patience = 5 * time.Second
+
 // openChain opens all files of a log as they are at one moment. No log is an
 // empty chain.
 func openChain(path string) (chain, error) {
-	for range 100 {
+	for until := time.Now().Add(patience); time.Now().Before(until); {
 		c, err := tryChain(path)
 		if err != nil {
 			c.close()
