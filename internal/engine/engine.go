@@ -124,12 +124,11 @@ type Engine struct {
 	using  sync.RWMutex // read: an image is becoming a container; written: an image is being removed
 	table  table
 	berths *berths
-	start  time.Time
 }
 
 // New makes an engine over its rooms. Recover must be called before any verb.
 func New(cfg Config, rooms Rooms) *Engine {
-	e := &Engine{cfg: cfg, rooms: rooms, start: time.Now()}
+	e := &Engine{cfg: cfg, rooms: rooms}
 	e.table.init()
 	e.berths = newBerths(cfg.Berths, e.newBerth)
 	return e

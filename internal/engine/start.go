@@ -164,7 +164,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 // started records that a container runs and begins to watch it.
 func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 	c.mu.Lock()
-	c.mon, c.stopped = mon, false
+	c.mon = mon
 	c.rec.State = record.State{Status: record.Running, PID: pid, StartedAt: time.Now().UTC(), Restarts: c.rec.State.Restarts}
 	rec := c.rec
 	c.mu.Unlock()

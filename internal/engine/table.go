@@ -26,7 +26,6 @@ type container struct {
 	pending []Attach                       // guarded by mu; attached before the start, with files of our own
 	waiters map[WaitFor][]chan record.Exit // guarded by mu
 	gone    bool                           // guarded by mu
-	stopped bool                           // guarded by mu; a user asked it to stop
 }
 
 // take claims the container for one verb.
