@@ -17,12 +17,12 @@ import (
 	"time"
 
 	"fief/internal/image/registrytest"
+	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 )
 
 func TestAuth(t *testing.T) {
@@ -539,7 +539,7 @@ func TestFullDisk(t *testing.T) {
 	g.Push("small", "latest", small)
 	g.Push("big", "latest", big)
 	w := newWorld(t)
-	w.dir = smallFS(t, "2m")
+	w.dir = mnttest.SmallFS(t, "2m")
 	w.reopen(t)
 	w.pull(t, host+"/small")
 	w.unchanged(t, func() {
@@ -557,30 +557,4 @@ func TestFullDisk(t *testing.T) {
 	if _, err := w.Remove(host+"/small", false, nobody); err != nil {
 		t.Error(err)
 	}
-}
-
-// smallFS makes a tmpfs of that size which is mounted nowhere: it lives as
-// long as its descriptor, and every thread reaches it through /proc/self/fd.
-func smallFS(t *testing.T, size string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("root: needs to make a file system")
-	}
-	ctx, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		t.Skip("kernel: fsopen: " + err.Error())
-	}
-	defer unix.Close(ctx)
-	if err := unix.FsconfigSetString(ctx, "size", size); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }

@@ -10,9 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/fault"
-
-	"golang.org/x/sys/unix"
 )
 
 type value struct{ N int }
@@ -219,7 +218,7 @@ func TestClosedAndBadKeys(t *testing.T) {
 // A full file system fails the write, keeps every former value, and the state
 // can be used again when there is space.
 func TestFullDisk(t *testing.T) {
-	dir := smallFS(t, "4m")
+	dir := mnttest.SmallFS(t, "4m")
 	db := open(t, filepath.Join(dir, "state.db"))
 	b := db.Bucket("x")
 	if err := b.Put("first", value{1}); err != nil {
@@ -252,30 +251,4 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("%s = %d", key, got)
 		}
 	}
-}
-
-// smallFS makes a tmpfs of that size which is mounted nowhere: it lives as
-// long as its descriptor, and every thread reaches it through /proc/self/fd.
-func smallFS(t *testing.T, size string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("root: needs to make a file system")
-	}
-	ctx, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		t.Skip("kernel: fsopen: " + err.Error())
-	}
-	defer unix.Close(ctx)
-	if err := unix.FsconfigSetString(ctx, "size", size); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/fault"
 
 	"golang.org/x/sys/unix"
@@ -537,35 +538,15 @@ func withPax(t *testing.T, raw []byte, records string) []byte {
 // A full file system is an Exhausted fault, not a half-made layer that counts.
 func TestFullDisk(t *testing.T) {
 	needRoot(t)
-	root := smallFS(t, "512k")
-	_, err := Tar(context.Background(), root, bytes.NewReader(layer(t, file("a", strings.Repeat("a", 1<<20)))), Limits{})
+	root, err := os.OpenFile(mnttest.SmallFS(t, "512k"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	_, err = Tar(context.Background(), root, bytes.NewReader(layer(t, file("a", strings.Repeat("a", 1<<20)))), Limits{})
 	if !fault.Is(err, fault.Exhausted) || !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("got %v", err)
 	}
-}
-
-// smallFS makes a tmpfs of that size which is mounted nowhere: it lives as
-// long as its descriptor.
-func smallFS(t *testing.T, size string) *os.File {
-	t.Helper()
-	ctx, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		t.Skip("kernel: fsopen: " + err.Error())
-	}
-	defer unix.Close(ctx)
-	if err := unix.FsconfigSetString(ctx, "size", size); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := os.NewFile(uintptr(fd), "tmpfs")
-	t.Cleanup(func() { f.Close() })
-	return f
 }
 
 // More directories than are held open, visited in turns.

@@ -98,3 +98,29 @@ func Tool(t testing.TB, name string, args ...string) {
 	}
 	t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 }
+
+// SmallFS makes a tmpfs of that size which is mounted nowhere: it lives as
+// long as its descriptor, and every thread reaches it through /proc/self/fd.
+func SmallFS(t testing.TB, size string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("root: needs to make a file system")
+	}
+	ctx, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Skip("kernel: fsopen: " + err.Error())
+	}
+	defer unix.Close(ctx)
+	if err := unix.FsconfigSetString(ctx, "size", size); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fmt.Sprintf("/proc/self/fd/%d", fd)
+}
