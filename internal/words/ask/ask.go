@@ -4,9 +4,8 @@
 package ask
 
 import (
+	"strings"
 	"time"
-
-	"fief/internal/words/idmap"
 )
 
 // Container is a complete request for a container. Doors fill it from a
@@ -45,7 +44,13 @@ type Container struct {
 	NoNewPrivs      bool          // set no_new_privs
 	Ulimits         []Ulimit      // resource limits
 	Userns          Userns        // never nil behind a door
-	Network         Network       // none or host at this stage
+	Network         Network       // none, host or container:NAME at this stage
+	PID             Space         // which pid namespace
+	IPC             Space         // which ipc namespace
+	UTS             Space         // which uts namespace
+	Cgroupns        Space         // which cgroup namespace
+	Privileged      bool          // every capability, the host's devices, no filter and no masks; needs UsernsHost
+	Caller          *Caller       // who asks, where the door knows; for keep-id
 	NetworkDefault  bool          // the client named no network; Network holds the engine's choice
 	Init            bool          // run a tiny init as process 1 that reaps and forwards signals
 	AutoRemove      bool          // remove when it has ended
@@ -117,11 +122,20 @@ type Ulimit struct {
 // Network is where the container's network comes from.
 type Network string
 
-// The networks of this stage.
+// The networks of this stage. "container:NAME" is another container's.
 const (
 	NetNone Network = "none"
 	NetHost Network = "host"
 )
+
+// Container returns the name or id of the container whose network is asked for.
+func (n Network) Container() (name string, ok bool) {
+	return strings.CutPrefix(string(n), "container:")
+}
+
+// Caller is who asks: the user at the other end of a door's socket, or for
+// root the user who became root with sudo(8), in ids of the host.
+type Caller struct{ UID, GID uint32 }
 
 // Log says where output goes: "json-file" or "none".
 type Log struct {
@@ -135,29 +149,6 @@ type RestartPolicy struct {
 	Name       string
 	MaxRetries int
 }
-
-// Userns says which user namespace and map a container gets: one of the types
-// below and nothing else.
-type Userns interface{ userns() }
-
-// UsernsDefault leaves the choice to the daemon: its remapped range when it
-// has one (userns-remap), else a range of the container's own.
-type UsernsDefault struct{}
-
-// UsernsAuto asks for a range of the container's own, whatever the daemon's
-// default. Size is the number of ids, 0 for 65536 or what the image needs.
-type UsernsAuto struct{ Size uint32 }
-
-// UsernsHost asks for no user namespace at all.
-type UsernsHost struct{}
-
-// UsernsMap asks for exactly these maps.
-type UsernsMap struct{ Pair idmap.Pair }
-
-func (UsernsDefault) userns() {}
-func (UsernsAuto) userns()    {}
-func (UsernsHost) userns()    {}
-func (UsernsMap) userns()     {}
 
 // Exec is a complete request for another process in a running container.
 type Exec struct {

@@ -68,8 +68,13 @@ type Container struct {
 	SecurityOpt  []string // as a Docker client would have typed them
 	Ulimits      []Ulimit
 	Mounts       []Mount
-	Network      string
-	NetworkAsked string // what the client said: "", "default", "none", "host"
+	Network      string // "none", "host" or "container:ID"
+	NetworkAsked string // what the client said: "", "default", "none", "host", "container:NAME"
+	PIDMode      string // "" for one of its own, "host" or "container:ID"
+	IPCMode      string // the same, "shareable" or "none"
+	UTSMode      string // as PIDMode
+	CgroupnsMode string // as PIDMode
+	Privileged   bool
 	Init         bool
 	AutoRemove   bool
 	Log          Log
@@ -86,10 +91,13 @@ type Container struct {
 
 // Identity says which host ids a container has and why.
 type Identity struct {
-	Mode  string       // "auto", "host", "map", "remap"
-	UID   []idmap.Span // empty in mode host
-	GID   []idmap.Span
-	Lease *Lease // nil when the ids were not granted by the pool
+	Mode   string       // "auto", "host", "map", "remap", "keep-id", "nomap", "container", "ns"
+	UID    []idmap.Span // empty in mode host
+	GID    []idmap.Span
+	Lease  *Lease    // nil when the ids were not granted by the pool
+	Asked  string    // what the user said, as --userns takes it; empty: nothing
+	Joined string    // in mode container the id of the container, in mode ns the path, whose namespace is used
+	Since  time.Time // when the container got these ids
 }
 
 // Lease is a recorded claim on host ids [Base, Base+Size), for uids and gids.
@@ -184,14 +192,18 @@ type ImageConfig struct {
 
 // Layer is one unpacked layer and the facts noted while unpacking it.
 type Layer struct {
-	DiffID string // "sha256:…" of the uncompressed tar
-	Digest string // "sha256:…" of the blob as stored
-	Bytes  int64  // size of the blob
-	Size   int64  // bytes of file content unpacked
-	MaxUID idmap.Inside
+	DiffID string       // "sha256:…" of the uncompressed tar
+	Digest string       // "sha256:…" of the blob as stored
+	Bytes  int64        // size of the blob
+	Size   int64        // bytes of file content unpacked
+	MaxUID idmap.Inside // of the owners of files
 	MaxGID idmap.Inside
-	Files  int64
-	Opaque bool // hides every layer below it
+	// The highest ids that the layer's own /etc/passwd and /etc/group name, 65534
+	// (nobody) left out; 0 when it has no such file.
+	PasswdUID idmap.Inside
+	PasswdGID idmap.Inside
+	Files     int64
+	Opaque    bool // hides every layer below it
 }
 
 // History is one line of `fief history`.
@@ -263,6 +275,7 @@ type PoolInfo struct {
 	First, Last idmap.Host
 	Granted     int
 	Free        int
+	Quarantined int // not leased and not to be leased yet
 }
 
 // Event is something that happened to an object.
