@@ -10,11 +10,13 @@ import (
 // SpaceMode is the closed set of ways to a namespace.
 type SpaceMode string
 
-// The modes; the zero value is a namespace of the container's own. Shareable
-// and none exist for ipc only: a private one that others may join, and one
-// without /dev/shm.
+// The modes; the zero value is a namespace of the container's own. For ipc
+// there are more: by default others may join it, a private one they may not, a
+// shareable one is the default said aloud, and none is a private one without
+// /dev/shm.
 const (
-	SpacePrivate   SpaceMode = ""
+	SpaceDefault   SpaceMode = ""
+	SpacePrivate   SpaceMode = "private"
 	SpaceHost      SpaceMode = "host"
 	SpaceShareable SpaceMode = "shareable"
 	SpaceNone      SpaceMode = "none"
@@ -28,7 +30,7 @@ type Space struct {
 	Container string
 }
 
-// String is what a user types for s; empty for a private one.
+// String is what a user types for s.
 func (s Space) String() string {
 	if s.Mode == SpaceContainer {
 		return "container:" + s.Container
@@ -37,8 +39,7 @@ func (s Space) String() string {
 }
 
 // ParseSpace reads the value of --pid, --ipc, --uts or --cgroupns; kind is the
-// flag's name without dashes. The empty value and "private" are the default.
-// Errors are of class Invalid, in Docker's words.
+// flag's name without dashes. Errors are of class Invalid, in Docker's words.
 func ParseSpace(kind, value string) (Space, error) {
 	if name, ok := strings.CutPrefix(value, "container:"); ok {
 		if name == "" {
@@ -47,10 +48,8 @@ func ParseSpace(kind, value string) (Space, error) {
 		return Space{Mode: SpaceContainer, Container: name}, nil
 	}
 	switch value {
-	case "", "private":
-		return Space{}, nil
-	case "host":
-		return Space{Mode: SpaceHost}, nil
+	case "", "private", "host":
+		return Space{Mode: SpaceMode(value)}, nil
 	case "shareable", "none":
 		if kind == "ipc" {
 			return Space{Mode: SpaceMode(value)}, nil
