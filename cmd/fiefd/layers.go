@@ -31,6 +31,7 @@ func (l layers) Unpack(ctx context.Context, diffID string, r io.Reader) (record.
 		return record.Layer{}, err
 	}
 	return record.Layer{
-		DiffID: diffID, Size: facts.Bytes, Files: facts.Files, MaxUID: facts.MaxUID, MaxGID: facts.MaxGID, Opaque: facts.Opaque,
+		DiffID: diffID, Size: facts.Bytes, Files: facts.Files, Opaque: facts.Opaque,
+		MaxUID: facts.MaxUID, MaxGID: facts.MaxGID, PasswdUID: facts.PasswdUID, PasswdGID: facts.PasswdGID,
 	}, nil
 }

@@ -26,10 +26,11 @@ import (
 
 // Facts is what was noted while unpacking.
 type Facts struct {
-	MaxUID, MaxGID idmap.Inside
-	Files          int64 // entries made, parents that the tar left out included
-	Bytes          int64 // content of regular files
-	Opaque         bool  // the root hides every layer below: overlayfs ignores its mark on a layer's root, so whoever stacks layers must leave those below out
+	MaxUID, MaxGID       idmap.Inside // of the owners of entries
+	PasswdUID, PasswdGID idmap.Inside // that the layer's own etc/passwd and etc/group name; 0: none
+	Files                int64        // entries made, parents that the tar left out included
+	Bytes                int64        // content of regular files
+	Opaque               bool         // the root hides every layer below: overlayfs ignores its mark on a layer's root, so whoever stacks layers must leave those below out
 }
 
 // Tar unpacks the tar r into dir, an empty directory open with O_PATH, which
@@ -62,6 +63,9 @@ func Tar(ctx context.Context, dir *os.File, r io.Reader, lim Limits) (Facts, err
 	}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, raw, u.buf); err != nil {
 		return Facts{}, readFault("the rest of the layer", err)
+	}
+	if err := u.facts.noteAccounts(dir); err != nil {
+		return Facts{}, err
 	}
 	return u.facts, nil
 }
