@@ -2,6 +2,7 @@ package idmap
 
 import (
 	"fmt"
+	"slices"
 
 	"fief/internal/words/fault"
 )
@@ -57,6 +58,16 @@ func (m Map) HostOverlap(base Host, n uint32) (Span, bool) {
 // Overlaps reports whether some host id is mapped by both, whatever inside ids
 // they give it.
 func (m Map) Overlaps(o Map) bool {
+	const few = 8 // for which searching costs less than sorting the other
+	if len(o.spans) <= few {
+		return slices.ContainsFunc(o.spans, func(s Span) bool {
+			_, yes := m.HostOverlap(s.Out, s.N)
+			return yes
+		})
+	}
+	if len(m.spans) <= few {
+		return o.Overlaps(m)
+	}
 	ours, theirs := m.byHost(), o.byHost()
 	for len(ours) > 0 && len(theirs) > 0 {
 		a, b := ours[0].hosts(), theirs[0].hosts()

@@ -55,6 +55,15 @@ func BenchmarkParse340(b *testing.B) {
 func BenchmarkAlgebra340(b *testing.B) {
 	m := largest(b)
 	inverse, extra := m.Invert(), mapOf(b, "100:100:50,700:900:3")
+	var between []Span // of the host ids that m leaves
+	for i := range MaxExtents {
+		between = append(between, Span{Inside(3 * i), Host(5*i + 2), 3})
+	}
+	other, err := New(between...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	one := mapOf(b, "0:4000:1")
 	lines := Extents(m.Invert().spans)
 	for _, c := range []struct {
 		name string
@@ -65,7 +74,8 @@ func BenchmarkAlgebra340(b *testing.B) {
 		{"Compose", func() error { _, err := m.Compose(inverse); return err }},
 		{"With", func() error { _, err := m.With(extra); return err }},
 		{"SplitAt", func() error { _, err := m.SplitAt(lines); return err }},
-		{"Overlaps", func() error { m.Overlaps(mapOf(b, "0:4000:1")); return nil }},
+		{"Overlaps", func() error { m.Overlaps(other); return nil }},
+		{"OverlapsOne", func() error { m.Overlaps(one); return nil }},
 		{"Print", func() error { _ = m.String(); return nil }},
 		{"ToHost340", func() error {
 			for id := range Inside(MaxExtents) {

@@ -156,6 +156,42 @@ func TestComposeWithInverseIsIdentity(t *testing.T) {
 	})
 }
 
+// Many spans are compared in another way than few.
+func TestOverlapsOfMany(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		comb := func(label string) (spans []Span, hosts map[Host]bool) {
+			hosts = map[Host]bool{}
+			at := rapid.IntRange(0, 3).Draw(t, label)
+			for i := range rapid.IntRange(5, 40).Draw(t, label+" teeth") {
+				n := rapid.IntRange(1, 3).Draw(t, label+" n")
+				spans = append(spans, Span{Inside(1000 - 10*i), Host(at), uint32(n)})
+				for j := range n {
+					hosts[Host(at+j)] = true
+				}
+				at += n + rapid.IntRange(1, 30).Draw(t, label+" gap")
+			}
+			return spans, hosts
+		}
+		a, ours := comb("one")
+		b, theirs := comb("two")
+		one, err := New(a...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := New(b...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := false
+		for host := range theirs {
+			want = want || ours[host]
+		}
+		if one.Overlaps(two) != want || two.Overlaps(one) != want {
+			t.Fatalf("%s and %s: Overlaps is not %v", one.List(), two.List(), want)
+		}
+	})
+}
+
 func TestOverlapsIsItsArray(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		one, a := draw(t, "one")

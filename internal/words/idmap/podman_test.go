@@ -208,35 +208,79 @@ func TestPodmansKeepID(t *testing.T) {
 	}
 }
 
-// An inserted entry holds whole, and of the ones before it just what it does
-// not touch, by a plain table of ids.
-func TestInsertAgainstATable(t *testing.T) {
+// Entries laid over each other, id by id in a plain list: + removes from it
+// what it touches, and what is left must map every id once.
+func TestInsertAgainstAList(t *testing.T) {
+	type pair struct {
+		in  Inside
+		out Host
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		span := rapid.Custom(func(t *rapid.T) Span {
 			return Span{Inside(rapid.IntRange(0, 40).Draw(t, "in")), Host(rapid.IntRange(0, 40).Draw(t, "out")), uint32(rapid.IntRange(1, 30).Draw(t, "n"))}
 		})
 		var values []string
-		table := map[Inside]Host{}
+		var ids []pair
 		for _, s := range rapid.SliceOfN(span, 1, 6).Draw(t, "spans") {
-			values = append(values, "+"+s.String())
-			for in, out := range table {
-				if in >= s.In && uint32(in-s.In) < s.N || out >= s.Out && uint32(out-s.Out) < s.N {
-					delete(table, in)
-				}
+			flag := rapid.SampledFrom([]string{"", "+", "+"}).Draw(t, "flag")
+			values = append(values, flag+s.String())
+			if flag == "+" {
+				ids = slices.DeleteFunc(ids, func(p pair) bool {
+					return p.in >= s.In && uint32(p.in-s.In) < s.N || p.out >= s.Out && uint32(p.out-s.Out) < s.N
+				})
 			}
 			for i := range s.N {
-				table[s.In+Inside(i)] = s.Out + Host(i)
+				ids = append(ids, pair{s.In + Inside(i), s.Out + Host(i)})
 			}
 		}
+		table, hosts := map[Inside]Host{}, map[Host]bool{}
+		for _, p := range ids {
+			table[p.in], hosts[p.out] = p.out, true
+		}
 		p, err := ParsePair(values, nil)
+		if once := len(table) == len(ids) && len(hosts) == len(ids); once != (err == nil) {
+			t.Fatalf("%v: %s, %v", values, p.UID.List(), err)
+		}
 		if err != nil {
-			t.Fatal(err)
+			return
 		}
 		for in := range Inside(80) {
 			got, ok := p.UID.ToHost(in)
 			if want, there := table[in]; ok != there || got != want {
 				t.Fatalf("%v: %d is %d %v, want %d %v", values, in, got, ok, want, there)
 			}
+		}
+	})
+}
+
+// A list that begins with + uses every id of the parent, each once, and the
+// lowest container ids first.
+func TestFillUsesEverything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		parent, lent := draw(t, "parent")
+		id := Host(rapid.IntRange(0, world-1).Draw(t, "id"))
+		in := Inside(rapid.IntRange(0, world-1).Draw(t, "in"))
+		p, err := Grammar{&Pair{parent, parent}}.ParsePair([]string{fmt.Sprintf("+%d:%d", in, id)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := parent.Size()
+		if lent[id] < 0 {
+			want++ // it was typed, and the kernel will refuse it
+		}
+		if got, _ := p.UID.ToHost(in); p.UID.Size() != want || got != id {
+			t.Fatalf("%s of %s: %d is %d", p.UID.List(), parent.List(), in, got)
+		}
+		last := Host(0)
+		for next := range Inside(p.UID.Size() - 1) {
+			if next == in {
+				continue
+			}
+			got, ok := p.UID.ToHost(next)
+			if !ok || got < last || lent[got] < 0 {
+				t.Fatalf("%s of %s: %d is %d %v", p.UID.List(), parent.List(), next, got, ok)
+			}
+			last = got
 		}
 	})
 }
