@@ -1,9 +1,7 @@
 package idmap
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"fief/internal/words/fault"
 )
@@ -59,22 +57,33 @@ func (m Map) HostOverlap(base Host, n uint32) (Span, bool) {
 // Overlaps reports whether some host id is mapped by both, whatever inside ids
 // they give it.
 func (m Map) Overlaps(o Map) bool {
-	return slices.ContainsFunc(o.spans, func(s Span) bool {
-		_, yes := m.HostOverlap(s.Out, s.N)
-		return yes
-	})
+	ours, theirs := m.byHost(), o.byHost()
+	for len(ours) > 0 && len(theirs) > 0 {
+		a, b := ours[0].hosts(), theirs[0].hosts()
+		switch {
+		case a.to <= b.from:
+			ours = ours[1:]
+		case b.to <= a.from:
+			theirs = theirs[1:]
+		default:
+			return true
+		}
+	}
+	return false
 }
+
+// byHost is the spans in the order of their host ids, to be read only.
+func (m Map) byHost() []Span { return arranged(m.spans, hostOf) }
 
 // Invert exchanges the two sides: what m maps from inside to host, the result
 // maps from host to inside. It cannot fail: both sides obey the same rules, and
 // exchanging the columns changes neither the number nor the length of lines.
 func (m Map) Invert() Map {
-	out := slices.Clone(m.spans)
+	out := make([]Span, len(m.spans))
 	for i, s := range m.spans {
 		out[i] = Span{Inside(s.Out), Host(s.In), s.N}
 	}
-	slices.SortFunc(out, func(a, b Span) int { return cmp.Compare(a.In, b.In) })
-	return Map{out}
+	return Map{arranged(out, insideOf)}
 }
 
 // Compose returns the map of a namespace whose map m is written in the ids of
@@ -84,22 +93,57 @@ func (m Map) Invert() Map {
 // such an m with EPERM (user_namespaces(7)). The error is New's, for a result
 // that is cut into too many spans.
 func (m Map) Compose(parent Map) (Map, error) {
-	var out []Span
-	for _, s := range m.spans {
-		for _, p := range parent.spans {
-			from := max(uint64(s.Out), uint64(p.In))
-			to := min(uint64(s.Out)+uint64(s.N), uint64(p.In)+uint64(p.N))
-			if from >= to {
-				continue
-			}
+	out := make([]Span, 0, len(m.spans)+len(parent.spans))
+	child, outer := m.byHost(), parent.spans
+	for len(child) > 0 && len(outer) > 0 {
+		s, p := child[0], outer[0]
+		if shared := s.hosts().and(p.insides()); shared.from < shared.to {
 			out = append(out, Span{
-				In:  s.In + Inside(from-uint64(s.Out)),
-				Out: p.Out + Host(from-uint64(p.In)),
-				N:   uint32(to - from),
+				In:  s.In + Inside(shared.from-uint64(s.Out)),
+				Out: p.Out + Host(shared.from-uint64(p.In)),
+				N:   uint32(shared.to - shared.from),
 			})
 		}
+		if s.hosts().to <= p.insides().to {
+			child = child[1:]
+		} else {
+			outer = outer[1:]
+		}
 	}
-	return New(out...)
+	composed := Map{merge(arranged(out, insideOf))}
+	if err := composed.checkLimits(); err != nil {
+		return Map{}, err
+	}
+	return composed, nil
+}
+
+// With returns m overridden by extra: extra's spans as they are, and of m what
+// touches them on neither side. An inside id of extra no longer means what it
+// meant in m, and a host id of extra is no longer known by the inside id that m
+// gave it, which is then unmapped. The error is New's, for a result that is cut
+// into too many spans.
+func (m Map) With(extra Map) (Map, error) {
+	entries := make([]entry, 0, len(m.spans)+len(extra.spans))
+	for _, s := range m.spans {
+		entries = append(entries, entry{span: s})
+	}
+	for _, s := range extra.spans {
+		entries = append(entries, entry{span: s, over: true})
+	}
+	return own(lay(entries))
+}
+
+// With overrides both maps; see Map.With.
+func (p Pair) With(extra Pair) (Pair, error) {
+	uid, err := p.UID.With(extra.UID)
+	if err != nil {
+		return Pair{}, err
+	}
+	gid, err := p.GID.With(extra.GID)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{UID: uid, GID: gid}, nil
 }
 
 // CheckRoot refuses, with class Invalid, a pair that a container cannot have:

@@ -2,6 +2,7 @@ package idmap
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,17 @@ func FuzzParseKernel(f *testing.F) {
 		back, err := ParseKernel([]byte(m.String()))
 		if err != nil || !back.Equal(m) {
 			t.Errorf("%q: %q reads back as %q, %v", text, m.String(), back.String(), err)
+		}
+		lines, err := ParseExtents(text)
+		if err != nil {
+			t.Fatalf("%q: a map, but no extents: %v", text, err)
+		}
+		again, err := ParseExtents([]byte(lines.String()))
+		if err != nil || !slices.Equal(again, lines) {
+			t.Errorf("%q: %q reads back as %q, %v", text, lines, again, err)
+		}
+		if split, err := m.Invert().SplitAt(lines); m.checkLimits() == nil && err != nil && len(lines) < MaxExtents && len(lines.String()) <= MaxText {
+			t.Errorf("%q: %q cannot be split at its own extents: %v", text, split, err)
 		}
 	})
 }

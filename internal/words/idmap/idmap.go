@@ -4,10 +4,9 @@
 package idmap
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 
 	"fief/internal/words/fault"
 )
@@ -49,7 +48,10 @@ type Pair struct{ UID, GID Map }
 // continue each other on both sides become one. Errors are of class Invalid
 // and name the span: zero length, wrap past Max, overlap on either side, more
 // than MaxExtents spans, more text than the kernel reads.
-func New(spans ...Span) (Map, error) {
+func New(spans ...Span) (Map, error) { return own(slices.Clone(spans)) }
+
+// own is New for a list that nobody else keeps, which it may change.
+func own(spans []Span) (Map, error) {
 	m, err := join(spans)
 	if err != nil {
 		return Map{}, err
@@ -60,34 +62,63 @@ func New(spans ...Span) (Map, error) {
 	return m, nil
 }
 
-// join is New without the limits of a write to the kernel.
+// join is own without the limits of a write to the kernel.
 func join(spans []Span) (Map, error) {
-	sorted := slices.Clone(spans)
-	for _, s := range sorted {
+	for _, s := range spans {
 		if err := s.check(); err != nil {
 			return Map{}, err
 		}
 	}
-	if err := overlapOutside(sorted); err != nil {
-		return Map{}, err
-	}
-	slices.SortStableFunc(sorted, func(a, b Span) int { return cmp.Compare(a.In, b.In) })
-	for i := 1; i < len(sorted); i++ {
-		if last := sorted[i-1]; uint64(last.In)+uint64(last.N) > uint64(sorted[i].In) {
-			return Map{}, bad(sorted[i], "container ids overlap those of "+last.String())
+	byHost := arranged(spans, hostOf)
+	for i := 1; i < len(byHost); i++ {
+		if last := byHost[i-1]; last.hosts().to > uint64(byHost[i].Out) {
+			return Map{}, bad(byHost[i], "host ids overlap those of "+last.String())
 		}
 	}
-	return Map{merge(sorted)}, nil
+	spans = arranged(spans, insideOf)
+	for i := 1; i < len(spans); i++ {
+		if last := spans[i-1]; last.insides().to > uint64(spans[i].In) {
+			return Map{}, bad(spans[i], "container ids overlap those of "+last.String())
+		}
+	}
+	return Map{merge(spans)}, nil
 }
 
-// merge joins neighbours of a list sorted by In that continue each other on
-// both sides.
+func hostOf(s Span) uint32 { return uint32(s.Out) }
+
+func insideOf(s Span) uint32 { return uint32(s.In) }
+
+// arranged returns spans by ascending key, those of one key in the order they
+// have: spans itself when that is its order, else a new list. Sorting numbers,
+// each key with the index it came from, takes a third of the time of sorting
+// spans by a function.
+func arranged(spans []Span, key func(Span) uint32) []Span {
+	var few [MaxExtents]uint64
+	keys, sorted := few[:0], true
+	for i, s := range spans {
+		k := uint64(key(s))<<32 | uint64(i)
+		sorted = sorted && (i == 0 || keys[i-1] < k)
+		keys = append(keys, k)
+	}
+	if sorted {
+		return spans
+	}
+	slices.Sort(keys)
+	out := make([]Span, len(spans))
+	for i, k := range keys {
+		out[i] = spans[uint32(k)]
+	}
+	return out
+}
+
+// merge joins, in place, neighbours of a list sorted by In that continue each
+// other on both sides.
 func merge(sorted []Span) []Span {
-	var out []Span
+	out := sorted[:0]
 	for _, s := range sorted {
 		if len(out) > 0 {
 			last := &out[len(out)-1]
-			if uint64(last.In)+uint64(last.N) == uint64(s.In) && uint64(last.Out)+uint64(last.N) == uint64(s.Out) {
+			if last.insides().to == uint64(s.In) && last.hosts().to == uint64(s.Out) {
 				last.N += s.N
 				continue
 			}
@@ -106,7 +137,7 @@ func (m Map) checkLimits() error {
 	}
 	text := 0
 	for i, s := range m.spans {
-		text += len(s.line())
+		text += digits(uint32(s.In)) + digits(uint32(s.Out)) + digits(s.N) + len("  \n")
 		if text > MaxText {
 			return bad(s, fmt.Sprintf("entries 1 to %d are %d bytes as text and the kernel takes at most %d", i+1, text, MaxText))
 		}
@@ -134,24 +165,28 @@ func (s Span) check() error {
 }
 
 func bad(s Span, why string) error {
-	return fault.New(fault.Invalid, "use id map entry", s.String(), why, "entries are CONTAINER_ID:HOST_ID:LENGTH")
-}
-
-func overlapOutside(spans []Span) error {
-	byHost := slices.Clone(spans)
-	slices.SortStableFunc(byHost, func(a, b Span) int { return cmp.Compare(a.Out, b.Out) })
-	for i := 1; i < len(byHost); i++ {
-		if uint64(byHost[i-1].Out)+uint64(byHost[i-1].N) > uint64(byHost[i].Out) {
-			return bad(byHost[i], "host ids overlap those of "+byHost[i-1].String())
-		}
-	}
-	return nil
+	return fault.New(fault.Invalid, "use id map entry", s.String(), why, plainEntries)
 }
 
 // String prints the span as CONTAINER_ID:HOST_ID:LENGTH.
-func (s Span) String() string { return fmt.Sprintf("%d:%d:%d", s.In, s.Out, s.N) }
+func (s Span) String() string { return string(s.appendTo(nil, ':')) }
 
-func (s Span) line() string { return fmt.Sprintf("%d %d %d\n", s.In, s.Out, s.N) }
+func (s Span) appendTo(b []byte, between byte) []byte {
+	b = strconv.AppendUint(b, uint64(s.In), 10)
+	b = append(b, between)
+	b = strconv.AppendUint(b, uint64(s.Out), 10)
+	b = append(b, between)
+	return strconv.AppendUint(b, uint64(s.N), 10)
+}
+
+// digits is the number of them that n is printed with.
+func digits(n uint32) int {
+	d := 1
+	for ; n >= 10; n /= 10 {
+		d++
+	}
+	return d
+}
 
 // Spans returns a copy of the map's spans, sorted by In.
 func (m Map) Spans() []Span { return slices.Clone(m.spans) }
@@ -170,12 +205,23 @@ func (p Pair) Equal(o Pair) bool { return p.UID.Equal(o.UID) && p.GID.Equal(o.GI
 
 // ToHost translates an inside id; false when it is not mapped.
 func (m Map) ToHost(id Inside) (Host, bool) {
-	for _, s := range m.spans {
-		if id >= s.In && uint32(id-s.In) < s.N {
-			return s.Out + Host(id-s.In), true
+	from, to := 0, len(m.spans) // the spans that may be the last one to begin at or before id
+	for from < to {
+		middle := int(uint(from+to) / 2)
+		if m.spans[middle].In > id {
+			to = middle
+		} else {
+			from = middle + 1
 		}
 	}
-	return 0, false
+	if from == 0 {
+		return 0, false
+	}
+	s := m.spans[from-1]
+	if uint32(id-s.In) >= s.N {
+		return 0, false
+	}
+	return s.Out + Host(id-s.In), true
 }
 
 // ToInside translates a host id; false when it is not mapped.
@@ -190,10 +236,4 @@ func (m Map) ToInside(id Host) (Inside, bool) {
 
 // String prints the map as the kernel takes it: a line "IN OUT N" per span
 // (user_namespaces(7)).
-func (m Map) String() string {
-	var b strings.Builder
-	for _, s := range m.spans {
-		b.WriteString(s.line())
-	}
-	return b.String()
-}
+func (m Map) String() string { return Extents(m.spans).String() }

@@ -3,6 +3,7 @@ package idmap
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // world is the number of ids of the plain arrays that maps are compared with.
-const world = 1024
+const world = 1 << 16
 
 // draw makes a valid map inside the small world, and the array that says the
 // same: host id of every inside id, -1 for none.
@@ -26,7 +27,7 @@ func draw(t *rapid.T, label string) (Map, []int) {
 	for range rapid.IntRange(0, 8).Draw(t, label+" tries") {
 		in := rapid.IntRange(0, world-1).Draw(t, label+" in")
 		out := rapid.IntRange(0, world-1).Draw(t, label+" out")
-		n := rapid.IntRange(1, 200).Draw(t, label+" n")
+		n := rapid.OneOf(rapid.IntRange(1, 20), rapid.IntRange(1, world/4)).Draw(t, label+" n")
 		if in+n > world || out+n > world || !isFree(array, taken, in, out, n) {
 			continue
 		}
@@ -158,9 +159,11 @@ func TestOverlapsIsItsArray(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		one, a := draw(t, "one")
 		two, b := draw(t, "two")
-		hosts := map[int]bool{}
+		hosts := make([]bool, world)
 		for _, host := range a {
-			hosts[host] = true
+			if host >= 0 {
+				hosts[host] = true
+			}
 		}
 		want := false
 		for _, host := range b {
@@ -168,6 +171,92 @@ func TestOverlapsIsItsArray(t *testing.T) {
 		}
 		if one.Overlaps(two) != want || two.Overlaps(one) != want {
 			t.Fatalf("%s and %s: Overlaps is not %v", one.List(), two.List(), want)
+		}
+	})
+}
+
+func TestWithIsItsArray(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, want := draw(t, "map")
+		extra, b := draw(t, "extra")
+		taken := make([]bool, world)
+		for _, host := range b {
+			if host >= 0 {
+				taken[host] = true
+			}
+		}
+		for id, host := range want {
+			if host >= 0 && taken[host] {
+				want[id] = -1
+			}
+			if b[id] >= 0 {
+				want[id] = b[id]
+			}
+		}
+		got, err := m.With(extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, want)
+	})
+}
+
+// A split map is the same map, and every line lies in one extent of the parent;
+// it is refused when the parent has not every id.
+func TestSplitAtIsItsArray(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, a := draw(t, "map")
+		parent, b := draw(t, "parent")
+		var lines Extents
+		for _, s := range parent.Spans() { // cut where a merged map has no end
+			at := rapid.Uint32Range(0, s.N-1).Draw(t, "cut")
+			if at > 0 {
+				lines = append(lines, s.part(0, uint64(at)))
+			}
+			lines = append(lines, s.part(uint64(at), uint64(s.N-at)))
+		}
+		possible := true
+		for _, host := range a {
+			possible = possible && (host < 0 || b[host] >= 0)
+		}
+		got, err := m.SplitAt(lines)
+		if (err == nil) != possible {
+			t.Fatalf("%s at %v: %v, %v", m.List(), lines, got, err)
+		}
+		if err != nil {
+			return
+		}
+		if back, err := New(got...); err != nil || !back.Equal(m) {
+			t.Fatalf("%s at %v: %v", m.List(), lines, got)
+		}
+		for _, s := range got {
+			if !slices.ContainsFunc(lines, func(p Span) bool {
+				return s.hosts().from >= p.insides().from && s.hosts().to <= p.insides().to
+			}) {
+				t.Fatalf("%s at %v: %s lies in no extent", m.List(), lines, s)
+			}
+		}
+		if len(got) > len(m.spans)+len(lines) {
+			t.Fatalf("%s at %v: cut into %v", m.List(), lines, got)
+		}
+	})
+}
+
+// New joins whatever continues itself, however it was cut up and shuffled.
+func TestPiecesMerge(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, _ := draw(t, "map")
+		var pieces []Span
+		for _, s := range m.Spans() {
+			for s.N > 0 {
+				n := rapid.Uint32Range(1, s.N).Draw(t, "n")
+				pieces = append(pieces, s.part(0, uint64(n)))
+				s = s.part(uint64(n), uint64(s.N-n))
+			}
+		}
+		got, err := New(rapid.Permutation(pieces).Draw(t, "pieces")...)
+		if err != nil || !got.Equal(m) {
+			t.Fatalf("%v: %s, want %s (%v)", pieces, got.List(), m.List(), err)
 		}
 	})
 }
@@ -268,6 +357,57 @@ func TestCheckRoot(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want || !fault.Is(err, fault.Invalid)) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
+	}
+}
+
+// The cases of incus' shared/idmap/set_test.go, which has the host's ids first:
+// there a later entry is added "safely", here it overrides.
+func TestIncusVectors(t *testing.T) {
+	for _, c := range []struct{ base, extra, want string }{
+		{"0:1000:1000", "500:500:10", "0:1000:500,500:500:10,510:1510:490"},
+		{"0:1000:1000", "0:500:10", "0:500:10,10:1010:990"},
+		{"0:1000:1000", "995:500:10", "0:1000:995,995:500:10"},
+	} {
+		got, err := mapOf(t, c.base).With(mapOf(t, c.extra))
+		if err != nil || got.List() != c.want {
+			t.Errorf("%s with %s: %s, %v", c.base, c.extra, got.List(), err)
+		}
+	}
+	base := mapOf(t, "0:165536:65536")
+	for _, c := range []struct {
+		other                string
+		intersects, overlaps bool
+	}{
+		{"0:231071:65536", true, true}, {"0:231072:65536", true, false}, {"65535:231072:65536", true, false}, {"65536:231072:65536", false, false},
+	} {
+		other := mapOf(t, c.other)
+		if _, err := New(append(base.Spans(), other.Spans()...)...); (err != nil) != c.intersects {
+			t.Errorf("%s beside %s: %v", c.other, base.List(), err)
+		}
+		if base.Overlaps(other) != c.overlaps || other.Overlaps(base) != c.overlaps {
+			t.Errorf("%s: Overlaps is not %v", c.other, c.overlaps)
+		}
+	}
+}
+
+func mapOf(t testing.TB, text string) Map {
+	t.Helper()
+	m, err := ParseList([]string{text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestPairWith(t *testing.T) {
+	p := Pair{mapOf(t, "0:1000:10"), mapOf(t, "0:2000:10")}
+	got, err := p.With(Pair{UID: mapOf(t, "5:7:1")})
+	if err != nil || got.UID.List() != "0:1000:5,5:7:1,6:1006:4" || got.GID.List() != "0:2000:10" {
+		t.Errorf("%s, %s, %v", got.UID.List(), got.GID.List(), err)
+	}
+	full := mapOf(t, strings.Join(chain(340, sparse(0), sparse(5000)), ","))
+	if got, err := (Pair{p.UID, full}).With(Pair{GID: mapOf(t, "9999:1:1")}); !fault.Is(err, fault.Invalid) || !got.IsZero() {
+		t.Errorf("341 extents: %v", err)
 	}
 }
 

@@ -35,7 +35,7 @@ func (m *Map) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return err
 	}
-	read, err := New(spans...)
+	read, err := own(spans)
 	if err != nil {
 		return err
 	}
@@ -138,5 +138,5 @@ func (s *scanner) end() error {
 }
 
 func (s *scanner) unexpected() error {
-	return badEntry(string(s.rest), "a list of objects with the numbers In, Out and N was expected here")
+	return badEntry(string(s.rest), "a list of objects with the numbers In, Out and N was expected here", plainEntries)
 }
