@@ -79,6 +79,9 @@ func (m Map) byHost() []Span { return arranged(m.spans, hostOf) }
 // maps from host to inside. It cannot fail: both sides obey the same rules, and
 // exchanging the columns changes neither the number nor the length of lines.
 func (m Map) Invert() Map {
+	if m.IsZero() {
+		return Map{}
+	}
 	out := make([]Span, len(m.spans))
 	for i, s := range m.spans {
 		out[i] = Span{Inside(s.Out), Host(s.In), s.N}

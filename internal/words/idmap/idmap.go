@@ -114,6 +114,9 @@ func arranged(spans []Span, key func(Span) uint32) []Span {
 // merge joins, in place, neighbours of a list sorted by In that continue each
 // other on both sides.
 func merge(sorted []Span) []Span {
+	if len(sorted) == 0 {
+		return nil // maps that map nothing are one value
+	}
 	out := sorted[:0]
 	for _, s := range sorted {
 		if len(out) > 0 {

@@ -3,6 +3,7 @@ package idmap
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -397,6 +398,27 @@ func mapOf(t testing.TB, text string) Map {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// Every way to a map that maps nothing leads to the zero Map: records and
+// requests are compared with reflect.DeepEqual.
+func TestNothingIsTheZeroMap(t *testing.T) {
+	one := mapOf(t, "0:5:1")
+	fromNew, _ := New([]Span{}...)
+	composed, _ := one.Compose(mapOf(t, "9:9:1"))
+	with, _ := Map{}.With(Map{})
+	flags, _ := ParsePair([]string{"g0:5:1"}, nil)
+	triples, _ := Grammar{}.ParseTriples(UID, []string{})
+	kernel, _ := ParseKernel(nil)
+	var read Map
+	if err := read.UnmarshalJSON([]byte("[]")); err != nil {
+		t.Error(err)
+	}
+	for i, m := range []Map{fromNew, composed, with, flags.UID, triples, kernel, read, Map{}.Invert()} {
+		if !reflect.DeepEqual(m, Map{}) {
+			t.Errorf("%d: %#v", i, m)
+		}
+	}
 }
 
 func TestPairWith(t *testing.T) {
