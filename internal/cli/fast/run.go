@@ -18,6 +18,9 @@ func Run(words []string, redial func(socket string) (*wire.Conn, error)) (code i
 	if !ok {
 		return 0, false
 	}
+	if l.Caller && os.Getenv("SUDO_UID") != "" {
+		return 0, false // whose ids those are is in the environment
+	}
 	if l.Host == "" {
 		l.Host = os.Getenv("FIEF_HOST")
 	}

@@ -14,6 +14,7 @@ type Line struct {
 	Exec   bool     // the command is exec, else run
 	Args   []string // the words after the command
 	Detach bool
+	Caller bool // the container may get ids of whoever asks
 }
 
 // treat says what Scan does with a flag.
@@ -26,6 +27,7 @@ const (
 	value                 // takes a value
 	env                   // takes a value, which must bring its own contents
 	security              // takes a value, which must not name a file
+	identity              // takes a value, which may mean the caller's ids
 )
 
 // Scan looks whether a command line (without the program's name) can go the
@@ -85,11 +87,11 @@ func (l *Line) longFlag(w string, next []string) (skip int, ok bool) {
 		l.Detach = l.Detach || t == detach
 		return 0, !given
 	case given:
-		return 0, fits(t, val)
+		return 0, l.fits(t, val)
 	case len(next) == 0:
 		return 0, false
 	}
-	return 1, fits(t, next[0])
+	return 1, l.fits(t, next[0])
 }
 
 // shortFlags judges one word of short flags: -di, -eA=B, -w /tmp.
@@ -101,23 +103,30 @@ func (l *Line) shortFlags(w string, next []string) (skip int, ok bool) {
 		case t == plain || t == detach:
 			l.Detach = l.Detach || t == detach
 		case i+1 < len(w):
-			return 0, w[i+1] != '=' && fits(t, w[i+1:])
+			return 0, w[i+1] != '=' && l.fits(t, w[i+1:])
 		case len(next) == 0:
 			return 0, false
 		default:
-			return 1, fits(t, next[0])
+			return 1, l.fits(t, next[0])
 		}
 	}
 	return 0, true
 }
 
 // fits reports whether a value can be understood without the client.
-func fits(t treat, val string) bool {
+func (l *Line) fits(t treat, val string) bool {
 	switch t {
 	case env:
 		return strings.IndexByte(val, '=') > 0
 	case security:
 		return val == "seccomp=unconfined" || strings.HasPrefix(val, "no-new-privileges")
+	case identity:
+		kind, _, _ := strings.Cut(val, ":")
+		switch kind {
+		case "", "auto", "host", "private", "container", "ns":
+		default:
+			l.Caller = true
+		}
 	}
 	return true
 }
@@ -134,14 +143,17 @@ func runFlag(name string) treat {
 	switch name {
 	case "detach":
 		return detach
-	case "interactive", "rm", "read-only", "init", "no-healthcheck":
+	case "interactive", "rm", "read-only", "init", "no-healthcheck", "privileged":
 		return plain
 	case "env":
 		return env
 	case "security-opt":
 		return security
+	case "userns":
+		return identity
 	case "attach", "workdir", "user", "group-add", "entrypoint", "ulimit", "stop-signal", "stop-timeout",
-		"hostname", "domainname", "cap-add", "cap-drop", "network", "net", "userns", "uidmap", "gidmap",
+		"hostname", "domainname", "cap-add", "cap-drop", "network", "net", "uidmap", "gidmap",
+		"subuidname", "subgidname", "pid", "ipc", "uts", "cgroupns",
 		"volume", "mount", "tmpfs", "shm-size", "storage-opt", "name", "label", "annotation", "platform",
 		"log-driver", "log-opt", "runtime":
 		return value

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fief/internal/door/native/cmdline"
+	"fief/internal/words/ask"
 )
 
 // Every flag that goes the short way takes a value exactly if the grammar says
@@ -63,6 +64,11 @@ func TestScan(t *testing.T) {
 		"run --trace img":                  false,
 		"run --help":                       false,
 		"run --rm=false img":               false,
+		"run --privileged --pid host img":  true,
+		"run --ipc=none --uts host img":    true,
+		"run --cgroupns host img":          true,
+		"run --subuidname a img":           true,
+		"run --privileged=false img":       false,
 		"run --nonsense img":               false,
 		"run -w":                           false,
 		"run":                              false,
@@ -75,6 +81,24 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// Whose ids a container may get is only in the client's environment.
+func TestScanSeesTheCaller(t *testing.T) {
+	for words, want := range map[string]bool{
+		"run img":                              false,
+		"run --userns host img":                false,
+		"run --userns=auto:size=5 img":         false,
+		"run --userns container:keep-id img":   false,
+		"run --userns keep-id img":             true,
+		"run --userns=keep-id:uid=5 img":       true,
+		"run --userns nomap --userns host img": true,
+		"run img --userns keep-id":             false,
+	} {
+		if l, ok := Scan(strings.Fields(words)); !ok || l.Caller != want {
+			t.Errorf("%q: %v %v", words, l.Caller, ok)
+		}
+	}
+}
+
 // The scanner and the grammar must agree where the flags end, whatever the
 // words are: else fief would print an id that it should not, or take a
 // container's flag for its own.
@@ -82,6 +106,7 @@ func FuzzScan(f *testing.F) {
 	f.Add("run\x00-d\x00-e\x00A=1\x00img\x00-t")
 	f.Add("run\x00-de\x00A=1\x00img")
 	f.Add("exec\x00-i\x00box\x00-d")
+	f.Add("run\x00--userns=keep-id\x00--privileged\x00--pid\x00host\x00img")
 	f.Fuzz(func(t *testing.T, line string) {
 		words := strings.Split(line, "\x00")
 		l, ok := Scan(words)
@@ -98,6 +123,12 @@ func FuzzScan(f *testing.F) {
 		r, err := cmdline.ParseRun(l.Args, cmdline.Client{Dir: "/"})
 		if err == nil && (r.Detach != l.Detach || r.Ask.TTY || r.CIDFile != "" || r.DryRun || r.Trace) {
 			t.Errorf("%q: detach %v, %+v", words, l.Detach, r)
+		}
+		switch r.Ask.Userns.(type) {
+		case ask.UsernsKeepID, ask.UsernsNomap:
+			if !l.Caller {
+				t.Errorf("%q: the caller is not seen", words)
+			}
 		}
 	})
 }

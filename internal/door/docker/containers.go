@@ -57,6 +57,7 @@ func (d *door) containerCreate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	a.Caller = callerOf(r.Context())
 	made, err := d.engine.Create(r.uncut(), a)
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func (b *createBody) ask(name, platform string) (ask.Container, []string, error)
 	if b.HostConfig == nil {
 		b.HostConfig = &hostBody{}
 	}
-	for _, check := range []func() error{b.checkConfig, b.HostConfig.checkLimits, b.HostConfig.checkDevices, b.HostConfig.checkNamespaces, b.HostConfig.checkRest, b.checkNetwork} {
+	for _, check := range []func() error{b.checkJoined, b.checkConfig, b.HostConfig.checkLimits, b.HostConfig.checkDevices, b.HostConfig.checkRest, b.checkNetwork} {
 		if err := check(); err != nil {
 			return ask.Container{}, nil, err
 		}
@@ -75,7 +75,10 @@ func (b *createBody) ask(name, platform string) (ask.Container, []string, error)
 	if err != nil {
 		return a, nil, err
 	}
-	return a, nil, b.HostConfig.fill(&a, b.Volumes)
+	if err := b.HostConfig.fill(&a, b.Volumes); err != nil {
+		return a, nil, err
+	}
+	return a, nil, b.HostConfig.spaces(&a)
 }
 
 // process fills the half of an ask that Config holds.
@@ -129,6 +132,9 @@ func networkAsked(mode string) (n ask.Network, byDefault bool) {
 		return ask.NetHost, false
 	case "none", networkID("none"):
 		return ask.NetNone, false
+	}
+	if mode == "container" || joins(mode) {
+		return ask.Network(mode), false
 	}
 	return ask.NetNone, true
 }

@@ -54,7 +54,7 @@ func New(engine Engine, opt Options) http.Handler {
 // HTTP/2 without TLS, which buildx uses on the same socket. It has no write
 // timeout: logs, events and waits last as long as their containers.
 func NewServer(h http.Handler) *http.Server {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols), ConnContext: withCaller}
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
 	return s

@@ -167,6 +167,8 @@ func (f *fake) Create(ctx context.Context, a ask.Container) (engine.Created, err
 		Path: argv[0], Args: argv[1:], Cmd: argv, Env: a.Env, TTY: a.TTY, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
 		Labels: a.Labels, AutoRemove: a.AutoRemove, Network: string(a.Network), Log: record.Log{Driver: a.Log.Driver},
+		PIDMode: a.PID.String(), IPCMode: a.IPC.String(), UTSMode: a.UTS.String(), CgroupnsMode: a.Cgroupns.String(),
+		Privileged: a.Privileged, Annotations: a.Annotations, Identity: record.Identity{Asked: ask.UsernsText(a.Userns)},
 		State: record.State{Status: record.Created},
 	}}
 	if p.rec.Name == "" {
@@ -184,6 +186,13 @@ func (f *fake) Create(ctx context.Context, a ask.Container) (engine.Created, err
 		warn = []string{"no network"}
 	}
 	return engine.Created{ID: p.rec.ID, Warnings: warn}, nil
+}
+
+// last is the last create.
+func (f *fake) last() ask.Container {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
 }
 
 func (f *fake) Rename(_ context.Context, id, name string) error {

@@ -49,6 +49,8 @@ func FuzzCreateBody(f *testing.F) {
 		`{"Image":"busybox","Cmd":"a","Entrypoint":["b"],"HostConfig":{"Binds":["/a:/b:ro"],"Mounts":[{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":5,"Mode":511}}],"UsernsMode":"auto"}}`,
 		`{"Image":"b","HostConfig":{"SecurityOpt":["uidmap=0:1:1"],"Ulimits":[null,{"Name":"nofile","Soft":1,"Hard":2}],"LogConfig":{"Config":{"max-size":"1k"}}}}`,
 		`{"Image":"b","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"80"}]},"ConsoleSize":[1,99999]},"NetworkingConfig":{"EndpointsConfig":{"none":null}}}`,
+		`{"Image":"b","HostConfig":{"PidMode":"container:a","IpcMode":"none","UTSMode":"host","CgroupnsMode":"private","NetworkMode":"container:a","Privileged":true}}`,
+		`{"Image":"b","ExposedPorts":{"1/tcp":{}},"HostConfig":{"NetworkMode":"container:","UsernsMode":"keep-id:uid=1","Annotations":{"io.podman.annotations.userns":"keep-id","io.fief.uidmap":"0:1:2"}}}`,
 		`{"Image":"b","Volumes":{"/v":{}},"HostConfig":{"Tmpfs":{"/v":"size=1g"}}}`, `null`, `{"HostConfig":null}`,
 	} {
 		f.Add(s)
@@ -117,12 +119,17 @@ func FuzzSecurityOptions(f *testing.F) {
 	for _, s := range []string{"userns=auto:size=5", "uidmap=0:1:1,1:2:3", "seccomp={}", "no-new-privileges:true", "label=disable", "=", ":"} {
 		f.Add(s, "host")
 	}
+	for _, s := range []string{"userns=keep-id:uid=1,gid=2,size=9", "subuidname=a", "gidmap=+g0:@1", "userns=auto:uidmapping=0:1:1", "userns=container:\x00", "userns=ns:/"} {
+		f.Add(s, "private")
+	}
 	f.Fuzz(func(t *testing.T, opt, mode string) {
 		s, err := parseSecurity([]string{opt})
 		careful(t, err)
 		if err != nil {
 			return
 		}
+		_, err = usernsAsked("", s, map[string]string{annotationUserns: mode, annotationUIDMap: mode, annotationSubUID: mode})
+		careful(t, err)
 		u, err := usernsAsked(mode, s, nil)
 		careful(t, err)
 		if err == nil && u == nil {

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -19,9 +18,19 @@ import (
 // engine's own: no Docker API says which host ids a container has.
 type inspectResponse struct {
 	container.InspectResponse
+	HostConfig      *hostConfig
 	NetworkSettings networkSettings
 	UserNamespace   userNamespace
 }
+
+// hostConfig is Docker's, and the id maps where Podman shows them.
+type hostConfig struct {
+	container.HostConfig
+	IDMappings *idMappings `json:",omitempty"` // nil on the host's ids
+}
+
+// idMappings is Podman's list of spans, each CONTAINER_ID:HOST_ID:LENGTH.
+type idMappings struct{ UidMap, GidMap []string }
 
 // networkSettings is what clients before API 1.52 read: the settings of the
 // default bridge, flat beside the networks.
@@ -59,10 +68,11 @@ func inspectOf(c record.Container) inspectResponse {
 		InspectResponse: container.InspectResponse{
 			ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args), State: stateOf(c.State), Image: c.ImageID,
 			LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver,
-			Platform: cmp.Or(platform, "linux"), ExecIDs: c.Execs, HostConfig: hostConfigOf(c),
+			Platform: cmp.Or(platform, "linux"), ExecIDs: c.Execs,
 			GraphDriver: &storage.DriverData{Name: storageDriver, Data: shiftOf(c.Rootfs)},
 			Mounts:      mountPoints(c), Config: configOf(c),
 		},
+		HostConfig:      hostConfigOf(c),
 		NetworkSettings: networkSettings{Ports: network.PortMap{}, Networks: networksOf(c)},
 		UserNamespace:   userNamespace{Mode: c.Identity.Mode, UIDMap: spansOf(c.Identity.UID), GIDMap: spansOf(c.Identity.GID)},
 	}
@@ -105,44 +115,34 @@ func configOf(c record.Container) *container.Config {
 
 // hostConfigOf tells back what was asked, as far as a record keeps it; a tool
 // that makes a new container of this answer gets the same container.
-func hostConfigOf(c record.Container) *container.HostConfig {
-	init := c.Init
-	h := &container.HostConfig{
-		LogConfig:   container.LogConfig{Type: cmp.Or(c.Log.Driver, "json-file"), Config: logOptsOf(c.Log)},
-		NetworkMode: container.NetworkMode(c.Network), PortBindings: network.PortMap{},
-		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
-		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
-		CgroupnsMode: "private", IpcMode: "private", DNS: nil, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly,
-		SecurityOpt: securityOptOf(c), UsernsMode: container.UsernsMode(usernsModeOf(c.Identity)),
-		ShmSize: cmp.Or(c.ShmSize, 64<<20), Runtime: c.Runtime, Init: &init,
-	}
+func hostConfigOf(c record.Container) *hostConfig {
+	h := &hostConfig{HostConfig: dockerConfigOf(c)}
 	for _, u := range c.Ulimits {
 		h.Ulimits = append(h.Ulimits, &units.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	for _, m := range c.Mounts {
-		addMount(h, m)
+		addMount(&h.HostConfig, m)
+	}
+	if len(c.Identity.UID)+len(c.Identity.GID) > 0 {
+		h.IDMappings = &idMappings{UidMap: spansOf(c.Identity.UID), GidMap: spansOf(c.Identity.GID)}
 	}
 	return h
 }
 
-// securityOptOf adds explicit maps, unless the record has them already.
-func securityOptOf(c record.Container) []string {
-	opts := slices.Clone(c.SecurityOpt)
-	asked := func(opt string) bool { return strings.HasPrefix(opt, "uidmap=") || strings.HasPrefix(opt, "gidmap=") }
-	if c.Identity.Mode != "map" || slices.ContainsFunc(opts, asked) {
-		return opts
+// dockerConfigOf is the part of a host config that is not a list of things.
+func dockerConfigOf(c record.Container) container.HostConfig {
+	init := c.Init
+	return container.HostConfig{
+		LogConfig:   container.LogConfig{Type: cmp.Or(c.Log.Driver, "json-file"), Config: logOptsOf(c.Log)},
+		NetworkMode: container.NetworkMode(c.Network), PortBindings: network.PortMap{},
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
+		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
+		PidMode: container.PidMode(c.PIDMode), IpcMode: container.IpcMode(cmp.Or(c.IPCMode, "private")),
+		UTSMode: container.UTSMode(c.UTSMode), CgroupnsMode: container.CgroupnsMode(cmp.Or(c.CgroupnsMode, "private")),
+		GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, Privileged: c.Privileged,
+		SecurityOpt: securityOptOf(c), UsernsMode: container.UsernsMode(usernsModeOf(c)),
+		ShmSize: cmp.Or(c.ShmSize, 64<<20), Runtime: c.Runtime, Init: &init,
 	}
-	return append(opts, "uidmap="+strings.Join(spansOf(c.Identity.UID), ","), "gidmap="+strings.Join(spansOf(c.Identity.GID), ","))
-}
-
-// usernsModeOf is the mode that asks for the same again. Explicit maps are
-// among the security options.
-func usernsModeOf(id record.Identity) string {
-	switch id.Mode {
-	case "host", "auto":
-		return id.Mode
-	}
-	return ""
 }
 
 func logOptsOf(l record.Log) map[string]string {

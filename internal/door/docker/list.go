@@ -220,7 +220,7 @@ func statusText(s record.State) string {
 }
 
 func networksOf(c record.Container) map[string]*network.EndpointSettings {
-	if c.Network == "" {
+	if c.Network == "" || joins(c.Network) { // the other container's, as Docker has it
 		return map[string]*network.EndpointSettings{}
 	}
 	return map[string]*network.EndpointSettings{c.Network: {NetworkID: networkID(c.Network)}}

@@ -93,58 +93,6 @@ func TestTmpfs(t *testing.T) {
 	}
 }
 
-func TestUserns(t *testing.T) {
-	m, err := idmap.New(idmap.Span{In: 0, Out: 100000, N: 1000}, idmap.Span{In: 1000, Out: 5000, N: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	both := ask.UsernsMap{Pair: idmap.Pair{UID: m, GID: m}}
-	for _, tc := range []struct {
-		mode  string
-		opts  []string
-		notes map[string]string
-		want  ask.Userns
-		bad   string
-	}{
-		{"", nil, nil, ask.UsernsDefault{}, ""},
-		{"host", nil, nil, ask.UsernsHost{}, ""},
-		{"private", nil, nil, ask.UsernsAuto{}, ""},
-		{"auto:size=70000", nil, nil, ask.UsernsAuto{Size: 70000}, ""},
-		{"", []string{"userns=auto"}, nil, ask.UsernsAuto{}, ""},
-		{"host", []string{"userns=host"}, nil, ask.UsernsHost{}, ""},
-		{"", nil, map[string]string{annotationUserns: "host"}, ask.UsernsHost{}, ""},
-		{"", []string{"uidmap=0:100000:1000,1000:5000:1"}, nil, both, ""},
-		{"private", []string{"gidmap=0:100000:1000", "gidmap=1000:5000:1"}, nil, both, ""},
-		{"", nil, map[string]string{annotationUIDMap: "0:100000:1000,1000:5000:1"}, both, ""},
-		{"host", []string{"userns=auto"}, nil, nil, "asked for twice"},
-		{"host", []string{"uidmap=0:1:1"}, nil, nil, "cannot be combined"},
-		{"", []string{"userns=auto", "userns=host"}, nil, nil, "contradict"},
-		{"auto:size=0", nil, nil, nil, "auto takes size=N"},
-		{"auto:uidmapping=1", nil, nil, nil, "auto takes size=N"},
-		{"keep-id", nil, nil, nil, "is not supported"},
-		{"odd", nil, nil, nil, "invalid userns mode"},
-		{"", []string{"uidmap=0"}, nil, nil, "id map entry"},
-		{"", []string{"uidmap=0:1:1:1"}, nil, nil, "id map entry"},
-		{"", []string{"uidmap=0:1:-1"}, nil, nil, "id map entry"},
-		{"", []string{"uidmap=0:1:2,1:9:1"}, nil, nil, "overlap"},
-	} {
-		sec, err := parseSecurity(tc.opts)
-		var got ask.Userns
-		if err == nil {
-			got, err = usernsAsked(tc.mode, sec, tc.notes)
-		}
-		if tc.bad != "" {
-			if err == nil || !strings.Contains(err.Error(), tc.bad) {
-				t.Errorf("%+v: %v", tc, err)
-			}
-			continue
-		}
-		if diff := cmp.Diff(tc.want, got, cmp.Comparer(func(a, b idmap.Map) bool { return a.Equal(b) })); err != nil || diff != "" {
-			t.Errorf("%+v: %v %s", tc, err, diff)
-		}
-	}
-}
-
 func TestSecurityOptions(t *testing.T) {
 	s, err := parseSecurity([]string{"no-new-privileges", "seccomp=unconfined", "label=disable", "apparmor=unconfined"})
 	if err != nil || !s.noNewPrivs || s.seccomp.Mode != ask.SeccompUnconfined {

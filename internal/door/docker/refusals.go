@@ -1,12 +1,5 @@
 package docker
 
-import (
-	"slices"
-	"strings"
-
-	"fief/internal/words/fault"
-)
-
 // This file refuses what a create asks for and this engine does not do. Every
 // field of a host config is read here or in create.go; what clients send at
 // its default passes.
@@ -82,24 +75,6 @@ func (h *hostBody) checkDevices() error {
 		field{"HostConfig.DeviceCgroupRules", len(h.DeviceCgroupRules) > 0, without("--device-cgroup-rule")},
 		field{"HostConfig.CgroupParent", h.CgroupParent != "", without("--cgroup-parent")},
 		field{"HostConfig.Cgroup", h.Cgroup != "", "leave it out"},
-	)
-}
-
-// checkNamespaces uses Docker's words where Docker refuses the same.
-func (h *hostBody) checkNamespaces() error {
-	hostUserns := h.UsernsMode == "host" || slices.Contains(h.SecurityOpt, "userns=host")
-	if h.Privileged && !hostUserns {
-		return fault.Say(fault.Invalid, "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode")
-	}
-	if h.PidMode == "host" && !hostUserns {
-		return fault.Say(fault.Invalid, "cannot share the host PID namespace when user namespaces are enabled")
-	}
-	return refuseSet(
-		field{"HostConfig.Privileged", h.Privileged, "leave out --privileged and add what is needed with --cap-add"},
-		field{"HostConfig.PidMode " + string(h.PidMode), h.PidMode != "", without("--pid")},
-		field{"HostConfig.IpcMode " + string(h.IpcMode), h.IpcMode != "" && h.IpcMode != "private", "use --ipc private"},
-		field{"HostConfig.UTSMode " + string(h.UTSMode), h.UTSMode != "", without("--uts")},
-		field{"HostConfig.CgroupnsMode " + string(h.CgroupnsMode), h.CgroupnsMode != "" && h.CgroupnsMode != "private", "use --cgroupns private"},
 		field{"HostConfig.Isolation " + string(h.Isolation), !h.Isolation.IsDefault(), without("--isolation")},
 	)
 }
@@ -131,21 +106,18 @@ func (h *hostBody) checkRest() error {
 	)
 }
 
-// checkNetwork accepts none, host and what means the default, without any
-// setting of an endpoint.
+// checkNetwork accepts none, host, another container's and what means the
+// default, without any setting of an endpoint.
 func (b *createBody) checkNetwork() error {
 	mode := string(b.HostConfig.NetworkMode)
-	switch {
-	case strings.HasPrefix(mode, "container:"):
-		return refuse("HostConfig.NetworkMode "+mode, "use --network none or --network host")
-	case !knownNetwork(mode):
+	if !knownNetwork(mode) {
 		return noNetwork(mode)
 	}
 	if b.NetworkingConfig == nil {
 		return nil
 	}
 	for name, ep := range b.NetworkingConfig.EndpointsConfig {
-		if !knownNetwork(name) {
+		if !knownNetwork(name) || joins(name) && name != mode {
 			return noNetwork(name)
 		}
 		if ep == nil {
@@ -167,12 +139,12 @@ func (b *createBody) checkNetwork() error {
 
 func knownNetwork(name string) bool {
 	switch name {
-	case "", "default", "bridge", "none", "host":
+	case "", "default", "bridge", "none", "host", "container": // the last is refused as the start of a mode
 		return true
 	}
-	return name == networkID("none") || name == networkID("host")
+	return joins(name) || name == networkID("none") || name == networkID("host")
 }
 
 // noNetwork is no 404: `docker run` takes every 404 of a create for a missing
 // image and pulls it. dockerd says the same words when the container starts.
-func noNetwork(name string) error { return invalid("network %s not found", name) }
+func noNetwork(name string) error { return invalid("network %s not found", short(name)) }

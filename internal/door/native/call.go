@@ -8,7 +8,10 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -18,6 +21,7 @@ type call struct {
 	out
 	ctx     context.Context
 	engine  Engine
+	peer    *unix.Ucred // who is at the other end
 	request []byte
 	body    []byte     // of the request, without the verb
 	files   []*os.File // received with the request; closed after the handler
@@ -36,7 +40,7 @@ type target struct {
 
 // serve answers the requests of one connection, one after another, until the
 // client goes or sends nonsense.
-func serve(ctx context.Context, c *net.UnixConn, e Engine) {
+func serve(ctx context.Context, c *net.UnixConn, e Engine, who *unix.Ucred) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// A daemon that stops must not wait for clients to hang up.
@@ -52,7 +56,7 @@ func serve(ctx context.Context, c *net.UnixConn, e Engine) {
 		defer close(calls)
 		defer cancel()
 		read(ctx, wire.NewReader(socket{c}), func(m wire.Message) *call {
-			return &call{out: out{sock: socket{c}}, ctx: ctx, engine: e, request: m.Body, files: files(m.Files)}
+			return &call{out: out{sock: socket{c}}, ctx: ctx, engine: e, peer: who, request: m.Body, files: files(m.Files)}
 		}, calls)
 	}()
 	for k := range calls {
@@ -185,6 +189,13 @@ func decode[T any](k *call) (T, error) {
 		return v, fault.Wrap(fault.Invalid, "read request", "", err, "fief and fiefd may be of different builds")
 	}
 	return v, nil
+}
+
+// unpack returns the ask that a client sent, with who sent it.
+func (k *call) unpack(packed wire.Container) (ask.Container, error) {
+	c, err := packed.Unpack()
+	c.Caller = callerOf(k.peer, c.Caller)
+	return c, err
 }
 
 // lasting is the context of work that a client's going must not undo half way.

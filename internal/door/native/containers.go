@@ -66,7 +66,7 @@ func (k *call) create() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := packed.Unpack()
+	c, err := k.unpack(packed)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (k *call) reads(v wire.Verb) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := packed.Unpack()
+		c, err := k.unpack(packed)
 		if err != nil {
 			return nil, err
 		}

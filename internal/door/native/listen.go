@@ -71,11 +71,15 @@ func Serve(ctx context.Context, l *net.UnixListener, e Engine) error {
 		}
 		calls.Go(func() {
 			defer c.Close()
-			if err := allowed(c); err != nil {
+			who, err := peer(c)
+			if err == nil {
+				err = allowed(who)
+			}
+			if err != nil {
 				refuse(c, err)
 				return
 			}
-			serve(ctx, c, e)
+			serve(ctx, c, e, who)
 		})
 	}
 }
@@ -93,19 +97,7 @@ func isTransient(err error) bool {
 
 // allowed refuses every peer but root and the daemon's own user. The socket's
 // mode does the same; this holds when the directory or the mode was changed.
-func allowed(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return fault.Wrap(fault.Internal, "look at", "client", err, "")
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err = errors.Join(err, credErr); err != nil {
-		return fault.Wrap(fault.Internal, "look at", "client", err, "")
-	}
+func allowed(cred *unix.Ucred) error {
 	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		return fault.New(fault.Denied, "answer", "this client", "only root may use the native socket", "")
 	}

@@ -16,6 +16,7 @@ import (
 	"fief/internal/door/native"
 	"fief/internal/door/native/nativetest"
 	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -226,6 +227,37 @@ func TestVersionIsChecked(t *testing.T) {
 	m := until(t, c, wire.Failure)
 	if err := wire.DecodeFailure(m.Body); !fault.Is(err, fault.Unsupported) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What root says about whose behalf he acts on is believed, of every verb that
+// makes containers; the daemon adds nothing of its own to a root's.
+func TestCallerGoesAlong(t *testing.T) {
+	path, e := serve(t)
+	c := dial(t, path)
+	for _, caller := range []*ask.Caller{{UID: 1000, GID: 100}, {UID: 0, GID: 0}, nil} {
+		body := wire.PackContainer(ask.Container{Image: "busybox", Cmd: []string{"true"}, Userns: ask.UsernsKeepID{}, Caller: caller})
+		var made wire.CreatedReply
+		if err := c.Call(wire.Create, body, &made, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Call(wire.Run, wire.RunCall{Container: body}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	launch(t, c, "--userns", "keep-id", "busybox", "true")
+	until(t, c, wire.Exit)
+	asked := e.Asked()
+	if len(asked) != 7 {
+		t.Fatalf("%d containers", len(asked))
+	}
+	for i, a := range asked {
+		if by := a.Caller; (by != nil) != (i < 2) || by != nil && *by != (ask.Caller{UID: 1000, GID: 100}) {
+			t.Errorf("container %d: caller %+v", i, by)
+		}
+		if _, ok := a.Userns.(ask.UsernsKeepID); !ok {
+			t.Errorf("container %d: %#v", i, a.Userns)
+		}
 	}
 }
 

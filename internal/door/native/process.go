@@ -22,7 +22,7 @@ func (k *call) processes(v wire.Verb) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := r.Container.Unpack()
+		c, err := k.unpack(r.Container)
 		if err != nil {
 			return nil, err
 		}
@@ -69,6 +69,7 @@ func (k *call) runArgs() (any, error) {
 		return nil, err
 	}
 	r.Ask.Pull = ask.PullNever
+	r.Ask.Caller = callerOf(k.peer, nil)
 	return k.run(r.Ask, wire.RunCall{Attach: wire.Attached(r.Attach), Trace: r.Trace, Wait: !r.Detach})
 }
 

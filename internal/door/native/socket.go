@@ -2,6 +2,7 @@ package native
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -11,7 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
 )
 
 // socket is an accepted connection as wire needs it, on the poller.
@@ -42,6 +45,34 @@ func (s socket) Write(b []byte, files []int) error {
 	}
 	_, _, err := s.c.WriteMsgUnix(b, oob, nil)
 	return err
+}
+
+// peer is who connected: the ids at the time of connect(2), as this process's
+// user namespace knows them (unix(7), SO_PEERCRED).
+func peer(c *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "look at", "client", err, "")
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	return cred, fault.Wrap(fault.Internal, "look at", "client", errors.Join(err, credErr), "")
+}
+
+// callerOf is who asks for a container: the peer himself, except that root may
+// say on whose behalf he asks (sudo(8)). Root on nobody's behalf is nobody: a
+// container that is to have the caller's ids must not have root's.
+func callerOf(cred *unix.Ucred, said *ask.Caller) *ask.Caller {
+	if cred.Uid != 0 {
+		return &ask.Caller{UID: cred.Uid, GID: cred.Gid}
+	}
+	if said == nil || said.UID == 0 || said.UID > idmap.Max || said.GID > idmap.Max {
+		return nil
+	}
+	return said
 }
 
 // out serialises what a call writes to its client.

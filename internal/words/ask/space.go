@@ -59,7 +59,7 @@ func ParseSpace(kind, value string) (Space, error) {
 	if kind == "ipc" {
 		modes = `use "host", "private", "shareable", "none" or "container:NAME"`
 	}
-	f := fault.Say(fault.Invalid, fmt.Sprintf("--%s: invalid %s mode: %q", kind, spaceWord(kind), value))
+	f := fault.Say(fault.Invalid, fmt.Sprintf("--%s: invalid %s mode: %.64q", kind, spaceWord(kind), value))
 	f.Hint = modes
 	return Space{}, f
 }

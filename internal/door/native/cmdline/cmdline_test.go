@@ -85,24 +85,6 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-func TestIdentity(t *testing.T) {
-	for words, want := range map[string]ask.Userns{
-		"":                         ask.UsernsDefault{},
-		"--userns private":         ask.UsernsDefault{},
-		"--userns host":            ask.UsernsHost{},
-		"--userns auto":            ask.UsernsAuto{},
-		"--userns auto:size=70000": ask.UsernsAuto{Size: 70000},
-	} {
-		if got := run(t, strings.Fields(words)...).Ask.Userns; got != want {
-			t.Errorf("%q: %#v", words, got)
-		}
-	}
-	u := run(t, "--uidmap", "0:1000:1,1:5000:10", "--uidmap", "100:9000:5").Ask.Userns.(ask.UsernsMap)
-	if want := "0 1000 1\n1 5000 10\n100 9000 5\n"; u.Pair.UID.String() != want || u.Pair.GID.String() != want {
-		t.Errorf("uid %q gid %q", u.Pair.UID, u.Pair.GID)
-	}
-}
-
 func TestRest(t *testing.T) {
 	a := run(t, "--entrypoint", "", "--stop-timeout", "-1", "--shm-size", "1g", "--ulimit", "nofile=10:20", "--security-opt", "seccomp=unconfined",
 		"--security-opt", "no-new-privileges:true", "--log-opt", "max-size=1m", "--log-opt", "max-file=3", "-l", "a=b", "-l", "c", "--network", "host",
@@ -131,9 +113,6 @@ func TestRefusals(t *testing.T) {
 		"--tmpfs relative":                    "must be absolute",
 		"--ulimit nofile":                     "invalid ulimit argument",
 		"--name -x":                           "Invalid container name (-x)",
-		"--userns keep":                       "invalid USER mode",
-		"--uidmap 0:0:0":                      "0:0:0",
-		"--uidmap 0:1:1 --userns host":        "conflicting options",
 		"--security-opt apparmor=x":           "options are seccomp=PROFILE",
 		"--security-opt seccomp=nowhere.json": "opening seccomp profile (nowhere.json) failed",
 		"--log-driver syslog":                 "drivers are",
@@ -162,12 +141,17 @@ func FuzzParse(f *testing.F) {
 	f.Add("-v\x00/a:/b:ro\x00--mount\x00type=bind,src=/x,dst=/y\x00img")
 	f.Add("--tmpfs\x00/x:size=1k\x00--uidmap\x000:1:2\x00--ulimit\x00nofile=1:2\x00-e\x00A=b\x00img\x00sh")
 	f.Add("-it\x00--detach-keys\x00ctrl-a,b\x00--log-opt\x00max-size=1m\x00--userns\x00auto:size=5\x00img")
+	f.Add("--userns\x00keep-id:uid=1\x00--pid\x00container:a\x00--ipc=none\x00--uts=host\x00--cgroupns=private\x00--privileged\x00--net=container:a\x00img")
+	f.Add("--subuidname\x00a\x00--subgidname\x00b\x00--gidmap\x00+g0:@1\x00img")
 	f.Fuzz(func(t *testing.T, line string) {
 		words := strings.Split(line, "\x00")
 		r, err := cmdline.ParseRun(words, cmdline.Client{Dir: "/"})
 		if err == nil {
 			if r.Ask.Image == "" || r.Ask.Userns == nil {
 				t.Errorf("%q: incomplete ask", words)
+			}
+			if err := r.Ask.CheckConflicts(); err != nil {
+				t.Errorf("%q: %v", words, err)
 			}
 			for _, m := range r.Ask.Mounts {
 				if !filepath.IsAbs(m.Target) || m.Target == "/" || m.Kind == ask.Bind && !filepath.IsAbs(m.Source) {

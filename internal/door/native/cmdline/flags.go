@@ -14,10 +14,12 @@ type RunOptions struct {
 	name, workdir, user, hostname, domainname, entrypoint string
 	stopSignal, pull, network, userns, shmSize, logDriver string
 	cidfile, platform, detachKeys, runtime                string
+	subUID, subGID, pid, ipc, uts, cgroupns               string
 	stopTimeout                                           int
 
 	interactive, tty, detach, remove, readOnly, init bool
 	sigProxy, quiet, dryRun, trace, noHealthcheck    bool
+	privileged                                       bool
 
 	fs *pflag.FlagSet
 }
@@ -75,12 +77,24 @@ func (o *RunOptions) isolationFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.capAdd, "cap-add", nil, "Add Linux capabilities")
 	fs.StringArrayVar(&o.capDrop, "cap-drop", nil, "Drop Linux capabilities")
 	fs.StringArrayVar(&o.securityOpt, "security-opt", nil, "Security Options (seccomp=PROFILE, no-new-privileges)")
-	fs.StringVar(&o.network, "network", "", `Connect a container to a network ("none", "host")`)
+	fs.StringVar(&o.network, "network", "", `Connect a container to a network ("none", "host", "container:NAME")`)
 	fs.StringVar(&o.network, "net", "", "Connect a container to a network")
 	fs.Lookup("net").Hidden = true
-	fs.StringVar(&o.userns, "userns", "", `User namespace to use ("host", "auto[:size=N]", "private")`)
-	fs.StringArrayVar(&o.uidMaps, "uidmap", nil, "Map user ids: CONTAINER_ID:HOST_ID:LENGTH[,...]")
-	fs.StringArrayVar(&o.gidMaps, "gidmap", nil, "Map group ids: CONTAINER_ID:HOST_ID:LENGTH[,...]")
+	fs.BoolVar(&o.privileged, "privileged", false, "Give extended privileges to this container (needs --userns=host)")
+	o.identityFlags(fs)
+	fs.StringVar(&o.pid, "pid", "", `PID namespace to use ("private", "host", "container:NAME")`)
+	fs.StringVar(&o.ipc, "ipc", "", `IPC mode to use ("private", "shareable", "none", "host", "container:NAME")`)
+	fs.StringVar(&o.uts, "uts", "", `UTS namespace to use ("private", "host", "container:NAME")`)
+	fs.StringVar(&o.cgroupns, "cgroupns", "", `Cgroup namespace to use ("private", "host", "container:NAME")`)
+}
+
+func (o *RunOptions) identityFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.userns, "userns", "", `User namespace to use ("host", "private", "auto[:size=N,uidmapping=C:H:N,gidmapping=C:H:N]", `+
+		`"keep-id[:uid=N,gid=N,size=N]", "nomap", "container:NAME", "ns:PATH")`)
+	fs.StringArrayVar(&o.uidMaps, "uidmap", nil, "Map user ids: [+][u][g]CONTAINER_ID:[@]HOST_ID[:LENGTH][,...]")
+	fs.StringArrayVar(&o.gidMaps, "gidmap", nil, "Map group ids: [+][u][g]CONTAINER_ID:[@]HOST_ID[:LENGTH][,...]")
+	fs.StringVar(&o.subUID, "subuidname", "", "Map the ranges that this name has in /etc/subuid, from container id 0 upward")
+	fs.StringVar(&o.subGID, "subgidname", "", "Map the ranges that this name has in /etc/subgid, from container id 0 upward")
 }
 
 func (o *RunOptions) storageFlags(fs *pflag.FlagSet) {

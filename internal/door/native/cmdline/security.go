@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"fief/internal/words/ask"
-	"fief/internal/words/idmap"
 )
 
 func (o *RunOptions) security(r *Run, c Client) error {
@@ -45,40 +44,4 @@ func securityOpt(a *ask.Container, opt string, c Client) error {
 		return invalid("--security-opt", opt, "options are seccomp=PROFILE and no-new-privileges")
 	}
 	return nil
-}
-
-// identity chooses the user namespace. Of --uidmap and --gidmap one stands for
-// both when the other is missing.
-func (o *RunOptions) identity(r *Run, _ Client) error {
-	mapped := len(o.uidMaps) > 0 || len(o.gidMaps) > 0
-	if mapped && o.userns != "" && o.userns != "private" {
-		return conflict("conflicting options: --uidmap and --gidmap cannot be used with --userns=" + o.userns)
-	}
-	if mapped {
-		return o.maps(r)
-	}
-	size, sized := strings.CutPrefix(o.userns, "auto:size=")
-	switch {
-	case o.userns == "" || o.userns == "private":
-		r.Ask.Userns = ask.UsernsDefault{}
-	case o.userns == "host":
-		r.Ask.Userns = ask.UsernsHost{}
-	case o.userns == "auto":
-		r.Ask.Userns = ask.UsernsAuto{}
-	case sized:
-		n, err := strconv.ParseUint(size, 10, 32)
-		if err != nil || n == 0 {
-			return invalid("--userns", o.userns, "size is a number of ids")
-		}
-		r.Ask.Userns = ask.UsernsAuto{Size: uint32(n)}
-	default:
-		return invalid("--userns", o.userns, "invalid USER mode: use host, auto[:size=N] or private")
-	}
-	return nil
-}
-
-func (o *RunOptions) maps(r *Run) error {
-	pair, err := idmap.ParsePair(o.uidMaps, o.gidMaps)
-	r.Ask.Userns = ask.UsernsMap{Pair: pair}
-	return err
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"time"
 
 	"fief/internal/words/ask"
@@ -15,53 +16,113 @@ type Container struct {
 	Userns Userns
 }
 
-// Userns is ask.Userns as a tagged struct.
+// Userns is ask.Userns as a tagged struct. Each field serves the kinds that its
+// comment names.
 type Userns struct {
-	Kind     string // "", "auto", "host", "map"
-	Size     uint32
-	UID, GID []idmap.Span
+	Kind             string        // "" (default), "auto", "host", "map", "keep-id", "nomap", "container", "ns"
+	Size             uint32        // auto, keep-id
+	UID, GID         []idmap.Span  // map; auto: what it is to map besides
+	SubUID, SubGID   string        // map
+	KeepUID, KeepGID *idmap.Inside // keep-id
+	Name             string        // container: its name or id; ns: the path
 }
 
 // PackContainer makes the carried form of c.
 func PackContainer(c ask.Container) Container {
-	out := Container{Container: c}
-	switch u := c.Userns.(type) {
-	case ask.UsernsAuto:
-		out.Userns = Userns{Kind: "auto", Size: u.Size}
-	case ask.UsernsHost:
-		out.Userns = Userns{Kind: "host"}
-	case ask.UsernsMap:
-		out.Userns = Userns{Kind: "map", UID: u.Pair.UID.Spans(), GID: u.Pair.GID.Spans()}
-	}
+	out := Container{Container: c, Userns: packUserns(c.Userns)}
 	out.Container.Userns = nil
 	return out
 }
 
-// Unpack returns the ask that was packed. Maps are checked again: what comes
-// over a socket proves nothing.
+func packUserns(u ask.Userns) Userns {
+	switch u := u.(type) {
+	case nil, ask.UsernsDefault:
+		return Userns{}
+	case ask.UsernsAuto:
+		return Userns{Kind: "auto", Size: u.Size, UID: u.Extra.UID.Spans(), GID: u.Extra.GID.Spans()}
+	case ask.UsernsHost:
+		return Userns{Kind: "host"}
+	case ask.UsernsMap:
+		return Userns{Kind: "map", UID: u.Pair.UID.Spans(), GID: u.Pair.GID.Spans(), SubUID: u.SubUID, SubGID: u.SubGID}
+	case ask.UsernsKeepID:
+		return Userns{Kind: "keep-id", KeepUID: u.UID, KeepGID: u.GID, Size: u.Size}
+	case ask.UsernsNomap:
+		return Userns{Kind: "nomap"}
+	case ask.UsernsContainer:
+		return Userns{Kind: "container", Name: u.Container}
+	case ask.UsernsPath:
+		return Userns{Kind: "ns", Name: u.Path}
+	}
+	return Userns{Kind: "of a type that cannot be sent"} // refused by unpack: the default would be somebody's surprise
+}
+
+// Unpack returns the ask that was packed. Maps and modes are checked again:
+// what comes over a socket proves nothing.
 func (c Container) Unpack() (ask.Container, error) {
 	out := c.Container
-	switch c.Userns.Kind {
-	case "":
-		out.Userns = ask.UsernsDefault{}
-	case "auto":
-		out.Userns = ask.UsernsAuto{Size: c.Userns.Size}
-	case "host":
-		out.Userns = ask.UsernsHost{}
-	case "map":
-		uid, err := idmap.New(c.Userns.UID...)
+	for _, s := range []struct {
+		kind  string
+		space *ask.Space
+	}{{"pid", &out.PID}, {"ipc", &out.IPC}, {"uts", &out.UTS}, {"cgroupns", &out.Cgroupns}} {
+		space, err := ask.ParseSpace(s.kind, s.space.String())
 		if err != nil {
 			return out, err
 		}
-		gid, err := idmap.New(c.Userns.GID...)
-		if err != nil {
-			return out, err
-		}
-		out.Userns = ask.UsernsMap{Pair: idmap.Pair{UID: uid, GID: gid}}
-	default:
-		return out, fault.New(fault.Invalid, "use user namespace", c.Userns.Kind, "unknown kind", "")
+		*s.space = space
 	}
-	return out, nil
+	var err error
+	out.Userns, err = c.Userns.unpack()
+	return out, err
+}
+
+func (u Userns) unpack() (ask.Userns, error) {
+	pair, err := u.pair()
+	if err != nil {
+		return nil, err
+	}
+	switch u.Kind {
+	case "":
+		return ask.UsernsDefault{}, nil
+	case "auto":
+		return ask.UsernsAuto{Size: u.Size, Extra: pair}, nil
+	case "host":
+		return ask.UsernsHost{}, nil
+	case "map":
+		if pair.IsZero() && u.SubUID == "" && u.SubGID == "" {
+			return nil, badUserns(u.Kind, "it maps nothing")
+		}
+		return ask.UsernsMap{Pair: pair, SubUID: u.SubUID, SubGID: u.SubGID}, nil
+	case "keep-id":
+		return ask.UsernsKeepID{UID: u.KeepUID, GID: u.KeepGID, Size: u.Size}, nil
+	case "nomap":
+		return ask.UsernsNomap{}, nil
+	case "container", "ns":
+		return u.named()
+	}
+	return nil, badUserns(u.Kind, "unknown kind")
+}
+
+// named returns a user namespace that is somebody else's.
+func (u Userns) named() (ask.Userns, error) {
+	switch {
+	case u.Name == "":
+		return nil, badUserns(u.Kind, "it names none")
+	case u.Kind == "ns":
+		return ask.UsernsPath{Path: u.Name}, nil
+	}
+	return ask.UsernsContainer{Container: u.Name}, nil
+}
+
+func (u Userns) pair() (p idmap.Pair, err error) {
+	if p.UID, err = idmap.New(u.UID...); err != nil {
+		return idmap.Pair{}, err
+	}
+	p.GID, err = idmap.New(u.GID...)
+	return p, err
+}
+
+func badUserns(kind, why string) error {
+	return fault.New(fault.Invalid, "use user namespace", fmt.Sprintf("%.64q", kind), why, "")
 }
 
 // ListCall lists containers: those whose name, with or without a slash before

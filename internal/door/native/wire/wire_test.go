@@ -11,9 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/door/native/wire"
-	"fief/internal/words/ask"
 	"fief/internal/words/fault"
-	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -107,24 +105,6 @@ func TestFailureKeepsItsMeaning(t *testing.T) {
 	var refused *wire.Refusal
 	if !errors.As(err, &refused) || !fault.Is(err, fault.NotFound) || fault.ExitCodeOf(err) != 127 || fault.HintOf(err) != "look again" || err.Error() != was.Error() {
 		t.Errorf("got %#v", err)
-	}
-}
-
-func TestContainerSurvivesJSON(t *testing.T) {
-	m, err := idmap.New(idmap.Span{In: 0, Out: 1000, N: 1}, idmap.Span{In: 1, Out: 5000, N: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range []ask.Userns{ask.UsernsDefault{}, ask.UsernsAuto{Size: 7}, ask.UsernsHost{}, ask.UsernsMap{Pair: idmap.Pair{UID: m, GID: m}}} {
-		c := ask.Container{Image: "x", Userns: u}
-		got, err := wire.PackContainer(c).Unpack()
-		if err != nil || !reflect.DeepEqual(got, c) {
-			t.Errorf("%T: got %#v, %v", u, got.Userns, err)
-		}
-	}
-	bad := wire.Container{Userns: wire.Userns{Kind: "map", UID: []idmap.Span{{N: 0}}}}
-	if _, err := bad.Unpack(); !fault.Is(err, fault.Invalid) {
-		t.Errorf("an empty extent is taken: %v", err)
 	}
 }
 
