@@ -1,6 +1,7 @@
 package hostids
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,12 +79,21 @@ func TestDefaultThatCannotBeWritten(t *testing.T) {
 			fault.Denied, "cannot add a line to %d/subuid: it is immutable or append-only (chattr(1))"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			unable := false
+			defer func() {
+				if unable && !t.Failed() {
+					t.Skip("fs: tmpfs has no file flags before Linux 6.6")
+				}
+			}()
 			ownMounts(t, func() {
 				f := small(t)
 				dir := filepath.Dir(f.Passwd)
 				before, names := all(t, f), list(t, dir)
 				if err := c.spoil(f); err != nil {
-					t.Errorf("fs: cannot spoil: %v", err)
+					unable = errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP)
+					if !unable {
+						t.Error(err)
+					}
 					return
 				}
 				_, _, err := Remap("default", f)

@@ -2,6 +2,7 @@ package hostids
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,6 +29,42 @@ func TestContainersStorage(t *testing.T) {
 		"700000-701000 uid engine podman, container web "+path+"overlay-containers/containers.json\n"+
 		"800000-801001 gid engine podman, container web "+path+"overlay-containers/containers.json\n"+
 		"9-10 gid engine podman, container 9 /run/containers/storage/overlay-containers/volatile-containers.json\n")
+}
+
+// TestRealPodman reads what the machine's Podman writes.
+func TestRealPodman(t *testing.T) {
+	if _, err := exec.LookPath("podman"); err != nil || os.Geteuid() != 0 {
+		t.Skip("tool: no podman")
+	}
+	f := newHost(t)
+	run, err := os.MkdirTemp("", "podman") // a runroot may have 50 characters
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(run)
+	podman := func(args ...string) {
+		t.Helper()
+		// It keeps a cache in /var/lib whatever it is told.
+		words := []string{"--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs tmpfs /var/lib && exec podman "$@"`, "podman", "--root", f.below(containersRoot), "--runroot", run, "--tmpdir", run, "--storage-driver", "vfs"}
+		if out, err := exec.Command("unshare", append(words, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("podman %s: %v\n%s", args, err, out)
+		}
+	}
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	write(t, archive, strings.Repeat("\x00", 1024)) // an archive without files
+	podman("import", archive, "img")
+	podman("create", "--name", "web", "--network", "none", "--uidmap", "0:700000:1000", "--uidmap", "1000:1000:1", "--gidmap", "0:800000:1001", "img", "true")
+	podman("create", "--name", "gone", "--rm", "--network", "none", "--uidmap", "0:900000:10", "img", "true")
+	got := shown(f, facts(t, f).Claims, "engine")
+	for _, line := range []string{"700000-701000 uid engine podman, container web ", "800000-801001 gid engine podman, container web ",
+		"900000-900010 gid engine podman, container gone ", "900000-900010 uid engine podman, container gone "} {
+		if !strings.Contains(got, line) {
+			t.Errorf("no %s in\n%s", line, got)
+		}
+	}
+	if n := strings.Count(got, "\n"); n != 4 {
+		t.Errorf("%d claims:\n%s", n, got)
+	}
 }
 
 func TestContainersStorageElsewhere(t *testing.T) {

@@ -159,7 +159,7 @@ func TestSubordinateIdsByNameService(t *testing.T) {
 	if err != nil || pair.UID.List() != "0:700000:1000,1000:200000:64536" || pair.GID.List() != "0:300000:65536" {
 		t.Errorf("%s %s %v", pair.UID.List(), pair.GID.List(), err)
 	}
-	if pair, err := Named("ann", "lda", f); err != nil || pair.UID.List() != "0:700000:1000,1000:200000:64536" || pair.GID.List() != "0:800000:65536" {
+	if pair, err := Named("1000", "lda", f); err != nil || pair.UID.List() != "0:700000:1000,1000:200000:64536" || pair.GID.List() != "0:800000:65536" {
 		t.Errorf("%s %s %v", pair.UID.List(), pair.GID.List(), err)
 	}
 	_, _, err = Remap("bob", f)

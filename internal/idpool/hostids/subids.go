@@ -169,16 +169,14 @@ func Named(subuid, subgid string, f Files) (idmap.Pair, error) {
 
 func (f Files) namedMap(kind, who, name string) (idmap.Map, error) {
 	ctx := context.Background()
-	other := name
-	if a, err := f.account(ctx, "passwd", name); err == nil {
-		other = strconv.FormatUint(uint64(a.id), 10)
-		if other == name {
-			other = a.name
-		}
-	} else if !fault.Is(err, fault.NotFound) {
+	user, uid := name, ""
+	switch a, err := f.account(ctx, "passwd", name); {
+	case err == nil:
+		user, uid = a.name, strconv.FormatUint(uint64(a.id), 10)
+	case !fault.Is(err, fault.NotFound):
 		return idmap.Map{}, err
 	}
-	list, place, err := f.rangesOf(ctx, kind, name, other)
+	list, place, err := f.rangesOf(ctx, kind, user, uid)
 	if err != nil {
 		return idmap.Map{}, err
 	}
