@@ -70,7 +70,7 @@ func TestRealPodman(t *testing.T) {
 func TestContainersStorageElsewhere(t *testing.T) {
 	f := newHost(t)
 	write(t, f.below("/usr/share/containers/storage.conf"), "graphroot = \"/wrong\"\n")
-	write(t, f.below("/etc/containers/storage.conf"), "[storage]\n# graphroot = \"/no\"\ngraphroot = \"/srv/podman\"\nrunroot='/srv/podman'\ndriver = \"overlay\"\n")
+	write(t, f.below("/etc/containers/storage.conf"), "[storage]\n# graphroot = \"/no\"\ngraphroot = \"/srv/podman\" # moved\nrunroot='/srv/podman'\ndriver = \"overlay\"\n")
 	write(t, f.below("/srv/podman/overlay-containers/containers.json"), storageText)
 	if got := strings.Count(shown(f, facts(t, f).Claims, "engine"), "\n"); got != 2 {
 		t.Errorf("%d claims", got)

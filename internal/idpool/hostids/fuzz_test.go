@@ -132,3 +132,16 @@ func FuzzNSSwitch(f *testing.F) {
 		}
 	})
 }
+
+func FuzzStorageConf(f *testing.F) {
+	for _, seed := range []string{"[storage]\ngraphroot = \"/srv\" # x\nrunroot='/run'\n", "graphroot=\"", "=\"/\"", "a = '/b\"\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for key, value := range parseStorageConf(text) {
+			if !strings.HasPrefix(value, "/") || !strings.Contains(text, value) || strings.ContainsAny(key, "=\n") {
+				t.Errorf("%q: %q is %q", text, key, value)
+			}
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -207,6 +208,47 @@ func TestDefaultStepsAroundEverybody(t *testing.T) {
 	if err != nil || pair.UID.List() != "0:231102:65536" {
 		t.Errorf("%s, %v", pair.UID.List(), err)
 	}
+}
+
+func TestDefaultStepsAroundOverlapsAndEngines(t *testing.T) {
+	f := newHost(t)
+	write(t, f.SubUID, "ann:100000:200000\nbob:150000:10000\nkubelet:300000:65536\n")
+	if err := os.MkdirAll(f.below(dockerRoot+"/365000.365536"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pair, _, err := Remap("default", f)
+	if err != nil || pair.UID.List() != "0:431072:65536" || !pair.UID.Equal(pair.GID) {
+		t.Errorf("%s %s, %v", pair.UID.List(), pair.GID.List(), err)
+	}
+	write(t, f.SubUID, "ann:100000:2147383648\n")
+	before := all(t, f)
+	_, _, err = Remap("default", f)
+	if !fault.Is(err, fault.Exhausted) || all(t, f) != before ||
+		err.Error() != `Error during "dockremap" user creation: cannot find ids for user dockremap: no 65536 ids below 2147483648 are free` {
+		t.Error(err)
+	}
+}
+
+// TestGapIsTheFirst holds the gap against a search of every place where one
+// could begin.
+func TestGapIsTheFirst(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		var used []Claim
+		starts := []uint64{remapFirst}
+		for range rapid.IntRange(0, 8).Draw(r, "claims") {
+			from := uint64(rapid.IntRange(0, 20).Draw(r, "from")) * 20000
+			c := Claim{From: from, To: from + 1 + uint64(rapid.IntRange(0, 9).Draw(r, "size"))*20000}
+			used, starts = append(used, c), append(starts, max(c.To, remapFirst))
+		}
+		free := func(first uint64) bool {
+			return !slices.ContainsFunc(used, func(c Claim) bool { return c.From < first+remapIDs && first < c.To })
+		}
+		slices.Sort(starts)
+		want := starts[slices.IndexFunc(starts, free)]
+		if got, ok := gap(used); !ok || got != want {
+			r.Fatalf("%v: %d, want %d", used, got, want)
+		}
+	})
 }
 
 func TestDefaultFromMany(t *testing.T) {

@@ -2,6 +2,7 @@ package hostids
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"path/filepath"
 	"strings"
@@ -38,10 +39,9 @@ func (f Files) readContainersStorage(out *Facts) {
 	}
 }
 
-// containersRoots returns where the store is, by storage.conf(5). Only plain
-// assignments of one line are understood, which is what the file consists of.
+// containersRoots returns where the store is, by storage.conf(5).
 func (f Files) containersRoots(out *Facts) (graph, run string) {
-	graph, run = f.below(containersRoot), f.below(containersRun)
+	graph, run = containersRoot, containersRun
 	for _, path := range []string{"/etc/containers/storage.conf", "/usr/share/containers/storage.conf"} {
 		text, err := readFile(f.below(path), maxNote, 0)
 		if absent(err) {
@@ -50,22 +50,30 @@ func (f Files) containersRoots(out *Facts) (graph, run string) {
 		if err != nil {
 			out.warn("where Podman keeps its ids is not known: %s: %v", f.below(path), err)
 		}
-		for line := range strings.Lines(string(text)) {
-			key, value, _ := strings.Cut(line, "=")
-			value = strings.Trim(strings.TrimSpace(value), `"'`)
-			if !filepath.IsAbs(value) {
-				continue
-			}
-			switch strings.TrimSpace(key) {
-			case "graphroot":
-				graph = f.below(value)
-			case "runroot":
-				run = f.below(value)
-			}
-		}
+		set := parseStorageConf(string(text))
+		graph, run = cmp.Or(set["graphroot"], graph), cmp.Or(set["runroot"], run)
 		break // the file of /etc stands instead of the vendor's
 	}
-	return graph, run
+	return f.below(graph), f.below(run)
+}
+
+// parseStorageConf returns the absolute paths that are assigned to keys. Only
+// plain assignments of one line are understood, which is what the file consists
+// of.
+func parseStorageConf(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(line, "=")
+		value = strings.TrimSpace(value)
+		if value == "" || value[0] != '"' && value[0] != '\'' {
+			continue
+		}
+		value, _, ok := strings.Cut(value[1:], value[:1])
+		if ok && filepath.IsAbs(value) {
+			out[strings.TrimSpace(key)] = value
+		}
+	}
+	return out
 }
 
 // parseStorage reads containers.json of containers/storage (containers.go,
