@@ -9,6 +9,7 @@ import (
 	"fief/internal/engine"
 	"fief/internal/event"
 	"fief/internal/idpool"
+	"fief/internal/idpool/hostids"
 	"fief/internal/image"
 	"fief/internal/kernel/harden"
 	"fief/internal/kernel/seccomp"
@@ -150,7 +151,8 @@ func configureIdentity(cfg *engine.Config, s settings) (err error) {
 	if s.Remap == "" {
 		return nil
 	}
-	cfg.Remap, cfg.RemapName, err = idpool.Remap(s.Remap, idpool.Config{DataRoot: s.DataRoot, ClaimDir: s.IDRegistry})
+	claimed := func() ([]hostids.Claim, error) { return idpool.Claimed(s.IDRegistry) }
+	cfg.Remap, cfg.RemapName, err = hostids.Remap(s.Remap, hostids.Files{Leased: claimed})
 	return err
 }
 

@@ -1,143 +1,128 @@
 package idpool
 
 import (
+	"context"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
+	"log/slog"
+	"slices"
+	"sync"
 
-	"golang.org/x/sys/unix"
-
-	"fief/internal/words/fault"
+	"fief/internal/idpool/hostids"
+	"fief/internal/words/idmap"
+	"fief/internal/words/record"
 )
 
 // poolUser is the owner of the lines in subuid and subgid that, when present,
 // are the pool.
 const poolUser = "fief"
 
-// host reads what the host says about its ids.
-type host struct{ cfg Config }
-
-// signature tells whether one of the four files has changed.
-type signature [4]struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime unix.Timespec
+// host is what the pool asks the host about its ids.
+type host struct {
+	ids   hostids.Files
+	watch *hostids.Watch
+	// told are the warnings that have been said: each is said once.
+	told *sync.Map
 }
 
-func (h host) files() [4]string {
-	return [4]string{h.cfg.SubUID, h.cfg.SubGID, h.cfg.Passwd, h.cfg.Group}
+func hostOf(cfg Config) host {
+	ids := hostids.Files{SubUID: cfg.SubUID, SubGID: cfg.SubGID, Passwd: cfg.Passwd, Group: cfg.Group,
+		Proc: cfg.Proc, NSSwitch: cfg.NSSwitch, Root: cfg.Root}
+	watch := ids.Watch()
+	return host{ids: ids, watch: &watch, told: &sync.Map{}}
 }
 
-// signature costs four stat(2). A file that cannot be looked at looks like one
-// that is missing; reading it says what is wrong.
-func (h host) signature() signature {
-	var out signature
-	for i, path := range h.files() {
-		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil {
-			continue
-		}
-		out[i].dev, out[i].ino, out[i].size = st.Dev, st.Ino, st.Size
-		out[i].mtime, out[i].ctime = st.Mtim, st.Ctim
-	}
-	return out
-}
+// signature tells whether something that read reads has changed.
+type signature = hostids.Signature
 
-// facts is what the files of the host say.
+func (h host) signature() signature { return h.watch.Signature() }
+
+// facts is what the files of the host and the state of other engines say.
 type facts struct {
-	taken extents // ids given to others
-	own   extents // ids of the pool's user
-	named bool    // the pool's user has a line: an administrator wants nothing else used
+	taken  extents // ids given to others
+	own    extents // ids of the pool's user
+	named  bool    // the pool's user has a line: an administrator wants nothing else used
+	claims []hostids.Claim
 }
 
 func (h host) read() (facts, error) {
-	all, err := h.accounts()
+	f, err := h.ids.Read(context.Background())
 	if err != nil {
 		return facts{}, err
 	}
+	for _, text := range f.Warnings {
+		h.warn(text)
+	}
+	out := facts{named: slices.Contains(f.Owners, poolUser), claims: f.Claims}
+	var taken []extent
 	var own [2][]extent
-	var out facts
-	for i, path := range [2]string{h.cfg.SubUID, h.cfg.SubGID} {
-		lines, err := readSub(path)
-		if err != nil {
-			return facts{}, err
+	for _, c := range f.Claims {
+		e := extent{c.From, c.To}
+		if c.Kind != record.IDSub || c.Holder != poolUser {
+			taken = append(taken, e)
+			continue
 		}
-		for _, line := range lines {
-			if line.owner != poolUser {
-				all = append(all, line.ids)
-				continue
+		for i, is := range [2]bool{c.UID, c.GID} {
+			if is {
+				own[i] = append(own[i], e)
 			}
-			own[i] = append(own[i], line.ids)
-			out.named = true
 		}
 	}
-	out.taken = union(all)
+	out.taken = union(taken)
 	out.own = union(own[0]).intersect(union(own[1]))
 	return out, nil
 }
 
-// accounts returns the ids of users and groups.
-func (h host) accounts() ([]extent, error) {
+func (h host) warn(text string) {
+	if _, said := h.told.LoadOrStore(text, true); !said {
+		slog.Warn("the host's ids are not all known", "reason", text)
+	}
+}
+
+// live returns the ids that processes use.
+func (h host) live() (extents, error) {
+	claims, err := h.liveClaims()
+	return extentsOf(claims), err
+}
+
+// liveClaims returns the ids that processes use, with the processes.
+func (h host) liveClaims() ([]hostids.Claim, error) { return h.ids.Live() }
+
+// nss returns the ids among the bases of ranges that name services give to
+// users or groups. One that does not answer is told once and knows none: it is
+// never the reason that nothing is leased.
+func (h host) nss(bases []idmap.Host) (extents, error) {
+	claims, err := h.ids.NSS(context.Background(), bases)
+	if err != nil {
+		h.warn(fmt.Sprint(err))
+	}
+	return extentsOf(claims), nil
+}
+
+func extentsOf(claims []hostids.Claim) extents {
 	var out []extent
-	for _, path := range [2]string{h.cfg.Passwd, h.cfg.Group} {
-		text, err := readAccounts(path)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range parseAccounts(text) {
-			out = append(out, extent{uint64(a.id), uint64(a.id) + 1})
+	for _, c := range claims {
+		out = append(out, extent{c.From, c.To})
+	}
+	return union(out)
+}
+
+// Claimed returns the ids that the fief daemons which share a directory of
+// claims may lease, for hostids.Files. An empty name stands for the default.
+func Claimed(claimDir string) ([]hostids.Claim, error) {
+	dir := Config{ClaimDir: claimDir}.withPaths().ClaimDir
+	all, err := claims{dir: dir}.list()
+	if err != nil {
+		return nil, err
+	}
+	var out []hostids.Claim
+	for number, c := range all {
+		for i := range uint64(slabRanges) {
+			if c.ranges>>i&1 == 1 {
+				from := uint64(number)*slabIDs + i*rangeIDs
+				out = append(out, hostids.Claim{From: from, To: from + rangeIDs, UID: true, GID: true,
+					Kind: record.IDDaemon, Holder: c.root, Source: claims{dir: dir}.path(number)})
+			}
 		}
 	}
 	return out, nil
-}
-
-// live returns the ids that processes use: the owners of processes, and what
-// the maps of their user namespaces hold. Each namespace is read once.
-func (h host) live() (extents, error) {
-	entries, err := os.ReadDir(h.cfg.Proc)
-	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, "look for ids in use in", h.cfg.Proc, err, "")
-	}
-	seen := map[string]bool{}
-	if own, err := os.Readlink(h.cfg.Proc + "/self/ns/user"); err == nil {
-		seen[own] = true
-	}
-	var out []extent
-	for _, entry := range entries {
-		if _, err := strconv.Atoi(entry.Name()); err != nil {
-			continue
-		}
-		dir := h.cfg.Proc + "/" + entry.Name()
-		var st unix.Stat_t
-		if unix.Stat(dir, &st) != nil {
-			continue // it has ended
-		}
-		out = append(out, extent{uint64(st.Uid), uint64(st.Uid) + 1}, extent{uint64(st.Gid), uint64(st.Gid) + 1})
-		ns, err := os.Readlink(dir + "/ns/user")
-		if err == nil && seen[ns] {
-			continue
-		}
-		seen[ns] = err == nil
-		for _, name := range [2]string{"/uid_map", "/gid_map"} {
-			text, _ := os.ReadFile(dir + name) // it may have ended
-			out = append(out, mapped(string(text))...)
-		}
-	}
-	return union(out), nil
-}
-
-// mapped returns the host ids in the text of a uid_map. What is mapped to
-// itself claims nothing: that is how services and sandboxes confine themselves
-// without other ids (systemd's PrivateUsers=full maps all ids so).
-func mapped(text string) []extent {
-	var out []extent
-	for line := range strings.Lines(text) {
-		var in, host, n uint64
-		if _, err := fmt.Sscan(line, &in, &host, &n); err != nil || in == host || host >= allIDs {
-			continue
-		}
-		out = append(out, extent{host, min(host+min(n, allIDs), allIDs)})
-	}
-	return out
 }

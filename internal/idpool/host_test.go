@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"fief/internal/idpool/hostids"
 	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
@@ -29,6 +30,7 @@ func newHost(t testing.TB) Config {
 		DataRoot: filepath.Join(dir, "root"), ClaimDir: filepath.Join(dir, "claims"), Proc: filepath.Join(dir, "proc"),
 		SubUID: filepath.Join(dir, "subuid"), SubGID: filepath.Join(dir, "subgid"),
 		Passwd: filepath.Join(dir, "passwd"), Group: filepath.Join(dir, "group"),
+		NSSwitch: filepath.Join(dir, "nsswitch.conf"), Root: filepath.Join(dir, "host"),
 	}
 	for _, d := range []string{cfg.DataRoot, cfg.Proc} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -94,4 +96,91 @@ func process(t *testing.T, cfg Config, pid int, uids, gids string) {
 	}
 	write(t, filepath.Join(dir, "uid_map"), uids)
 	write(t, filepath.Join(dir, "gid_map"), gids)
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestDockremapAndThePoolStayApart makes the user of userns-remap beside a pool
+// that has claimed what comes first, and a pool after it.
+func TestDockremapAndThePoolStayApart(t *testing.T) {
+	cfg := newHost(t)
+	write(t, cfg.SubUID, "ann:100000:424288\n") // up to the pool
+	cfg.First, cfg.Last = defaultFirst, 6*slabIDs-rangeIDs
+	p := open(t, cfg)
+	for i := range 7 {
+		lease(t, p, strconv.Itoa(i), 32*rangeIDs)
+	}
+	p.Close()
+	files := hostOf(cfg).ids
+	files.Leased = func() ([]hostids.Claim, error) { return Claimed(cfg.ClaimDir) }
+	pair, _, err := hostids.Remap("default", files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.slabs {
+		if _, bad := pair.UID.HostOverlap(s.base(), slabIDs); bad && s.number != 0 {
+			t.Errorf("%s is in the claimed slab %d", pair.UID.List(), s.number)
+		}
+	}
+	cfg = another(t, cfg)
+	cfg.First = pair.UID.Spans()[0].Out / rangeIDs * rangeIDs
+	cfg.Last = cfg.First + 2*rangeIDs
+	l := lease(t, open(t, cfg), "c", 0)
+	if _, bad := pair.UID.HostOverlap(l.Base, l.Size); bad {
+		t.Errorf("the pool leases %d, which is in %s of dockremap", l.Base, pair.UID.List())
+	}
+}
+
+func TestLinesOfTheUidOfFiefAreThePool(t *testing.T) {
+	cfg := newHost(t)
+	write(t, cfg.Passwd, read(t, cfg.Passwd)+"fief:x:911:911::/:/bin/false\n")
+	write(t, cfg.SubUID, "911:655360:131072\n")
+	write(t, cfg.SubGID, "fief:720896:131072\n")
+	if l := lease(t, open(t, cfg), "c", 0); l.Base != 720896 {
+		t.Errorf("leased %d", l.Base)
+	}
+}
+
+// TestEnginesAreSteppedAround gives all of the pool but one range to Docker.
+func TestEnginesAreSteppedAround(t *testing.T) {
+	cfg := newHost(t).slabsFrom(1, 1)
+	for i := range slabRanges - 1 {
+		base := strconv.Itoa(slabIDs + i*rangeIDs)
+		if err := os.MkdirAll(filepath.Join(cfg.Root, "var/lib/docker", base+"."+base), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l := lease(t, open(t, cfg), "c", 0); l.Base != 2*slabIDs-rangeIDs {
+		t.Errorf("leased %d", l.Base)
+	}
+}
+
+func TestNameServicesAreAskedForBases(t *testing.T) {
+	cfg := newHost(t)
+	h := hostOf(cfg)
+	h.ids.Getent = filepath.Join(t.TempDir(), "getent")
+	if err := os.WriteFile(h.ids.Getent, []byte("#!/bin/sh\necho ann:x:524288:4:::\nexit 2\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	bases := []idmap.Host{524288, 589824}
+	if got, err := h.nss(bases); err != nil || len(got) != 0 {
+		t.Errorf("asked without a service: %v, %v", got, err)
+	}
+	write(t, cfg.NSSwitch, "passwd: files sss\n")
+	if got, err := h.nss(bases); err != nil || len(got) != 1 || got[0] != (extent{524288, 524289}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	write(t, h.ids.Getent, "#!/bin/sh\nexit 9\n")
+	for range 2 {
+		if got, err := h.nss(bases); err != nil || len(got) != 0 {
+			t.Errorf("a broken service: %v, %v", got, err)
+		}
+	}
 }

@@ -52,6 +52,8 @@ type Config struct {
 
 	SubUID, SubGID, Passwd, Group string // default /etc/subuid, /etc/subgid, /etc/passwd, /etc/group
 	Proc                          string // default /proc
+	NSSwitch                      string // default /etc/nsswitch.conf
+	Root                          string // below which the state of other engines is looked for; default /
 }
 
 // Held is a lease that a container found at start already has.
@@ -98,7 +100,7 @@ func Open(cfg Config, held []Held) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg:    cfg,
-		host:   host{cfg},
+		host:   hostOf(cfg),
 		claims: claims{dir: cfg.ClaimDir, id: id, root: cfg.DataRoot},
 		leases: map[string]record.Lease{},
 		pins:   map[string]extents{},

@@ -81,14 +81,16 @@ func TestDefaultMakesItsUser(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	testenv.NeedRoot(t)
 	for spec, want := range map[string]string{
-		"root":        "root",
-		"0":           "root",
-		"nobody-here": `Error during uid lookup for "nobody-here"`,
-		"4999":        "Uid 4999 has no entry in /etc/passwd",
-		"tester:none": `Error during groupname lookup for "none"`,
-		"4242":        "Gid 4242 has no entry in /etc/group", // as in Docker, the uid is taken for the gid
-		"bare":        `no subuid ranges found for user "bare"`,
-		"a:b:c":       `Invalid user/group specification in --userns-remap: "a:b:c"`,
+		"root":         "root",
+		"0":            "root",
+		"nobody-here":  `Error during uid lookup for "nobody-here"`,
+		"4999":         "Uid 4999 has no entry in /etc/passwd",
+		"tester:none":  `Error during groupname lookup for "none"`,
+		"4242":         "Gid 4242 has no entry in /etc/group",  // as in Docker, the uid is taken for the gid
+		"tester:4999":  "Gid 4999 has no entry in /etc/passwd", // so does Docker say it
+		"default:none": `Error during groupname lookup for "none"`,
+		"bare":         `no subuid ranges found for user "bare"`,
+		"a:b:c":        `Invalid user/group specification in --userns-remap: "a:b:c"`,
 	} {
 		dir := t.TempDir()
 		words := append(wrap(t), filepath.Join(testenv.Bin(t), "fiefd"), "--userns-remap", spec,
@@ -97,5 +99,21 @@ func TestRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("--userns-remap %s: %v\n%s\nwant %q", spec, err, out, want)
 		}
+	}
+}
+
+// TestDefaultWithoutAWritableEtc looks for a daemon that says why it cannot
+// make its user, and leaves nothing behind.
+func TestDefaultWithoutAWritableEtc(t *testing.T) {
+	testenv.NeedRoot(t)
+	dir := t.TempDir()
+	words := wrap(t)
+	words[len(words)-2] = strings.Replace(ownEtc, `exec "$@"`, `mount -o remount,ro /etc; "$@" && exit 9; ls -A /etc | grep fief; grep dockremap /etc/passwd /etc/group /etc/subuid /etc/subgid; exit 1`, 1)
+	words = append(words, filepath.Join(testenv.Bin(t), "fiefd"), "--userns-remap", "default",
+		"--data-root", dir+"/data", "--exec-root", dir+"/run", "--id-registry", dir+"/ids")
+	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), `Error during "dockremap" user creation: cannot lock accounts by /etc/.pwd.lock`) ||
+		!strings.Contains(string(out), "read-only file system") || strings.Contains(string(out), ".fief") || strings.Contains(string(out), "dockremap:") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -1,9 +1,10 @@
-package idpool
+package hostids
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +17,10 @@ import (
 )
 
 // newAccounts is a host with a few users.
-func newAccounts(t testing.TB) Config {
+func newAccounts(t testing.TB) Files {
 	t.Helper()
-	cfg := newHost(t)
-	write(t, cfg.Passwd, `root:x:0:0:root:/root:/bin/bash
+	f := newHost(t)
+	write(t, f.Passwd, `root:x:0:0:root:/root:/bin/bash
 toor:x:0:0:also root:/root:/bin/bash
 # comment
 ann:x:1000:1000::/home/ann:/bin/bash
@@ -27,10 +28,10 @@ bob:x:1001:1001::/home/bob:/bin/bash
 eve:x:1002:1000::/home/eve:/bin/bash
 +::::::
 `)
-	write(t, cfg.Group, "root:x:0:\nann:x:1000:\nbob:x:1001:ann,eve\nstaff:x:50:\n")
-	write(t, cfg.SubUID, "ann:200000:1000\n1001:300000:65536\nann:1000:1\nann:201000:64535\neve:400000:65536\n")
-	write(t, cfg.SubGID, "bob:500000:65536\nann:600000:65536\n")
-	return cfg
+	write(t, f.Group, "root:x:0:\nann:x:1000:\nbob:x:1001:ann,eve\nstaff:x:50:\n")
+	write(t, f.SubUID, "ann:200000:1000\n1001:300000:65536\nann:1000:1\nann:201000:64535\neve:400000:65536\n")
+	write(t, f.SubGID, "bob:500000:65536\nann:600000:65536\n")
+	return f
 }
 
 func TestRemapSpecifications(t *testing.T) {
@@ -53,7 +54,7 @@ func TestRemapSpecifications(t *testing.T) {
 		{"nobody", "", "", "", `Error during uid lookup for "nobody": no matching entries in passwd file`},
 		{"4711", "", "", "", `Uid 4711 has no entry in /etc/passwd: no matching entries in passwd file`},
 		{"ann:crew", "", "", "", `Error during groupname lookup for "crew": no matching entries in group file`},
-		{"ann:4711", "", "", "", `Gid 4711 has no entry in /etc/group: no matching entries in group file`},
+		{"ann:4711", "", "", "", `Gid 4711 has no entry in /etc/passwd: no matching entries in group file`},
 		{"ann:bob:root", "", "", "", `Invalid user/group specification in --userns-remap: "ann:bob:root"`},
 		{"", "", "", "", `Invalid user/group specification in --userns-remap: ""`},
 		{":", "", "", "", `Invalid user/group specification in --userns-remap: ":"`},
@@ -84,31 +85,31 @@ func TestRemapRefusesWrongLines(t *testing.T) {
 		"ann:90000:20000":      "cannot use the lines of user ann in %s: cannot use id map entry 0:100000:10: host ids overlap those of 10:90000:20000",
 		"ann:100010:400000000": "",
 	} {
-		cfg := newAccounts(t)
-		write(t, cfg.SubUID, "ann:100000:10\n"+line+"\n")
-		_, _, err := Remap("ann", cfg)
-		if want == "" && err != nil || want != "" && (err == nil || err.Error() != fmt.Sprintf(want, cfg.SubUID) || !fault.Is(err, fault.Invalid)) {
+		f := newAccounts(t)
+		write(t, f.SubUID, "ann:100000:10\n"+line+"\n")
+		_, _, err := Remap("ann", f)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != fmt.Sprintf(want, f.SubUID) || !fault.Is(err, fault.Invalid)) {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
-	cfg := newAccounts(t)
+	f := newAccounts(t)
 	var many strings.Builder
 	for i := range 341 {
 		fmt.Fprintf(&many, "ann:%d:1\n", 100000+2*i)
 	}
-	write(t, cfg.SubUID, many.String())
-	if _, _, err := Remap("ann", cfg); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "entry 341") {
+	write(t, f.SubUID, many.String())
+	if _, _, err := Remap("ann", f); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "entry 341") {
 		t.Error(err)
 	}
 }
 
 func TestDefaultMakesTheUser(t *testing.T) {
-	cfg := newAccounts(t)
-	if err := os.Chmod(cfg.Passwd, 0o640); err != nil {
+	f := newAccounts(t)
+	if err := os.Chmod(f.Passwd, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	write(t, cfg.SubUID, "ann:100000:65536\nbob:165537:10") // no newline at the end
-	pair, name, err := Remap("default", cfg)
+	write(t, f.SubUID, "ann:100000:65536\nbob:165537:10") // no newline at the end
+	pair, name, err := Remap("default", f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,28 +117,23 @@ func TestDefaultMakesTheUser(t *testing.T) {
 		t.Errorf("%s %s %s", name, pair.UID.List(), pair.GID.List())
 	}
 	for path, want := range map[string]string{
-		cfg.Passwd: "\n+::::::\ndockremap:*:999:999::/nonexistent:/bin/false\n",
-		cfg.Group:  "\nstaff:x:50:\ndockremap:*:999:\n",
-		cfg.SubUID: "\nbob:165537:10\ndockremap:165547:65536\n",
-		cfg.SubGID: "\nann:600000:65536\ndockremap:165547:65536\n",
+		f.Passwd: "\n+::::::\ndockremap:*:999:999::/nonexistent:/bin/false\n",
+		f.Group:  "\nstaff:x:50:\ndockremap:*:999:\n",
+		f.SubUID: "\nbob:165537:10\ndockremap:165547:65536\n",
+		f.SubGID: "\nann:600000:65536\ndockremap:165547:65536\n",
 	} {
 		if text := read(t, path); !strings.HasSuffix(text, want) {
 			t.Errorf("%s ends\n%s\nwant\n%s", path, text, want)
 		}
 	}
-	if st, err := os.Stat(cfg.Passwd); err != nil || st.Mode() != 0o640 {
+	if st, err := os.Stat(f.Passwd); err != nil || st.Mode() != 0o640 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
-	before := all(t, cfg)
-	if again, _, err := Remap("default", cfg); err != nil || !again.Equal(pair) || all(t, cfg) != before {
+	before := all(t, f)
+	if again, _, err := Remap("default", f); err != nil || !again.Equal(pair) || all(t, f) != before {
 		t.Errorf("the second call is not the same: %v", err)
 	}
-	if p := open(t, cfg); overlapsPair(pair.UID.Spans()[0].Out, lease(t, p, "c", 0).Base) {
-		t.Error("the pool leases the ids of dockremap")
-	}
 }
-
-func overlapsPair[T ~uint32](a, b T) bool { return a < b+rangeIDs && b < a+rangeIDs }
 
 func read(t testing.TB, path string) string {
 	t.Helper()
@@ -148,25 +144,28 @@ func read(t testing.TB, path string) string {
 	return string(text)
 }
 
-func all(t testing.TB, cfg Config) string {
-	return read(t, cfg.Passwd) + "---\n" + read(t, cfg.Group) + "---\n" + read(t, cfg.SubUID) + "---\n" + read(t, cfg.SubGID)
+func all(t testing.TB, f Files) string {
+	return read(t, f.Passwd) + "---\n" + read(t, f.Group) + "---\n" + read(t, f.SubUID) + "---\n" + read(t, f.SubGID)
 }
 
 // TestDefaultCompletesWhatIsThere begins with every part of the work done,
 // which is also what a killed call leaves.
 func TestDefaultCompletesWhatIsThere(t *testing.T) {
 	for parts := range 16 {
-		cfg := newHost(t)
+		f := newHost(t)
 		done := func(bit int, path, line string) {
 			if parts&bit != 0 {
 				write(t, path, read(t, path)+line+"\n")
 			}
 		}
-		done(1, cfg.Group, "dockremap:x:700:")
-		done(2, cfg.Passwd, "dockremap:x:701:700::/:/bin/false")
-		done(4, cfg.SubUID, "dockremap:3000000:65536")
-		done(8, cfg.SubGID, "dockremap:4000000:70000")
-		pair, name, err := Remap("default", cfg)
+		done(1, f.Group, "dockremap:x:700:")
+		done(2, f.Passwd, "dockremap:x:701:700::/:/bin/false")
+		done(4, f.SubUID, "dockremap:3000000:65536")
+		done(8, f.SubGID, "dockremap:4000000:70000")
+		for _, path := range []string{f.Passwd, f.SubGID} { // of a call that was killed while it wrote
+			write(t, filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".fief"), "half a fi")
+		}
+		pair, name, err := Remap("default", f)
 		if err != nil || name != "dockremap:dockremap" {
 			t.Fatalf("%04b: %s, %v", parts, name, err)
 		}
@@ -180,63 +179,97 @@ func TestDefaultCompletesWhatIsThere(t *testing.T) {
 		if pair.UID.List() != wantUID || pair.GID.List() != wantGID {
 			t.Errorf("%04b: %s, %s", parts, pair.UID.List(), pair.GID.List())
 		}
-		if n := strings.Count(all(t, cfg), "dockremap"); n != 4 {
-			t.Errorf("%04b: dockremap is named %d times:\n%s", parts, n, all(t, cfg))
+		if n := strings.Count(all(t, f), "dockremap"); n != 4 {
+			t.Errorf("%04b: dockremap is named %d times:\n%s", parts, n, all(t, f))
 		}
-		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(cfg.Passwd), ".*.fief")); left != nil {
+		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(f.Passwd), ".*.fief")); left != nil {
 			t.Errorf("%04b: %v is left", parts, left)
 		}
 	}
 }
 
 func TestDefaultStepsAroundEverybody(t *testing.T) {
-	cfg := newHost(t)
-	write(t, cfg.SubUID, "ann:100000:65536\n")
-	write(t, cfg.SubGID, "bob:165536:65536\nfief:300000:10\n")
-	write(t, cfg.Passwd, read(t, cfg.Passwd)+"far:x:231100:0::/:/bin/sh\n")
-	process(t, cfg, 7, "0 300010 100\n", "0 300110 90000\n")
-	pair, _, err := Remap("default", cfg)
+	f := newHost(t)
+	write(t, f.SubUID, "ann:100000:65536\n")
+	write(t, f.SubGID, "bob:165536:65536\nfief:300000:10\n")
+	write(t, f.Passwd, read(t, f.Passwd)+"far:x:231100:0::/:/bin/sh\n")
+	process(t, f, 7, "0 300010 100\n", "0 300110 90000\n")
+	pair, _, err := Remap("default", f)
 	if err != nil || pair.UID.List() != "0:231101:65536" {
 		t.Errorf("%s, %v", pair.UID.List(), err)
 	}
-	cfg = newHost(t)
-	write(t, cfg.SubUID, "ann:100000:424288\n") // up to the pool
-	cfg.First, cfg.Last = defaultFirst, 6*slabIDs-rangeIDs
-	p := open(t, cfg)
-	for i := range 7 {
-		lease(t, p, fmt.Sprint("c", i), 32*rangeIDs)
-	}
-	p.Close()
-	pair, _, err = Remap("default", cfg)
-	if err != nil {
+	f.Leased = func() ([]Claim, error) { return []Claim{{From: 231101, To: 231102}, {From: 400000, To: 500000}}, nil }
+	write(t, f.SubUID, "ann:100000:65536\n")
+	write(t, f.SubGID, "bob:165536:65536\n")
+	if err := os.RemoveAll(filepath.Join(f.Proc, "7")); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range p.slabs {
-		if _, bad := pair.UID.HostOverlap(s.base(), slabIDs); bad && s.number != 0 {
-			t.Errorf("%s is in the claimed slab %d", pair.UID.List(), s.number)
-		}
+	pair, _, err = Remap("default", f)
+	if err != nil || pair.UID.List() != "0:231102:65536" {
+		t.Errorf("%s, %v", pair.UID.List(), err)
 	}
 }
 
+func TestDefaultStepsAroundOverlapsAndEngines(t *testing.T) {
+	f := newHost(t)
+	write(t, f.SubUID, "ann:100000:200000\nbob:150000:10000\nkubelet:300000:65536\n")
+	if err := os.MkdirAll(f.below(dockerRoot+"/365000.365536"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	pair, _, err := Remap("default", f)
+	if err != nil || pair.UID.List() != "0:431072:65536" || !pair.UID.Equal(pair.GID) {
+		t.Errorf("%s %s, %v", pair.UID.List(), pair.GID.List(), err)
+	}
+	write(t, f.SubUID, "ann:100000:2147383648\n")
+	before := all(t, f)
+	_, _, err = Remap("default", f)
+	if !fault.Is(err, fault.Exhausted) || all(t, f) != before ||
+		err.Error() != `Error during "dockremap" user creation: cannot find ids for user dockremap: no 65536 ids below 2147483648 are free` {
+		t.Error(err)
+	}
+}
+
+// TestGapIsTheFirst holds the gap against a search of every place where one
+// could begin.
+func TestGapIsTheFirst(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		var used []Claim
+		starts := []uint64{remapFirst}
+		for range rapid.IntRange(0, 8).Draw(r, "claims") {
+			from := uint64(rapid.IntRange(0, 20).Draw(r, "from")) * 20000
+			c := Claim{From: from, To: from + 1 + uint64(rapid.IntRange(0, 9).Draw(r, "size"))*20000}
+			used, starts = append(used, c), append(starts, max(c.To, remapFirst))
+		}
+		free := func(first uint64) bool {
+			return !slices.ContainsFunc(used, func(c Claim) bool { return c.From < first+remapIDs && first < c.To })
+		}
+		slices.Sort(starts)
+		want := starts[slices.IndexFunc(starts, free)]
+		if got, ok := gap(used); !ok || got != want {
+			r.Fatalf("%v: %d, want %d", used, got, want)
+		}
+	})
+}
+
 func TestDefaultFromMany(t *testing.T) {
-	cfg := newAccounts(t)
+	f := newAccounts(t)
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			if _, _, err := Remap("default", cfg); err != nil {
+			if _, _, err := Remap("default", f); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	if n := strings.Count(all(t, cfg), "dockremap"); n != 4 {
-		t.Errorf("dockremap is named %d times:\n%s", n, all(t, cfg))
+	if n := strings.Count(all(t, f), "dockremap"); n != 4 {
+		t.Errorf("dockremap is named %d times:\n%s", n, all(t, f))
 	}
 }
 
 func TestDefaultWaitsForTheLockOfAccounts(t *testing.T) {
-	cfg := newAccounts(t)
-	lock, err := os.OpenFile(filepath.Join(filepath.Dir(cfg.Passwd), ".pwd.lock"), os.O_WRONLY|os.O_CREATE, 0o600)
+	f := newAccounts(t)
+	lock, err := os.OpenFile(filepath.Join(filepath.Dir(f.Passwd), ".pwd.lock"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +279,7 @@ func TestDefaultWaitsForTheLockOfAccounts(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() {
-		_, _, err := Remap("default", cfg)
+		_, _, err := Remap("default", f)
 		done <- err
 	}()
 	select {
@@ -254,7 +287,7 @@ func TestDefaultWaitsForTheLockOfAccounts(t *testing.T) {
 		t.Fatal("did not wait:", err)
 	case <-time.After(100 * time.Millisecond):
 	}
-	if strings.Contains(all(t, cfg), "dockremap") {
+	if strings.Contains(all(t, f), "dockremap") {
 		t.Error("wrote while another had the lock")
 	}
 	if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}); err != nil {
@@ -266,23 +299,23 @@ func TestDefaultWaitsForTheLockOfAccounts(t *testing.T) {
 }
 
 func TestDefaultThroughLinksAndErrors(t *testing.T) {
-	cfg := newAccounts(t)
-	real := cfg.Passwd + ".real"
-	if err := os.Rename(cfg.Passwd, real); err != nil {
+	f := newAccounts(t)
+	real := f.Passwd + ".real"
+	if err := os.Rename(f.Passwd, real); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(filepath.Base(real), cfg.Passwd); err != nil {
+	if err := os.Symlink(filepath.Base(real), f.Passwd); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Remap("default", cfg); err != nil {
+	if _, _, err := Remap("default", f); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := os.Lstat(cfg.Passwd); err != nil || st.Mode()&os.ModeSymlink == 0 || !strings.Contains(read(t, real), "dockremap") {
+	if st, err := os.Lstat(f.Passwd); err != nil || st.Mode()&os.ModeSymlink == 0 || !strings.Contains(read(t, real), "dockremap") {
 		t.Errorf("the link was replaced: %v, %v", st.Mode(), err)
 	}
-	cfg = newAccounts(t)
-	cfg.SubGID = filepath.Join(cfg.SubGID, "below", "a file")
-	if _, _, err := Remap("default", cfg); err == nil || !strings.HasPrefix(err.Error(), `Error during "dockremap" user creation: `) {
+	f = newAccounts(t)
+	f.SubGID = filepath.Join(f.SubGID, "below", "a file")
+	if _, _, err := Remap("default", f); err == nil || !strings.HasPrefix(err.Error(), `Error during "dockremap" user creation: `) {
 		t.Error(err)
 	}
 }
@@ -290,7 +323,7 @@ func TestDefaultThroughLinksAndErrors(t *testing.T) {
 // TestMapOfLinesIsTheirConcatenation compares a remapped user's map, id by id,
 // with the plain list of the ids in the user's lines.
 func TestMapOfLinesIsTheirConcatenation(t *testing.T) {
-	cfg := newAccounts(t)
+	f := newAccounts(t)
 	rapid.Check(t, func(r *rapid.T) {
 		var text strings.Builder
 		var list []uint32
@@ -311,8 +344,8 @@ func TestMapOfLinesIsTheirConcatenation(t *testing.T) {
 			}
 			next += n
 		}
-		write(t, cfg.SubUID, text.String())
-		pair, _, err := Remap("ann", cfg)
+		write(t, f.SubUID, text.String())
+		pair, _, err := Remap("ann", f)
 		if err != nil {
 			r.Fatal(err)
 		}
