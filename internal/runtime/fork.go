@@ -58,6 +58,29 @@ func (l *launch) forkHere() (failure *plan.Failure, clean bool) {
 	return nil, true
 }
 
+// second waits for the process that enters namespaces, and goes on with the one
+// that it has made: a child of this process too, unreaped, so that its number is
+// its own until it has a pidfd. On failure there is neither.
+func (l *launch) second() error {
+	reap(l.pid)
+	unix.Close(l.pidfd)
+	l.pidfd = -1
+	if l.pid = int(l.frame.PID); l.pid == 0 {
+		if err := l.verdict(); err != nil {
+			return err
+		}
+		return &plan.Failure{Step: plan.StepClone} // a plan that execs before it forks is nobody's
+	}
+	fd, err := unix.PidfdOpen(l.pid, 0)
+	if err != nil {
+		unix.Kill(l.pid, unix.SIGKILL)
+		reap(l.pid)
+		return &plan.Failure{Step: plan.StepClone, Errno: err.(syscall.Errno)}
+	}
+	l.pidfd = fd
+	return nil
+}
+
 // clone calls clone3. All signals are blocked meanwhile: the child has the
 // parent's handlers until CLONE_CLEAR_SIGHAND took effect and must never run one.
 func (l *launch) clone() syscall.Errno {

@@ -53,7 +53,7 @@ func fresh(kind string, ns *os.File, flag int) (f *os.File, err error) {
 // caller's. options are the file system's, such as "hidepid=invisible" (proc(5)).
 // A namespace without any process left is an error.
 //
-// Linux v6.17 and later can be told the namespace (procfs: add "pidns" mount
+// Linux v6.18 and later can be told the namespace (procfs: add "pidns" mount
 // option); before, the one shown is that of the process that begins to configure
 // the file system, and a thread cannot enter a pid namespace itself: a forked
 // child does it.

@@ -57,10 +57,17 @@ func (d *Decoded) check(b []byte) error {
 			return corrupt("bad join")
 		}
 	}
+	forks := uint32(0)
 	for i := range d.OpList {
 		if !d.checkOp(i, len(b)) {
 			return corrupt("bad operation")
 		}
+		if d.OpList[i].Kind == uint8(Fork) {
+			forks++
+		}
+	}
+	if forks > 1 || (forks == 1) != (d.Bools&Twice != 0) {
+		return corrupt("bad fork")
 	}
 	for _, r := range d.RelocList {
 		if r%8 != 0 || uint64(r)+8 > uint64(len(b)) || r < d.OpsAt {
@@ -76,7 +83,7 @@ func (d *Decoded) check(b []byte) error {
 func (d *Decoded) checkOp(i, size int) bool {
 	o := &d.OpList[i]
 	left := len(d.OpList) - i - 1
-	if o.Kind > uint8(CloseAll) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
+	if o.Kind > uint8(Fork) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
 		return false
 	}
 	for a := range o.Args {
@@ -96,6 +103,8 @@ func (d *Decoded) checkOp(i, size int) bool {
 		return o.Args[0] != 0 && o.Args[0] <= d.Slots
 	case CloseAll:
 		return o.Args[0] <= d.Slots
+	case Fork:
+		return o.Slots|o.Addresses|o.Signed == 0 && i+1 < len(d.OpList)
 	}
 	return true
 }

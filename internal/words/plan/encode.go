@@ -23,7 +23,7 @@ import (
 // more each) its length costs more than the making of it.
 
 // Magic begins an encoded plan; its last byte is the version of the layout.
-const Magic = 0x02_6e_61_6c_70_66 // "fplan" 2
+const Magic = 0x03_6e_61_6c_70_66 // "fplan" 3
 
 // Header is the beginning of an encoded plan. Offsets are from its first byte.
 type Header struct {
@@ -61,6 +61,7 @@ type Header struct {
 const (
 	HasOOM = 1 << iota
 	OwnsStdio
+	Twice // the operations have a Fork
 )
 
 // RawJoin is an encoded Join.
@@ -154,6 +155,12 @@ func (e *Encoder) Encode(p *Plan) ([]byte, error) {
 		for j := range list {
 			if j+1+list[j].Skip > len(list) || j+1+list[j].OnIgnored > len(list) {
 				e.fail("operation " + strconv.Itoa(j) + " of step " + strconv.Itoa(i) + " skips past its step")
+			}
+			if list[j].Kind == Fork {
+				if e.head.Bools&Twice != 0 {
+					e.fail("two forks")
+				}
+				e.head.Bools |= Twice
 			}
 			op := e.op(&list[j], i, j) // may move e.out
 			if e.err != nil {
