@@ -130,7 +130,7 @@ func (c *compilation) join(pidfd plan.Slot) error {
 	k := &c.b.plan.Clone
 	k.Cgroup = c.b.has("cgroup")
 	if flags&unix.CLONE_NEWPID != 0 {
-		k.Joins = []plan.Join{{Slot: pidfd, Flag: unix.CLONE_NEWPID}}
+		k.PIDSpace = pidfd
 	}
 	c.parentStep("clone", "", "joining "+nsText(flags&unix.CLONE_NEWPID), "")
 	c.parentStep("map ids", "", "", "")

@@ -11,7 +11,6 @@ import (
 type Decoded struct {
 	*Header
 	RlimitList []RawRlimit
-	JoinList   []RawJoin
 	UIDMap     []byte
 	GIDMap     []byte
 	OpList     []RawOp
@@ -29,12 +28,11 @@ func Decode(b []byte) (*Decoded, error) {
 	if h.Magic != Magic || int(h.Size) != len(b) {
 		return nil, corrupt("not a launch plan of this build")
 	}
-	if h.Slots >= maxItems || h.Files > h.Slots || h.Ops >= maxItems || h.Cgroup > h.Files || h.Report > h.Slots {
+	if h.Slots >= maxItems || h.Files > h.Slots || h.Ops >= maxItems || h.Cgroup > h.Files || h.PIDSpace > h.Files || h.Report > h.Slots {
 		return nil, corrupt("bad counts")
 	}
 	ok := true
 	d.RlimitList = view[RawRlimit](b, h.RlimitsAt, h.Rlimits, &ok)
-	d.JoinList = view[RawJoin](b, h.JoinsAt, h.Joins, &ok)
 	d.UIDMap = view[byte](b, h.UIDMapAt, h.UIDMapLen, &ok)
 	d.GIDMap = view[byte](b, h.GIDMapAt, h.GIDMapLen, &ok)
 	d.OpList = view[RawOp](b, h.OpsAt, h.Ops, &ok)
@@ -50,11 +48,6 @@ func (d *Decoded) check(b []byte) error {
 	for _, s := range d.Stdio {
 		if s > d.Files {
 			return corrupt("bad stdio slot")
-		}
-	}
-	for _, j := range d.JoinList {
-		if j.Slot == 0 || j.Slot > uint64(d.Files) {
-			return corrupt("bad join")
 		}
 	}
 	forks := uint32(0)

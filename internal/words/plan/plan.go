@@ -44,7 +44,7 @@ type Memory interface {
 // charges the creator's euid); 0 leaves the caller's own.
 type Clone struct {
 	Flags       uint64
-	Joins       []Join
+	PIDSpace    Slot // pidfd of a process whose pid namespace the child is born in, or 0; the forking thread's own one stays
 	Cgroup      Slot // O_PATH descriptor of a cgroup v2 directory (CLONE_INTO_CGROUP), or 0
 	Owner       uint32
 	UIDMap      string
@@ -57,15 +57,6 @@ type Clone struct {
 	// root is not mapped inside. Host ids; used when StdioOwned is set.
 	StdioOwned         bool
 	StdioUID, StdioGID uint32
-}
-
-// Join is a namespace that the forking thread enters before clone3 and leaves
-// afterwards: the descriptor is a namespace file or a pidfd, Flag its CLONE_NEW*.
-// A container that joins namespaces has none of these: a process of its own
-// enters them (Fork).
-type Join struct {
-	Slot Slot
-	Flag uint64
 }
 
 // Rlimit is a resource limit by its number (setrlimit(2)).
