@@ -18,11 +18,11 @@ func (c *compilation) files() {
 		c.b.file("cgroup")
 	}
 	for _, j := range c.ns.joins {
-		c.b.file("ns:" + string(j.Type))
+		c.b.file(joinName(j))
 	}
 	c.b.file("rootfs")
 	for i, m := range c.spec.Mounts {
-		if IsBind(m) {
+		if _, prepared := c.ns.prepared(m); prepared || IsBind(m) {
 			c.b.file(bindName(i))
 		}
 	}
@@ -47,25 +47,32 @@ func (c *compilation) stdioFiles() {
 // clone writes the parent's steps.
 func (c *compilation) clone() error {
 	k := &c.b.plan.Clone
-	k.Flags, k.Cgroup = c.ns.flags, c.b.has("cgroup")
-	var joined []string
-	for _, j := range c.ns.joins {
-		flag, _ := nsFlag(j.Type)
-		k.Joins = append(k.Joins, plan.Join{Slot: c.b.has("ns:" + string(j.Type)), Flag: flag})
-		joined = append(joined, string(j.Type))
+	k.Cgroup = c.b.has("cgroup")
+	object, detail, why := "", "", "a process that enters namespaces and makes the container's"
+	if len(c.ns.joins) == 0 {
+		k.Flags = c.ns.flags
+		object, why = nsText(k.Flags), "one call, so that the user namespace owns all others"
 	}
-	detail := ""
-	if len(joined) > 0 {
-		detail = "joining " + strings.Join(joined, " ")
-	}
-	if c.ns.has(unix.CLONE_NEWUSER) {
+	mapping := ""
+	switch {
+	case c.ns.has(unix.CLONE_NEWUSER):
 		if err := c.maps(k); err != nil {
 			return err
 		}
-		detail = strings.TrimSpace(detail + " owner=" + strconv.Itoa(int(k.Owner)))
+		detail = "owner=" + strconv.Itoa(int(k.Owner))
+	case c.ns.mapped():
+		if err := c.maps(&plan.Clone{}); err != nil {
+			return err
+		}
+		mapping = "of the joined user namespace, not written"
 	}
-	c.parentStep("clone", nsText(k.Flags), detail, "one call, so that the user namespace owns all others")
-	c.parentStep("map ids", oneLine(k.UIDMap), oneLine(k.GIDMap), "")
+	c.parentStep("clone", object, detail, why)
+	l := c.spec.Linux
+	if c.ns.mapped() {
+		c.parentStep("map ids", oneLine(kernelMap(l.UIDMappings)), oneLine(kernelMap(l.GIDMappings)), mapping)
+	} else {
+		c.parentStep("map ids", "", "", "")
+	}
 	return c.limits(k)
 }
 
@@ -150,20 +157,23 @@ func (c *compilation) stdioOwner(k *plan.Clone) error {
 	return nil
 }
 
-func (c *compilation) mapsIDs() bool { return c.ns.has(unix.CLONE_NEWUSER) }
+func (c *compilation) mapsIDs() bool { return c.ns.mapped() }
 
-// wake appends the child's first steps: nothing of the parent may be left, and
-// nothing be done before the parent has written the maps.
+// wake appends the wait for the parent to have written the maps.
 func (c *compilation) wake() {
 	report := c.b.slot(plan.ReportName)
+	s := c.b.step("await", "id maps and limits", "", "")
+	s.call(unix.SYS_READ, plan.In(report), plan.Scratch("byte", 8, 0), plan.Int(1)).op().Positive = true
+	s.call(unix.SYS_SETSID)
+	s.end()
+}
+
+// shed appends the first steps of a child: nothing of the parent may be left.
+func (c *compilation) shed() {
 	s := c.b.step("shed", "descriptors, signal actions", "", "of the parent")
 	s.add(plan.Op{Kind: plan.CloseOthers})
 	s.add(plan.Op{Kind: plan.ResetInherited})
 	s.call(unix.SYS_UMASK, plan.Int(0))
-	s.end()
-	s = c.b.step("await", "id maps and limits", "", "")
-	s.call(unix.SYS_READ, plan.In(report), plan.Scratch("byte", 8, 0), plan.Int(1)).op().Positive = true
-	s.call(unix.SYS_SETSID)
 	s.end()
 }
 

@@ -11,7 +11,6 @@
 package launch
 
 import (
-	"strings"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -62,9 +61,13 @@ type compilation struct {
 
 // Container makes the plan that starts a container of spec s. The plan expects,
 // in this order: "cgroup" (option), a namespace file "ns:<type>" for each
-// namespace with a path, "rootfs" (a detached mount), "mount:<i>" for each bind
-// among the spec's mounts, "extra:<target>" for each extra mount, then "stdin",
-// "stdout", "stderr" unless the process has a terminal, and "gate" (option).
+// namespace with a path, "rootfs" (a detached mount), "mount:<i>" (a detached
+// mount) for each bind among the spec's mounts and each that Prepared speaks of,
+// "extra:<target>" for each extra mount, then "stdin", "stdout", "stderr" unless
+// the process has a terminal, and "gate" (option).
+//
+// A spec that joins a user namespace says its maps: nobody writes them, but ids
+// are looked up in them.
 func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 	n, err := c.begin(s, s.Process, o)
 	if err != nil {
@@ -73,6 +76,11 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 	n.files()
 	if err := n.clone(); err != nil {
 		return plan.Plan{}, err
+	}
+	if len(n.ns.joins) > 0 {
+		n.enter()
+	} else {
+		n.shed()
 	}
 	n.wake()
 	n.identity()
@@ -144,75 +152,4 @@ func refuse(s *specs.Spec, p *specs.Process) error {
 		}
 	}
 	return nil
-}
-
-// namespaces are those a spec makes (flags) and those it joins (paths).
-type namespaces struct {
-	flags uint64
-	joins []specs.LinuxNamespace
-}
-
-func (n namespaces) has(flag uint64) bool { return n.flags&flag != 0 }
-
-func namespacesOf(list []specs.LinuxNamespace) (namespaces, error) {
-	var n namespaces
-	for _, e := range list {
-		flag, ok := nsFlag(e.Type)
-		if !ok {
-			return n, fault.New(fault.Invalid, "use namespace", string(e.Type), "not known", "")
-		}
-		if n.flags&flag != 0 {
-			return n, fault.New(fault.Invalid, "use namespace", string(e.Type), "given twice", "")
-		}
-		if e.Path == "" {
-			n.flags |= flag
-			continue
-		}
-		if flag == unix.CLONE_NEWUSER || flag == unix.CLONE_NEWNS {
-			return n, fault.New(fault.Unsupported, "join namespace", e.Path, "joining a "+string(e.Type)+" namespace is not supported",
-				"let the container have its own")
-		}
-		n.joins = append(n.joins, e)
-	}
-	if !n.has(unix.CLONE_NEWNS) {
-		return n, fault.New(fault.Invalid, "use namespaces", "", "without a mount namespace", "add one")
-	}
-	return n, nil
-}
-
-func nsFlag(t specs.LinuxNamespaceType) (uint64, bool) {
-	switch t {
-	case specs.UserNamespace:
-		return unix.CLONE_NEWUSER, true
-	case specs.MountNamespace:
-		return unix.CLONE_NEWNS, true
-	case specs.PIDNamespace:
-		return unix.CLONE_NEWPID, true
-	case specs.NetworkNamespace:
-		return unix.CLONE_NEWNET, true
-	case specs.IPCNamespace:
-		return unix.CLONE_NEWIPC, true
-	case specs.UTSNamespace:
-		return unix.CLONE_NEWUTS, true
-	case specs.CgroupNamespace:
-		return unix.CLONE_NEWCGROUP, true
-	}
-	return 0, false
-}
-
-// nsText lists namespaces by their short names.
-func nsText(flags uint64) string {
-	var out []string
-	for _, n := range []struct {
-		flag uint64
-		name string
-	}{
-		{unix.CLONE_NEWUSER, "user"}, {unix.CLONE_NEWNS, "mnt"}, {unix.CLONE_NEWPID, "pid"}, {unix.CLONE_NEWNET, "net"},
-		{unix.CLONE_NEWIPC, "ipc"}, {unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWCGROUP, "cgroup"},
-	} {
-		if flags&n.flag != 0 {
-			out = append(out, n.name)
-		}
-	}
-	return strings.Join(out, " ")
 }

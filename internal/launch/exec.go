@@ -130,19 +130,18 @@ func (c *compilation) join(pidfd plan.Slot) error {
 	k := &c.b.plan.Clone
 	k.Cgroup = c.b.has("cgroup")
 	if flags&unix.CLONE_NEWPID != 0 {
-		k.Joins = []plan.Join{{Slot: pidfd, Flag: unix.CLONE_NEWPID}}
+		k.PIDSpace = pidfd
 	}
 	c.parentStep("clone", "", "joining "+nsText(flags&unix.CLONE_NEWPID), "")
 	c.parentStep("map ids", "", "", "")
 	if err := c.limits(k); err != nil {
 		return err
 	}
-	s := c.b.step("hide", "from tracers", "", "")
-	s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(0), plan.Int(0), plan.Int(0), plan.Int(0))
-	s.end()
+	c.hide()
+	c.shed()
 	c.wake()
 	rest := flags &^ unix.CLONE_NEWPID
-	s = c.b.step("join", nsText(rest), "", "")
+	s := c.b.step("join", nsText(rest), "", "")
 	s.call(unix.SYS_SETNS, plan.In(pidfd), plan.Bits(rest))
 	c.root = c.b.slot("root")
 	s.call(unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), plan.Int(0)).save(c.root)

@@ -43,6 +43,55 @@ func withMounts(s *specs.Spec) {
 	s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1024, Hard: 4096}}
 }
 
+// joinAll makes a spec join all namespaces but the mount namespace, the user
+// namespace first, which is entered last.
+func joinAll(s *specs.Spec) {
+	for i := range s.Linux.Namespaces {
+		if n := &s.Linux.Namespaces[i]; n.Type != specs.MountNamespace {
+			n.Path = "/proc/77/ns/" + string(n.Type)
+		}
+	}
+}
+
+// hostNamespaces leaves a spec a user and a mount namespace.
+func hostNamespaces(s *specs.Spec) {
+	s.Linux.Namespaces = launchtest.Namespaces(specs.UserNamespace, specs.MountNamespace)
+	s.Mounts[0].Options = append(s.Mounts[0].Options, "hidepid=invisible")
+}
+
+// TestPrepared: which mounts are handed over follows from the namespaces.
+func TestPrepared(t *testing.T) {
+	kinds := func(s *specs.Spec) (out string) {
+		for i := range s.Mounts {
+			if kind, ok := Prepared(s, i); ok {
+				out += string(kind) + " " + string(kind.Namespace()) + ","
+			}
+		}
+		return out
+	}
+	for _, c := range []struct {
+		change func(*specs.Spec)
+		want   string
+	}{
+		{func(*specs.Spec) {}, ""},
+		{noUserns, ""},
+		{joinAll, "proc pid,sysfs network,cgroup2 cgroup,mqueue ipc,"},
+		{hostNamespaces, "proc pid,sysfs network,cgroup2 cgroup,mqueue ipc,"},
+		{func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/ns/user" }, ""},
+		{func(s *specs.Spec) { s.Linux.Namespaces[4].Path = "/ns/ipc" }, "mqueue ipc,"},
+		{func(s *specs.Spec) { joinAll(s); s.Mounts[0].Options = []string{"rbind"} }, "sysfs network,cgroup2 cgroup,mqueue ipc,"},
+		{func(s *specs.Spec) { s.Linux = nil }, ""},
+	} {
+		s := launchtest.Spec("true")
+		if c.change(s); kinds(s) != c.want {
+			t.Errorf("%s, want %s", kinds(s), c.want)
+		}
+	}
+	if _, ok := Prepared(launchtest.Spec("true"), 99); ok {
+		t.Error("a mount that is not there")
+	}
+}
+
 // TestGolden compares the plans of every mode with their printed form, which a
 // reviewer can read.
 func TestGolden(t *testing.T) {
@@ -61,10 +110,10 @@ func TestGolden(t *testing.T) {
 		{name: "mounts", change: withMounts, opt: Options{ID: "id", Extra: []string{"/usr"}}},
 		{name: "user", change: user},
 		{name: "gate", change: func(*specs.Spec) {}, opt: Options{ID: "id", Gate: true, Trace: true}},
-		{name: "joined-net", change: func(s *specs.Spec) {
-			s.Linux.Namespaces[3].Path = "/run/netns/x"
-			s.Mounts[3] = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "ro"}}
-		}},
+		{name: "joined-net", change: func(s *specs.Spec) { s.Linux.Namespaces[3].Path = "/run/netns/x" }},
+		{name: "joined-all", change: joinAll, opt: Options{ID: "id", Cgroup: true}},
+		{name: "host-namespaces", change: hostNamespaces},
+		{name: "exec-joined", change: joinAll, exec: true},
 		{name: "exec", change: func(*specs.Spec) {}, exec: true, opt: Options{ID: "id", Cgroup: true}},
 		{name: "exec-tty", change: func(s *specs.Spec) { user(s); s.Process.Terminal = true }, exec: true},
 	} {
@@ -148,16 +197,26 @@ func TestRefusals(t *testing.T) {
 		"host sysctl":          {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"vm.swappiness": "1"} }, fault.Invalid},
 		"sysctl upwards":       {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net/../vm/swappiness": "1"} }, fault.Invalid},
 		"net sysctl, host net": {func(s *specs.Spec) { noUserns(s); s.Linux.Sysctl = map[string]string{"net.a": "1"} }, fault.Invalid},
-		"sysfs without netns":  {func(s *specs.Spec) { s.Linux.Namespaces[3].Path = "/x" }, fault.Unsupported},
-		"joined userns":        {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/x" }, fault.Unsupported},
-		"no mount namespace":   {func(s *specs.Spec) { s.Linux.Namespaces = launchtest.Namespaces(specs.PIDNamespace) }, fault.Invalid},
-		"namespace twice":      {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, fault.Invalid},
-		"mount over root":      {func(s *specs.Spec) { s.Mounts[0].Destination = "/a/.." }, fault.Invalid},
-		"capability":           {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, fault.Invalid},
-		"limit":                {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
-		"device":               {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
-		"tmpcopyup":            {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
-		"hooks":                {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
+		"joined, no maps":      {func(s *specs.Spec) { s.Linux.Namespaces[0].Path, s.Linux.UIDMappings = "/x", nil }, fault.Invalid},
+		"joined, user sysctl":  {func(s *specs.Spec) { joinAll(s); s.Linux.Sysctl = map[string]string{"user.max_mnt_namespaces": "1"} }, fault.Invalid},
+		"joined mount":         {func(s *specs.Spec) { s.Linux.Namespaces[1].Path = "/x" }, fault.Unsupported},
+		"joined twice": {func(s *specs.Spec) {
+			joinAll(s)
+			s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[3])
+		}, fault.Invalid},
+		"joined and new": {func(s *specs.Spec) {
+			joinAll(s)
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "network"})
+		}, fault.Invalid},
+		"option of joined":   {func(s *specs.Spec) { joinAll(s); s.Mounts[3].Options = []string{"x=y"} }, fault.Unsupported},
+		"no mount namespace": {func(s *specs.Spec) { s.Linux.Namespaces = launchtest.Namespaces(specs.PIDNamespace) }, fault.Invalid},
+		"namespace twice":    {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, fault.Invalid},
+		"mount over root":    {func(s *specs.Spec) { s.Mounts[0].Destination = "/a/.." }, fault.Invalid},
+		"capability":         {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, fault.Invalid},
+		"limit":              {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
+		"device":             {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
+		"tmpcopyup":          {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"hooks":              {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
 	} {
 		s := launchtest.Spec("true")
 		c.change(s)

@@ -12,7 +12,8 @@ import (
 	"fief/internal/words/plan"
 )
 
-// bindName is the descriptor of the i-th mount of a spec, when that is a bind.
+// bindName is the descriptor of the i-th mount of a spec, when that is a bind or
+// prepared.
 func bindName(i int) string { return "mount:" + strconv.Itoa(i) }
 
 // extraName is the descriptor of a mount that no spec speaks of.
@@ -36,6 +37,12 @@ func (c *compilation) mounts() error {
 		}
 		if IsBind(m) {
 			c.bind(c.b.has(bindName(i)), m.Destination, m.Source, o)
+			continue
+		}
+		if kind, ok := c.ns.prepared(m); ok {
+			if err := c.prepared(c.b.has(bindName(i)), m, kind, o); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := c.newMount(m, o); err != nil {
@@ -96,9 +103,6 @@ func (c *compilation) newMount(m specs.Mount, o mountOptions) error {
 		fs, data = "cgroup2", nil // v1 hierarchies cannot be mounted in a user namespace, and are unsafe to delegate
 	case "devpts":
 		data = c.devptsOptions(data)
-	}
-	if err := c.mayMount(fs, m.Destination); err != nil {
-		return err
 	}
 	dest := clean(m.Destination)
 	if dest == "dev" {
@@ -161,36 +165,10 @@ func (c *compilation) keep(fs, dest string, mount plan.Slot, s *step) {
 	}
 }
 
-// mayMount refuses what the kernel would refuse with a bare EPERM: in a user
-// namespace a proc needs a pid namespace of the same owner, sysfs a network
-// namespace, and so on.
-func (c *compilation) mayMount(fs, dest string) error {
-	if !c.ns.has(unix.CLONE_NEWUSER) {
-		return nil
-	}
-	need, word := uint64(0), ""
-	switch fs {
-	case "proc":
-		need, word = unix.CLONE_NEWPID, "pid"
-	case "sysfs":
-		need, word = unix.CLONE_NEWNET, "network"
-	case "mqueue":
-		need, word = unix.CLONE_NEWIPC, "ipc"
-	case "cgroup2":
-		need, word = unix.CLONE_NEWCGROUP, "cgroup"
-	}
-	if need == 0 || c.ns.has(need) {
-		return nil
-	}
-	return fault.New(fault.Unsupported, "mount "+fs+" on", dest,
-		"a user namespace can mount it only with a "+word+" namespace of its own",
-		"bind the host's read-only instead")
-}
-
 // devptsOptions drops gid=N when the group is not mapped: the kernel would
 // refuse the mount with EINVAL.
 func (c *compilation) devptsOptions(data []string) []string {
-	if !c.ns.has(unix.CLONE_NEWUSER) {
+	if !c.mapsIDs() {
 		return data
 	}
 	for _, o := range data {

@@ -13,7 +13,7 @@ import (
 )
 
 // fork does the plan's first step on a thread of its own: what a thread enters
-// or becomes for the length of clone3 (namespaces, an effective uid) is undone
+// or becomes for the length of clone3 (a pid namespace, an effective uid) is undone
 // before the thread is used for anything else, and a thread that cannot undo it
 // is never used again: its goroutine ends without unlocking it.
 func (l *launch) fork() *plan.Failure {
@@ -37,25 +37,43 @@ func (l *launch) fork() *plan.Failure {
 // forkHere forks from the calling, locked thread. clean says that the thread is
 // again what it was.
 func (l *launch) forkHere() (failure *plan.Failure, clean bool) {
-	back, errno := l.enter()
-	defer func() {
-		clean = leave(back)
-	}()
+	own, errno := l.enter()
 	if errno != 0 {
 		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
 	}
 	became, errno := become(l.plan.Owner)
+	if errno == 0 {
+		errno = l.clone()
+	}
+	undone := became.undo()
+	clean = leave(own) && undone
 	if errno != 0 {
-		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
+		return &plan.Failure{Step: plan.StepClone, Errno: errno}, clean
 	}
-	errno = l.clone()
-	if !became.undo() {
-		back = append(back, setback{fd: -1})
+	return nil, clean
+}
+
+// second waits for the process that enters namespaces, and goes on with the one
+// that it has made: a child of this process too, unreaped, so that its number is
+// its own until it has a pidfd. On failure there is neither.
+func (l *launch) second() error {
+	reap(l.pid)
+	unix.Close(l.pidfd)
+	l.pidfd = -1
+	if l.pid = int(l.frame.PID); l.pid == 0 {
+		if err := l.verdict(); err != nil {
+			return err
+		}
+		return &plan.Failure{Step: plan.StepClone} // a plan that execs before it forks is nobody's
 	}
-	if errno != 0 {
-		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
+	fd, err := unix.PidfdOpen(l.pid, 0)
+	if err != nil {
+		unix.Kill(l.pid, unix.SIGKILL)
+		reap(l.pid)
+		return &plan.Failure{Step: plan.StepClone, Errno: err.(syscall.Errno)}
 	}
-	return nil, true
+	l.pidfd = fd
+	return nil
 }
 
 // clone calls clone3. All signals are blocked meanwhile: the child has the
@@ -90,62 +108,34 @@ func (l *launch) clone() syscall.Errno {
 	return errno
 }
 
-// setback is a namespace to go back to.
-type setback struct {
-	fd   int
-	flag int
+// pidSpace is the calling thread's pid namespace for the children it will have.
+const pidSpace = "/proc/thread-self/ns/pid_for_children"
+
+// enter makes the thread have its next children in the plan's pid namespace, and
+// returns a descriptor of its own one to go back to, -1 when there is nothing to
+// go back to.
+func (l *launch) enter() (own int, errno syscall.Errno) {
+	if l.plan.PIDSpace == 0 {
+		return -1, 0
+	}
+	own, err := unix.Open(pidSpace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err.(syscall.Errno)
+	}
+	if err := unix.Setns(l.files[l.plan.PIDSpace-1], unix.CLONE_NEWPID); err != nil {
+		unix.Close(own)
+		return -1, err.(syscall.Errno)
+	}
+	return own, 0
 }
 
-// enter joins the plan's namespaces, each after opening the thread's own one of
-// that kind. On failure what was entered is in the list and can be left.
-func (l *launch) enter() ([]setback, syscall.Errno) {
-	var back []setback
-	for _, j := range l.plan.JoinList {
-		own, err := unix.Open(ownNamespace(j.Flag), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return back, err.(syscall.Errno)
-		}
-		if err := unix.Setns(l.files[j.Slot-1], int(j.Flag)); err != nil {
-			unix.Close(own)
-			return back, err.(syscall.Errno)
-		}
-		back = append(back, setback{own, int(j.Flag)})
+// leave undoes enter and reports whether that succeeded.
+func leave(own int) bool {
+	if own < 0 {
+		return true
 	}
-	return back, 0
-}
-
-// leave goes back, last entered first, and reports whether all succeeded.
-func leave(back []setback) bool {
-	clean := true
-	for i := len(back) - 1; i >= 0; i-- {
-		if back[i].fd < 0 {
-			clean = false
-			continue
-		}
-		if unix.Setns(back[i].fd, back[i].flag) != nil {
-			clean = false
-		}
-		unix.Close(back[i].fd)
-	}
-	return clean
-}
-
-// ownNamespace names the calling thread's namespace for the children it will
-// have.
-func ownNamespace(flag uint64) string {
-	switch flag {
-	case unix.CLONE_NEWPID:
-		return "/proc/thread-self/ns/pid_for_children"
-	case unix.CLONE_NEWNET:
-		return "/proc/thread-self/ns/net"
-	case unix.CLONE_NEWIPC:
-		return "/proc/thread-self/ns/ipc"
-	case unix.CLONE_NEWUTS:
-		return "/proc/thread-self/ns/uts"
-	case unix.CLONE_NEWCGROUP:
-		return "/proc/thread-self/ns/cgroup"
-	}
-	return ""
+	defer unix.Close(own)
+	return unix.Setns(own, unix.CLONE_NEWPID) == nil
 }
 
 // persona is what a thread was before it took another effective uid.

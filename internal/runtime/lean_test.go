@@ -10,11 +10,13 @@ import (
 	"sync"
 	"testing"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"fief/internal/launch/launchtest"
 	"fief/internal/runtime"
 	"fief/internal/words/fault"
+	"fief/internal/words/plan"
 )
 
 // lean makes the box start its containers with nothing of this process's memory.
@@ -51,7 +53,8 @@ func TestLeanMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, p := range map[string]interface{ Encode() ([]byte, error) }{"container": &container, "exec": &exec} {
+	joined, user := b.joined(first.PID)
+	for name, p := range map[string]*plan.Plan{"container": &container, "exec": &exec, "joined": joined} {
 		encoded, err := p.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -60,12 +63,8 @@ func TestLeanMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.fds = map[string]int{"gate": int(r.Fd()), "pidfd": first.PIDFD}
-		files := &container
-		if name == "exec" {
-			files = &exec
-		}
-		fds, done := b.files(files, 2)
+		b.fds = map[string]int{"gate": int(r.Fd()), "pidfd": first.PIDFD, "ns:user": user}
+		fds, done := b.files(p, 2)
 		proc, err := b.launch(encoded, fds)
 		done()
 		if err != nil {
@@ -81,6 +80,21 @@ func TestLeanMemory(t *testing.T) {
 		unix.Close(proc.PIDFD)
 	}
 	goruntime.KeepAlive(grow)
+}
+
+// joined makes the plan of a container in the user namespace of process with,
+// and opens that; the test closes it.
+func (b *box) joined(with int) (*plan.Plan, int) {
+	b.t.Helper()
+	s := launchtest.Spec("true")
+	join(s, with, specs.UserNamespace)
+	p, err := compiler().Container(s, b.opt)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	user := must(unix.Open("/proc/"+strconv.Itoa(with)+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0))
+	b.t.Cleanup(func() { unix.Close(user) })
+	return &p, user
 }
 
 // checkMaps reads /proc/PID/maps of a child.
@@ -110,7 +124,8 @@ func checkMaps(t *testing.T, name, maps string) {
 func TestLeanStress(t *testing.T) {
 	b := newBox(t).lean()
 	running := b.running(launchtest.Spec("sleep", "100"))
-	b.fds = map[string]int{"pidfd": running.PIDFD}
+	joined, user := b.joined(running.PID)
+	b.fds = map[string]int{"pidfd": running.PIDFD, "ns:user": user}
 	good, err := compiler().Container(launchtest.Spec("true"), b.opt)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +154,11 @@ func TestLeanStress(t *testing.T) {
 					if _, _, err := b.start(&bad); fault.ExitCodeOf(err) != 127 {
 						t.Error(err)
 					}
-				case 1, 2, 3, 4, 5:
+				case 1, 2:
+					if _, code, err := b.start(joined); err != nil || code != 0 {
+						t.Error(err, code)
+					}
+				case 3, 4, 5:
 					if _, code, err := b.start(&exec); err != nil || code != 0 {
 						t.Error(err, code)
 					}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/sysx"
 	"fief/internal/launch/child"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
@@ -63,6 +64,11 @@ func start(encoded []byte, files []int, h hooks, lean *Lean) (Process, error) {
 	defer l.unload()
 	if f := l.fork(); f != nil {
 		return Process{}, f
+	}
+	if l.plan.Bools&plan.Twice != 0 {
+		if err := l.second(); err != nil {
+			return Process{}, err
+		}
 	}
 	err = l.ready(h)
 	if err == nil {
@@ -189,6 +195,12 @@ func (l *launch) fill(slotsAt, keepAt int) {
 	for i := range slots {
 		slots[i] = -1
 	}
+	if l.plan.Bools&plan.Twice != 0 {
+		*(*sysx.CloneArgs)(unsafe.Pointer(&f.Second)) = sysx.CloneArgs{
+			Flags:     unix.CLONE_PARENT | unix.CLONE_PARENT_SETTID,
+			ParentTID: uint64(uintptr(unsafe.Pointer(&f.PID))),
+		}
+	}
 	keep := unsafe.Slice((*int32)(unsafe.Pointer(&l.mem[keepAt])), len(l.files)+1)
 	for i, fd := range l.files {
 		slots[i+1], keep[i] = int32(fd), int32(fd)
@@ -230,15 +242,18 @@ func (l *launch) unload() {
 // abort kills and reaps a child whose start failed.
 func (l *launch) abort() {
 	unix.PidfdSendSignal(l.pidfd, unix.SIGKILL, nil, 0)
-	for {
-		_, err := unix.Wait4(l.pid, nil, unix.WALL, nil)
-		if err != syscall.EINTR {
-			break
-		}
-	}
+	reap(l.pid)
 	unix.Close(l.pidfd)
 	if l.console >= 0 {
 		unix.Close(l.console)
+	}
+}
+
+func reap(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != syscall.EINTR {
+			return
+		}
 	}
 }
 

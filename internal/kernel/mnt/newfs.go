@@ -31,6 +31,10 @@ func NewFS(kind string) *FS {
 	return &FS{ctx: fd.Wrap(n, kind), kind: kind}
 }
 
+// Opened is a file system of a kind that somebody else has begun to configure:
+// ctx is what fsopen(2) returned, and becomes the FS's.
+func Opened(ctx *os.File, kind string) *FS { return &FS{ctx: ctx, kind: kind} }
+
 // Set gives an option its value. Values are limited to 255 bytes (fsconfig(2)).
 func (f *FS) Set(key, value string) *FS {
 	return f.do(key+"="+value, func(n int) error { return unix.FsconfigSetString(n, key, value) })
@@ -81,6 +85,9 @@ func (f *FS) Mount(attrs int) (*os.File, error) {
 	}
 	return fd.Wrap(n, f.kind), nil
 }
+
+// Err returns the first failure so far.
+func (f *FS) Err() error { return f.err }
 
 // Close gives the configuration up. It may be called twice.
 func (f *FS) Close() {

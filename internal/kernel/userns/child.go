@@ -14,6 +14,13 @@ type cloneArgs struct {
 }
 
 // clonePaused forks a child that sits in a new user namespace and does nothing.
+func clonePaused() (pid, pidfd int, errno syscall.Errno) { return fork(unix.CLONE_NEWUSER, -1) }
+
+// cloneInto forks a child that enters user namespace ns and ends there: with
+// status 0, or with the errno of what it could not do.
+func cloneInto(ns int) (pid, pidfd int, errno syscall.Errno) { return fork(0, ns) }
+
+// fork forks a child that enters a namespace, or pauses when ns is negative.
 //
 // What makes a raw fork of a Go process safe here:
 //   - No CLONE_VM: the child runs on a copy of this stack, whatever other
@@ -34,11 +41,11 @@ type cloneArgs struct {
 //go:nosplit
 //go:norace
 //go:noinline
-func clonePaused() (pid, pidfd int, errno syscall.Errno) {
+func fork(flags uint64, ns int) (pid, pidfd int, errno syscall.Errno) {
 	var fd int32
 	var all, old uint64 = 1<<64 - 1, 0
 	args := cloneArgs{
-		flags: unix.CLONE_NEWUSER | unix.CLONE_PIDFD | unix.CLONE_FILES | unix.CLONE_CLEAR_SIGHAND,
+		flags: flags | unix.CLONE_PIDFD | unix.CLONE_FILES | unix.CLONE_CLEAR_SIGHAND,
 		pidfd: uint64(uintptr(unsafe.Pointer(&fd))),
 	}
 	parent, _, _ := syscall.RawSyscall6(unix.SYS_GETPID, 0, 0, 0, 0, 0, 0)
@@ -49,7 +56,10 @@ func clonePaused() (pid, pidfd int, errno syscall.Errno) {
 	}
 	r, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0, 0, 0)
 	if errno == 0 && r == 0 {
-		pause(parent)
+		if ns < 0 {
+			pause(parent)
+		}
+		enter(uintptr(ns))
 	}
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 		uintptr(unsafe.Pointer(&old)), 0, unsafe.Sizeof(old), 0, 0)
@@ -72,5 +82,23 @@ func pause(parent uintptr) {
 	}
 	for {
 		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
+	}
+}
+
+// enter is the whole life of a child that enters a user namespace. It may be
+// somebody's container's, whose root has CAP_SYS_PTRACE over whom it sees there:
+// the copy of the daemon's memory is made untraceable first. A process with one
+// thread, and without CLONE_FS, may enter it (setns(2)).
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func enter(ns uintptr) {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
+	if errno == 0 {
+		_, _, errno = syscall.RawSyscall6(unix.SYS_SETNS, ns, unix.CLONE_NEWUSER, 0, 0, 0, 0)
+	}
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, uintptr(errno), 0, 0, 0, 0, 0)
 	}
 }

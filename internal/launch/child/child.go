@@ -32,6 +32,13 @@ type Frame struct {
 
 	PIDFD int32 // written by clone3: a stack could move meanwhile, this memory does not
 
+	// Second is the struct clone_args of operation Fork, complete but for the
+	// operation's flags. It makes the kernel write the new process's pid to PID
+	// before that runs (CLONE_PARENT_SETTID, clone(2)): a process killed right
+	// after it has forked has still said so.
+	Second [11]uint64
+	PID    int32 // made by operation Fork; 0: none. Read by the parent once the forking process is reaped
+
 	// Written by the child; read by the parent after the report socket's end.
 	PC     uint32 // operation being carried out
 	Failed uint32 // 1 when that operation failed
@@ -75,6 +82,7 @@ const (
 	kindFail
 	kindForget
 	kindCloseAll
+	kindFork
 )
 
 const (
@@ -157,6 +165,8 @@ func run(f *Frame) {
 			f.Noted = 0
 		case kindCloseAll:
 			closeAll(f, o)
+		case kindFork:
+			forkAgain(f, o)
 		}
 		f.PC++
 	}
@@ -257,6 +267,23 @@ func die(f *Frame, errno uint32) {
 	syscall.RawSyscall6(syscall.SYS_EXIT, code, 0, 0, 0, 0, 0)
 	for {
 		*(*uint32)(at(0, 0)) = 0 // a filter refuses even exit: the signal of a fault cannot be refused
+	}
+}
+
+// forkAgain makes a second process, the parent's child (CLONE_PARENT), which
+// goes on with the next operation, and ends this one. Both share f and, as it is
+// in the same memory, the stack: of the two only the new process returns from
+// split. Signals that the parent has blocked are blocked here, and in the new
+// process until resetInherited.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func forkAgain(f *Frame, o *rawOp) {
+	f.Second[0] |= uint64(o.args[0])
+	f.PID = 0 // a write to the memory the kernel is to write to: it is there, and no fault can be in the way
+	if r := split(unsafe.Pointer(&f.Second), unsafe.Sizeof(f.Second)); r < 0 {
+		die(f, uint32(-r))
 	}
 }
 

@@ -58,7 +58,8 @@ func TestChildCallsNothing(t *testing.T) {
 }
 
 var allowed = map[string]bool{
-	"clone": true, "syscall.Errno": true, // in the parent; clone is assembly, see TestEntry
+	"clone": true, "syscall.Errno": true, // in the parent
+	"split":               true,                                                                    // assembly, as clone is: see TestEntry
 	"syscall.RawSyscall6": true, "unsafe.Pointer": true, "unsafe.Sizeof": true, "unsafe.Add": true, // conversions:
 	"uintptr": true, "uint64": true, "uint32": true, "int32": true, "int": true, "*rawOp": true, "*int32": true, "*uint32": true, "*uint64": true, "*unsafe.Pointer": true,
 }
@@ -149,7 +150,7 @@ func TestEntry(t *testing.T) {
 	if out, err := exec.Command(tool, "build", "-o", program, "fief/cmd/fief-mon").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	out, err := exec.Command(tool, "tool", "objdump", "-s", `^fief/internal/launch/child\.(clone|run)(\.abi0)?$`, program).CombinedOutput()
+	out, err := exec.Command(tool, "tool", "objdump", "-s", `^fief/internal/launch/child\.(clone|run|split)(\.abi0)?$`, program).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -182,6 +183,9 @@ func TestEntry(t *testing.T) {
 	if len(entry) != 1 || !strings.HasPrefix(entry[0], "run") {
 		t.Errorf("the child's entry calls %v\n%s", entry, out)
 	}
+	if n := len(calls["split"]) + len(calls["split.abi0"]); n != 0 || !strings.Contains(string(out), "child.split") {
+		t.Errorf("the second fork makes %d calls\n%s", n, out)
+	}
 	for _, name := range calls["run.abi0"] {
 		if name != "run" {
 			t.Errorf("the way to run calls %s", name)
@@ -212,7 +216,7 @@ func TestLayout(t *testing.T) {
 		"kinds": kindCall == int(plan.Call) && kindCloseOthers == int(plan.CloseOthers) && kindResetInherited == int(plan.ResetInherited) &&
 			kindDropBounding == int(plan.DropBounding) && kindPatch == int(plan.Patch) && kindTestMem == int(plan.TestMem) &&
 			kindTestSlot == int(plan.TestSlot) && kindCopy == int(plan.Copy) && kindFail == int(plan.Fail) &&
-			kindForget == int(plan.Forget) && kindCloseAll == int(plan.CloseAll),
+			kindForget == int(plan.Forget) && kindCloseAll == int(plan.CloseAll) && kindFork == int(plan.Fork),
 	} {
 		if !same {
 			t.Errorf("%s differs", name)

@@ -9,5 +9,13 @@ import "unsafe"
 //go:noescape
 func clone(args unsafe.Pointer, size uintptr, f *Frame) int
 
+// split calls clone3 without a stack of its own for the new process, which
+// returns 0 here; the calling process ends. It is assembly because the two share
+// the memory of their stack: the calling one may not touch it once there is the
+// other. A negative errno is returned when there is none.
+//
+//go:noescape
+func split(args unsafe.Pointer, size uintptr) int
+
 // run is called from that assembly only.
 var _ = run

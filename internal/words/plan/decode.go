@@ -11,7 +11,6 @@ import (
 type Decoded struct {
 	*Header
 	RlimitList []RawRlimit
-	JoinList   []RawJoin
 	UIDMap     []byte
 	GIDMap     []byte
 	OpList     []RawOp
@@ -29,12 +28,11 @@ func Decode(b []byte) (*Decoded, error) {
 	if h.Magic != Magic || int(h.Size) != len(b) {
 		return nil, corrupt("not a launch plan of this build")
 	}
-	if h.Slots >= maxItems || h.Files > h.Slots || h.Ops >= maxItems || h.Cgroup > h.Files || h.Report > h.Slots {
+	if h.Slots >= maxItems || h.Files > h.Slots || h.Ops >= maxItems || h.Cgroup > h.Files || h.PIDSpace > h.Files || h.Report > h.Slots {
 		return nil, corrupt("bad counts")
 	}
 	ok := true
 	d.RlimitList = view[RawRlimit](b, h.RlimitsAt, h.Rlimits, &ok)
-	d.JoinList = view[RawJoin](b, h.JoinsAt, h.Joins, &ok)
 	d.UIDMap = view[byte](b, h.UIDMapAt, h.UIDMapLen, &ok)
 	d.GIDMap = view[byte](b, h.GIDMapAt, h.GIDMapLen, &ok)
 	d.OpList = view[RawOp](b, h.OpsAt, h.Ops, &ok)
@@ -52,15 +50,17 @@ func (d *Decoded) check(b []byte) error {
 			return corrupt("bad stdio slot")
 		}
 	}
-	for _, j := range d.JoinList {
-		if j.Slot == 0 || j.Slot > uint64(d.Files) {
-			return corrupt("bad join")
-		}
-	}
+	forks := uint32(0)
 	for i := range d.OpList {
 		if !d.checkOp(i, len(b)) {
 			return corrupt("bad operation")
 		}
+		if d.OpList[i].Kind == uint8(Fork) {
+			forks++
+		}
+	}
+	if forks > 1 || (forks == 1) != (d.Bools&Twice != 0) {
+		return corrupt("bad fork")
 	}
 	for _, r := range d.RelocList {
 		if r%8 != 0 || uint64(r)+8 > uint64(len(b)) || r < d.OpsAt {
@@ -76,7 +76,7 @@ func (d *Decoded) check(b []byte) error {
 func (d *Decoded) checkOp(i, size int) bool {
 	o := &d.OpList[i]
 	left := len(d.OpList) - i - 1
-	if o.Kind > uint8(CloseAll) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
+	if o.Kind > uint8(Fork) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
 		return false
 	}
 	for a := range o.Args {
@@ -96,6 +96,8 @@ func (d *Decoded) checkOp(i, size int) bool {
 		return o.Args[0] != 0 && o.Args[0] <= d.Slots
 	case CloseAll:
 		return o.Args[0] <= d.Slots
+	case Fork:
+		return o.Slots|o.Addresses|o.Signed == 0 && i+1 < len(d.OpList)
 	}
 	return true
 }

@@ -13,7 +13,7 @@ import (
 // little-endian, of the machine that made it. It travels from daemon to monitor
 // on one machine between binaries of one build; it is not a storage format.
 //
-//	Header | rlimits | joins | uid map | gid map | ops | data | relocations
+//	Header | rlimits | uid map | gid map | ops | data | relocations
 //
 // Relocations are the offsets of words in the data that hold addresses: whoever
 // maps the plan adds the address it was mapped at.
@@ -23,7 +23,7 @@ import (
 // more each) its length costs more than the making of it.
 
 // Magic begins an encoded plan; its last byte is the version of the layout.
-const Magic = 0x02_6e_61_6c_70_66 // "fplan" 2
+const Magic = 0x03_6e_61_6c_70_66 // "fplan" 3
 
 // Header is the beginning of an encoded plan. Offsets are from its first byte.
 type Header struct {
@@ -35,9 +35,7 @@ type Header struct {
 	OpsAt     uint32
 	Relocs    uint32
 	RelocsAt  uint32
-	Pad       uint32
-	Joins     uint32
-	JoinsAt   uint32
+	PIDSpace  uint32
 	Rlimits   uint32
 	RlimitsAt uint32
 	UIDMapAt  uint32
@@ -61,13 +59,8 @@ type Header struct {
 const (
 	HasOOM = 1 << iota
 	OwnsStdio
+	Twice // the operations have a Fork
 )
-
-// RawJoin is an encoded Join.
-type RawJoin struct {
-	Flag uint64
-	Slot uint64
-}
 
 // RawRlimit is an encoded Rlimit.
 type RawRlimit struct{ Resource, Soft, Hard uint64 }
@@ -155,6 +148,12 @@ func (e *Encoder) Encode(p *Plan) ([]byte, error) {
 			if j+1+list[j].Skip > len(list) || j+1+list[j].OnIgnored > len(list) {
 				e.fail("operation " + strconv.Itoa(j) + " of step " + strconv.Itoa(i) + " skips past its step")
 			}
+			if list[j].Kind == Fork {
+				if e.head.Bools&Twice != 0 {
+					e.fail("two forks")
+				}
+				e.head.Bools |= Twice
+			}
 			op := e.op(&list[j], i, j) // may move e.out
 			if e.err != nil {
 				return nil, e.err
@@ -195,7 +194,7 @@ func (e *Encoder) front(p *Plan, ops int) {
 	h := &e.head
 	*h = Header{
 		Magic: Magic, Files: uint32(len(p.Files)), Slots: uint32(len(p.Slots)), Ops: uint32(ops),
-		Joins: uint32(len(c.Joins)), Rlimits: uint32(len(c.Rlimits)), Flags: c.Flags, Owner: c.Owner,
+		PIDSpace: uint32(c.PIDSpace), Rlimits: uint32(len(c.Rlimits)), Flags: c.Flags, Owner: c.Owner,
 		StdioUID: c.StdioUID, StdioGID: c.StdioGID, Cgroup: uint32(c.Cgroup),
 		UIDMapLen: uint32(len(c.UIDMap)), GIDMapLen: uint32(len(c.GIDMap)),
 	}
@@ -224,10 +223,6 @@ func (e *Encoder) front(p *Plan, ops int) {
 	h.RlimitsAt = e.room(24 * len(c.Rlimits))
 	for i, r := range c.Rlimits {
 		e.words(int(h.RlimitsAt)+24*i, uint64(r.Resource), r.Soft, r.Hard)
-	}
-	h.JoinsAt = e.room(16 * len(c.Joins))
-	for i, j := range c.Joins {
-		e.words(int(h.JoinsAt)+16*i, j.Flag, uint64(j.Slot))
 	}
 	h.UIDMapAt, h.GIDMapAt = e.text(c.UIDMap, 0), e.text(c.GIDMap, 0)
 }

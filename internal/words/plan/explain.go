@@ -85,8 +85,26 @@ func execCode(errno syscall.Errno) int {
 	return 126
 }
 
+// judgeJoin is judge for what a container that joins namespaces does first.
+func judgeJoin(s *Step, errno syscall.Errno) (fault.Class, string) {
+	switch {
+	case s.Verb == "join" && errno == syscall.EINVAL:
+		return fault.Invalid, "it is of another kind, a user namespace the caller is in, or a pid namespace outside the caller's"
+	case s.Verb == "fork" && errno == syscall.ENOSPC:
+		return fault.Exhausted, "raise the sysctls user.max_*_namespaces, in the joined user namespace too"
+	case s.Verb == "fork" && errno == syscall.EAGAIN:
+		return fault.Exhausted, "a container that joins namespaces is two processes for a moment: its limit of processes must allow them"
+	case s.Verb == "fork" && errno == syscall.ENOMEM: // alloc_pid, of a namespace that takes no process any more
+		return fault.Conflict, "the first process of the joined pid namespace has ended, or memory is short"
+	}
+	return fault.Internal, ""
+}
+
 // judge finds class and hint of other failures.
 func judge(step int, s *Step, errno syscall.Errno) (fault.Class, string) {
+	if class, hint := judgeJoin(s, errno); hint != "" {
+		return class, hint
+	}
 	switch {
 	case step == StepClone && errno == syscall.ENOSPC:
 		return fault.Exhausted, "raise the sysctls user.max_*_namespaces"

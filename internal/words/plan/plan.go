@@ -36,14 +36,15 @@ type Memory interface {
 	Encode(*Plan) ([]byte, error)
 }
 
-// Clone is the parent's part. Flags are clone3's CLONE_NEW* bits. UIDMap and
-// GIDMap are the kernel's text (user_namespaces(7)), empty without a new user
+// Clone is the parent's part. Flags are clone3's CLONE_NEW* bits; there are none
+// when the child's steps have a Fork, which has them instead. UIDMap and GIDMap
+// are the kernel's text (user_namespaces(7)), empty without a new user
 // namespace. Owner is the effective uid the user namespace is created with, so
 // that its limits are counted apart from other containers' (kernel/ucount.c
 // charges the creator's euid); 0 leaves the caller's own.
 type Clone struct {
 	Flags       uint64
-	Joins       []Join
+	PIDSpace    Slot // pidfd of a process whose pid namespace the child is born in, or 0; the forking thread's own one stays
 	Cgroup      Slot // O_PATH descriptor of a cgroup v2 directory (CLONE_INTO_CGROUP), or 0
 	Owner       uint32
 	UIDMap      string
@@ -56,13 +57,6 @@ type Clone struct {
 	// root is not mapped inside. Host ids; used when StdioOwned is set.
 	StdioOwned         bool
 	StdioUID, StdioGID uint32
-}
-
-// Join is a namespace that the forking thread enters before clone3 and leaves
-// afterwards: the descriptor is a namespace file or a pidfd, Flag its CLONE_NEW*.
-type Join struct {
-	Slot Slot
-	Flag uint64
 }
 
 // Rlimit is a resource limit by its number (setrlimit(2)).
@@ -109,6 +103,7 @@ const (
 	Fail                  // fail with the errno remembered, or Args[0]
 	Forget                // forget the errno remembered
 	CloseAll              // close every descriptor ≥ 3 but the report socket and slot Args[0], unless that is 0
+	Fork                  // clone3 with flags Args[0]; the new process, a child of the parent, goes on, this one ends
 )
 
 // Op is one operation. On success the next Skip operations of the step are

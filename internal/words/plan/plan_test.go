@@ -12,7 +12,7 @@ import (
 func sample() *Plan {
 	score := -5
 	return &Plan{
-		Clone: Clone{Flags: 7, Joins: []Join{{1, 9}}, Cgroup: 2, Owner: 100000, UIDMap: "0 1 2\n", GIDMap: "0 3 4\n",
+		Clone: Clone{Flags: 7, PIDSpace: 1, Cgroup: 2, Owner: 100000, UIDMap: "0 1 2\n", GIDMap: "0 3 4\n",
 			Rlimits: []Rlimit{{7, 10, 20}}, OOMScoreAdj: &score, StdioOwned: true, StdioUID: 5, StdioGID: 6},
 		Files: []string{"pidfd", "cgroup", "stdin"},
 		Slots: []string{"pidfd", "cgroup", "stdin", "x", ReportName},
@@ -50,7 +50,7 @@ func TestEncodeDecode(t *testing.T) {
 		d.Report != 5 || d.OOM != -5 || d.Bools != HasOOM|OwnsStdio || d.StdioUID != 5 || d.StdioGID != 6 || d.Stamps != 2 {
 		t.Errorf("%+v", *d.Header)
 	}
-	if string(d.UIDMap) != "0 1 2\n" || string(d.GIDMap) != "0 3 4\n" || d.RlimitList[0] != (RawRlimit{7, 10, 20}) || d.JoinList[0] != (RawJoin{9, 1}) {
+	if string(d.UIDMap) != "0 1 2\n" || string(d.GIDMap) != "0 3 4\n" || d.RlimitList[0] != (RawRlimit{7, 10, 20}) || d.PIDSpace != 1 {
 		t.Errorf("%+v", d)
 	}
 	if o := d.OpList[0]; o.Nr != 39 || o.Save != 4 || o.Skip != 1 || o.Ignore[0] != uint8(syscall.ENOENT) || o.Step != 3 {

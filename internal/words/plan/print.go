@@ -108,6 +108,8 @@ func opName(o *Op) string {
 		return "forget"
 	case CloseAll:
 		return "close-all"
+	case Fork:
+		return "fork"
 	}
 	return "?"
 }
