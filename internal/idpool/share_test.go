@@ -72,7 +72,7 @@ func TestSlabsOfVanishedRootsAreTakenLast(t *testing.T) {
 	if err := os.Remove(filepath.Join(gone.DataRoot, idFile)); err != nil {
 		t.Fatal(err)
 	}
-	lease(t, p, "second", 0)
+	leaseSoon(t, p, "second", 0)
 }
 
 func TestMovedRootKeepsItsLeasesACopyDoesNot(t *testing.T) {

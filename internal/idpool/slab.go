@@ -103,16 +103,27 @@ func run(n int) uint64 { return 1<<n - 1 }
 // slab is 64 ranges, a bit for each in every mask.
 type slab struct {
 	number  int
+	told    uint64 // what its claim on disk says may be leased
 	outside uint64 // not for leasing
 	taken   uint64 // a file of the host gives ids of it to somebody
+	named   uint64 // a name service knows an id of it
 	granted uint64 // leased
-	pinned  uint64 // used by an explicit map
-	resting uint64 // leased once, or seen in use: to be looked at before the next lease
+	pinned  uint64 // used by an explicit map, or shared
+	resting uint64 // leased once, or seen in use: processes are looked for before the next lease
+	barred  uint64 // leased once: files are looked for before the next lease
 }
 
-func (s *slab) free() uint64 {
-	return ^(s.outside | s.taken | s.granted | s.pinned | s.resting)
-}
+// free are the ranges that can be leased.
+func (s *slab) free() uint64 { return s.own() &^ (s.granted | s.pinned | s.resting | s.barred) }
+
+// waiting are the ranges that could be leased, but for what may be left in them.
+func (s *slab) waiting() uint64 { return s.own() & (s.resting | s.barred) &^ (s.granted | s.pinned) }
+
+// own are the ranges that nobody else has.
+func (s *slab) own() uint64 { return s.told &^ (s.outside | s.taken | s.named) }
+
+// offer is what the claim of the slab has to say.
+func (s *slab) offer() uint64 { return ^s.outside | s.granted }
 
 func (s *slab) base() idmap.Host { return idmap.Host(s.number) * slabIDs }
 
