@@ -1,5 +1,7 @@
 package idpool
 
+import "slices"
+
 func areasOf(cfg Config, f facts) extents {
 	switch {
 	case cfg.First != 0:
@@ -75,5 +77,23 @@ func (p *Pool) each(e extent, do func(s *slab, ranges uint64)) {
 		if ranges := (extents{e}).mask(s.number); ranges != 0 {
 			do(s, ranges)
 		}
+	}
+}
+
+// askNames asks the name services again about ids of the slabs that an earlier
+// process has claimed: users may have been added since. A start does not wait
+// for services that do not answer.
+func (p *Pool) askNames() {
+	p.mu.Lock()
+	slabs := slices.Clone(p.slabs)
+	p.mu.Unlock()
+	for _, s := range slabs {
+		names, err := p.nss(s.number)
+		if err != nil || p.ctx.Err() != nil {
+			return
+		}
+		p.mu.Lock()
+		s.named |= names.mask(s.number)
+		p.mu.Unlock()
 	}
 }

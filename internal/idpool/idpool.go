@@ -141,6 +141,9 @@ func Open(cfg Config, held []Held) (*Pool, error) {
 		p.looks.after(lookSoon)
 		p.wakeKeeper()
 	}
+	if len(p.slabs) > 0 {
+		p.behind.Go(p.askNames)
+	}
 	return p, nil
 }
 

@@ -306,16 +306,27 @@ func TestRealProcessInANamespace(t *testing.T) {
 	}
 }
 
+// BenchmarkLease is one lease and its release on a pool with a thousand others.
 func BenchmarkLease(b *testing.B) {
 	p := open(b, newHost(b))
-	n := 0
+	for i := range 1000 {
+		lease(b, p, fmt.Sprint("c", i), 0)
+	}
 	for b.Loop() {
-		owner := strconv.Itoa(n)
-		n++
-		if _, err := p.Lease(owner, 0); err != nil {
+		if _, err := p.Lease("one", 0); err != nil {
 			b.Fatal(err)
 		}
-		p.Release(owner)
+		p.Release("one")
+	}
+}
+
+// BenchmarkFollow is the part of a lease that looks for changed files.
+func BenchmarkFollow(b *testing.B) {
+	p := open(b, newHost(b))
+	for b.Loop() {
+		if err := p.follow(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

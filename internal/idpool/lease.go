@@ -198,7 +198,8 @@ func (p *Pool) takeOver(held []Held) error {
 }
 
 // recognise takes up the claims of this data root, and drops those of a former
-// data root in the same place.
+// data root in the same place. Name services were asked when the slabs were
+// claimed, and are asked again in the background: see askNames.
 func (p *Pool) recognise(all map[int]claim, live extents) error {
 	var mine []int
 	for _, number := range slices.Sorted(maps.Keys(all)) {
@@ -213,17 +214,10 @@ func (p *Pool) recognise(all map[int]claim, live extents) error {
 			delete(all, number)
 		}
 	}
-	if len(mine) == 0 {
-		return nil
-	}
-	names, err := p.nss(mine...)
-	if err != nil {
-		return err
-	}
 	for _, number := range mine {
 		s := p.fresh(number)
 		s.told = all[number].ranges
-		p.own(s, live, names)
+		p.own(s, live, nil)
 	}
 	return nil
 }

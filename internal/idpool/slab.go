@@ -58,6 +58,35 @@ func (l extents) intersect(o extents) extents {
 	return out
 }
 
+// without returns what of l is not in o.
+func (l extents) without(o extents) extents {
+	var out extents
+	for _, e := range l {
+		for _, cut := range o {
+			if cut.to <= e.from || e.to <= cut.from {
+				continue
+			}
+			if e.from < cut.from {
+				out = append(out, extent{e.from, cut.from})
+			}
+			e.from = min(cut.to, e.to)
+		}
+		if e.from < e.to {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// cover reports whether e lies in one of l.
+func (l extents) cover(e extent) bool {
+	i, found := slices.BinarySearchFunc(l, e.from, func(x extent, from uint64) int { return cmp.Compare(x.from, from) })
+	if !found {
+		i--
+	}
+	return i >= 0 && e.to <= l[i].to
+}
+
 // aligned shrinks every extent to whole ranges.
 func (l extents) aligned() extents {
 	var out extents
@@ -82,6 +111,16 @@ func (l extents) mask(number int) uint64 {
 		}
 		low, high := (from-base)/rangeIDs, (to-1-base)/rangeIDs
 		out |= run(int(high-low+1)) << low
+	}
+	return out
+}
+
+// rangesOf returns the ranges of a slab that mask has, one by one.
+func rangesOf(number int, mask uint64) extents {
+	var out extents
+	for ; mask != 0; mask &= mask - 1 {
+		from := uint64(number)*slabIDs + uint64(bits.TrailingZeros64(mask))*rangeIDs
+		out = append(out, extent{from, from + rangeIDs})
 	}
 	return out
 }
