@@ -170,12 +170,12 @@ func (p *Pool) claimFor(t *attempt) error {
 	if err != nil {
 		return err
 	}
-	p.growing.Lock()
-	defer p.growing.Unlock()
 	live, err := p.sweep(t)
 	if err != nil || p.does(t.enough) {
 		return err
 	}
+	p.growing.Lock()
+	defer p.growing.Unlock()
 	all, unlock, err := p.claims.locked()
 	if err != nil {
 		return err
@@ -273,7 +273,7 @@ func (p *Pool) group(first, n int, live extents, others map[int]bool) ([]int, bo
 				return nil, false
 			}
 			s = p.fresh(number)
-			s.resting = live.mask(number)
+			s.rest(live.mask(number))
 			claim = append(claim, number)
 		}
 		at, ok := fit(s.free(), min(n, slabRanges), 0)
@@ -318,7 +318,8 @@ func (p *Pool) own(s *slab, live, names extents) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mark(s) // the host's files may have been read again
-	s.named, s.resting = names.mask(s.number), live.mask(s.number)
+	s.named = names.mask(s.number)
+	s.rest(live.mask(s.number))
 	p.slabs = append(p.slabs, s)
 	slices.SortFunc(p.slabs, func(a, b *slab) int { return a.number - b.number })
 	p.changes++

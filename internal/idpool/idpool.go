@@ -72,7 +72,7 @@ type Held struct {
 // goroutine.
 //
 // Locks are taken in this order: growing, the lock of the claims (flock), reading,
-// mu. The last one is never held across I/O.
+// looking, mu. The last one is never held across I/O.
 type Pool struct {
 	cfg    Config
 	host   host
@@ -83,8 +83,9 @@ type Pool struct {
 	behind sync.WaitGroup // what works in the background
 	wake   chan struct{}  // something for the keeper; see keep
 
-	growing sync.Mutex // held while claims are changed, and while /proc is read to free ranges
+	growing sync.Mutex // held while claims are changed
 	reading sync.Mutex // held while the files of the host are read
+	looking sync.Mutex // held while processes are looked at to free ranges
 
 	mu       sync.Mutex
 	closed   bool      // guarded by mu, as is all below

@@ -39,9 +39,7 @@ func (p *Pool) keep() {
 			p.sleep(now, look, next)
 			continue
 		}
-		p.growing.Lock()
 		_, _ = p.sweep(nil) // a failure is told to the lease that cannot be granted for it
-		p.growing.Unlock()
 	}
 }
 

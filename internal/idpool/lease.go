@@ -136,7 +136,7 @@ func (p *Pool) Release(owner string, left ...string) {
 		return
 	}
 	for _, e := range all {
-		p.each(e, func(s *slab, ranges uint64) { s.resting |= ranges })
+		p.each(e, func(s *slab, ranges uint64) { s.rest(ranges) })
 	}
 	p.bar(owner, union(all), left)
 	p.changes++

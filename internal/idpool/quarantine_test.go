@@ -416,6 +416,41 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestReleaseDuringALook: what is released while processes are being read may
+// have a process that was not there when its part of /proc was read, also when
+// the range rested already because somebody else had shared it.
+func TestReleaseDuringALook(t *testing.T) {
+	cfg := newHost(t).slabsFrom(10, 1)
+	p := open(t, cfg)
+	l := lease(t, p, "c", slabIDs)
+	if err := p.Share("s", pairOf(t, fmt.Sprintf("0:%d:1", l.Base), "0:1:1")); err != nil {
+		t.Fatal(err)
+	}
+	p.Close() // nobody else looks
+	p.Release("s")
+	fifo := filepath.Join(cfg.Proc, "7", "uid_map")
+	if err := errors.Join(os.Mkdir(filepath.Dir(fifo), 0o700), unix.Mkfifo(fifo, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	looked := make(chan error)
+	go func() {
+		_, err := p.sweep(nil)
+		looked <- err
+	}()
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // the look is at this process now
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Release("c")
+	f.Close()
+	if err := <-looked; err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Info(); got.Free != 0 || got.Quarantined != 64 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestShareOfOthers: ids that another daemon may lease cannot be shared, those
 // that the host gives to somebody can, by any daemon.
 func TestShareOfOthers(t *testing.T) {

@@ -149,6 +149,7 @@ type slab struct {
 	granted uint64 // leased
 	pinned  uint64 // used by an explicit map, or shared
 	resting uint64 // leased once, or seen in use: processes are looked for before the next lease
+	late    uint64 // of resting: since the last look began
 	barred  uint64 // leased once: files are looked for before the next lease
 }
 
@@ -163,6 +164,12 @@ func (s *slab) own() uint64 { return s.told &^ (s.outside | s.taken | s.named) }
 
 // offer is what the claim of the slab has to say.
 func (s *slab) offer() uint64 { return ^s.outside | s.granted }
+
+// rest makes ranges wait for a look at processes that begins after now.
+func (s *slab) rest(ranges uint64) {
+	s.resting |= ranges
+	s.late |= ranges
+}
 
 func (s *slab) base() idmap.Host { return idmap.Host(s.number) * slabIDs }
 

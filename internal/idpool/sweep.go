@@ -1,6 +1,9 @@
 package idpool
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// lookSoon is when processes are looked for after a release, lookNow when
@@ -54,13 +57,15 @@ func (l *looks) finish(began time.Time, resting bool) {
 
 // sweep frees the ranges that rested before it began and that no process uses,
 // and returns what processes use. It notes in t, which may be nil, what of the
-// pool it has seen. Preconditions: p.growing held.
+// pool it has seen.
 func (p *Pool) sweep(t *attempt) (extents, error) {
+	p.looking.Lock()
+	defer p.looking.Unlock()
 	began := time.Now()
 	p.mu.Lock()
-	before := make(map[*slab]uint64, len(p.slabs))
-	for _, s := range p.slabs {
-		before[s] = s.resting
+	looked := slices.Clone(p.slabs)
+	for _, s := range looked {
+		s.late = 0
 	}
 	changes := p.changes
 	p.mu.Unlock()
@@ -68,9 +73,9 @@ func (p *Pool) sweep(t *attempt) (extents, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var freed, left uint64
-	for s, resting := range before {
+	for _, s := range looked {
 		if err == nil {
-			gone := resting &^ live.mask(s.number)
+			gone := s.resting &^ (s.late | live.mask(s.number))
 			s.resting &^= gone
 			freed |= gone
 		}
