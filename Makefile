@@ -2,6 +2,7 @@
 # make demo   build, start an engine of its own and do the main job, told step by step (root)
 # make test   the whole suite (root)
 # make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
+# make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
 # make bench  medians of whole commands beside the floor and other engines (root)
 SHELL := /bin/bash
 export CGO_ENABLED := 0
@@ -9,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test race test-vm lint fuzz bench deps clean
+.PHONY: build install docs demo test race soak-ids test-vm lint fuzz bench deps clean
 
 build:
 	@mkdir -p bin
@@ -43,6 +44,11 @@ test: build lint
 race:
 	test/deps.sh
 	CGO_ENABLED=1 test/run.sh -race
+
+# OPS: how many operations; the suite does a few seconds of them.
+OPS ?= 1000000
+soak-ids:
+	FIEF_IDPOOL_OPS=$(OPS) go test ./internal/idpool -run TestKilledDaemonsNeverOverlap -count 1 -v -timeout 2h
 
 # SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
 SUITES ?= bookworm trixie

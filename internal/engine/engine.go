@@ -48,7 +48,8 @@ type Rooms struct {
 // ids grants and takes back host ids.
 type ids interface {
 	Lease(owner string, size uint32) (record.Lease, error)
-	Release(owner string)
+	// Release ends it. Files with its ids may remain in left, host directories.
+	Release(owner string, left ...string)
 	Rename(old, new string)
 	// Hold keeps the ids of an explicit map from being leased, until Release.
 	Hold(owner string, pair idmap.Pair) error

@@ -70,7 +70,7 @@ func (f *idsFake) Lease(owner string, size uint32) (record.Lease, error) {
 	return l, nil
 }
 
-func (f *idsFake) Release(owner string) {
+func (f *idsFake) Release(owner string, _ ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.leases, owner)

@@ -35,7 +35,10 @@ type claim struct {
 }
 
 // claims is the directory of claims, seen by the daemon of one data root.
-type claims struct{ dir, id, root string }
+type claims struct {
+	dir, id, root string
+	steps         steps
+}
 
 func (c claims) path(number int) string {
 	return filepath.Join(c.dir, claimPrefix+strconv.FormatUint(uint64(number)*slabIDs, 10))
@@ -64,6 +67,20 @@ func (c claims) lock() (unlock func(), err error) {
 			return nil, fault.Wrap(fault.Busy, op, c.dir, err, "another fief daemon holds it: is one stopped or hung?")
 		}
 	}
+}
+
+// locked is lock, and the claims as they are until unlock.
+func (c claims) locked() (all map[int]claim, unlock func(), err error) {
+	unlock, err = c.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	if all, err = c.list(); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	c.steps.at("claims locked")
+	return all, unlock, nil
 }
 
 // list reads all claims. One that cannot be understood belongs to nobody known
@@ -142,11 +159,29 @@ func (o claim) vanished() bool {
 	return err == nil && isID(id) && id != o.id
 }
 
+// standing returns the slabs whose claims still hold: those of data roots that
+// exist.
+func standing(all map[int]claim) map[int]bool {
+	type root struct{ id, path string }
+	gone := map[root]bool{}
+	out := make(map[int]bool, len(all))
+	for number, c := range all {
+		r := root{c.id, c.root}
+		if _, known := gone[r]; !known {
+			gone[r] = c.vanished()
+		}
+		if !gone[r] {
+			out[number] = true
+		}
+	}
+	return out
+}
+
 // add claims a slab that nobody has claimed. Preconditions: the lock is held.
 // On success the claim has reached the disk.
 func (c claims) add(number int, ranges uint64) error {
 	text := claim{c.id, c.root, ranges}.String()
-	err := create(c.path(number), []byte(text))
+	err := c.steps.create(c.path(number), []byte(text))
 	return fault.Wrap(fault.Unavailable, "claim ids", c.path(number), err, "")
 }
 
@@ -155,13 +190,14 @@ func (c claims) add(number int, ranges uint64) error {
 // claim has reached the disk.
 func (c claims) take(number int, ranges uint64) error {
 	text := claim{c.id, c.root, ranges}.String()
-	err := replace(c.path(number), []byte(text))
+	err := c.steps.replace(c.path(number), []byte(text))
 	return fault.Wrap(fault.Unavailable, "claim ids", c.path(number), err, "")
 }
 
 // drop removes a claim. Preconditions: the lock is held.
 func (c claims) drop(number int) error {
 	err := os.Remove(c.path(number))
+	c.steps.at("claim dropped")
 	return fault.Wrap(fault.Unavailable, "drop claim of ids", c.path(number), err, "")
 }
 
@@ -169,7 +205,7 @@ const idFile = "id"
 
 // rootID returns the random name of a data root, which it makes when the root
 // has none. Preconditions: no other process works in the root.
-func rootID(root string) (string, error) {
+func rootID(root string, s steps) (string, error) {
 	const op = "read id of data root"
 	path := filepath.Join(root, idFile)
 	text, err := os.ReadFile(path)
@@ -186,7 +222,7 @@ func rootID(root string) (string, error) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand
 	id := hex.EncodeToString(random[:])
-	if err := create(path, []byte(id+"\n")); err != nil {
+	if err := s.create(path, []byte(id+"\n")); err != nil {
 		return "", fault.Wrap(fault.Unavailable, "name data root in", path, err, "")
 	}
 	return id, nil
@@ -195,57 +231,4 @@ func rootID(root string) (string, error) {
 func isID(s string) bool {
 	raw, err := hex.DecodeString(s)
 	return err == nil && len(raw) == 16 && !bytes.ContainsAny([]byte(s), "ABCDEF")
-}
-
-// create makes a file that is complete whenever it is there, also after a
-// crash. It fails when the file exists already.
-func create(path string, text []byte) error {
-	fresh, err := writeFresh(path, text)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(os.Link(fresh, path), os.Remove(fresh)); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// replace gives a file new content so that at any time, also after a crash, it
-// has either all of the old or all of the new.
-func replace(path string, text []byte) error {
-	fresh, err := writeFresh(path, text)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return errors.Join(err, os.Remove(fresh))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// writeFresh writes a synced file beside path. Only one process at a time may
-// do so in a directory. What a killed one left is unlinked, not overwritten: it
-// may have become a claim already.
-func writeFresh(path string, text []byte) (string, error) {
-	fresh := filepath.Join(filepath.Dir(path), ".new")
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(fresh))
-	}
-	return fresh, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -2,6 +2,7 @@ package idpool
 
 import (
 	"fmt"
+	"slices"
 
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
@@ -29,32 +30,61 @@ func (p *Pool) Hold(owner string, pair idmap.Pair) error {
 	if err := p.follow(); err != nil {
 		return err
 	}
-	p.growing.Lock()
-	defer p.growing.Unlock()
 	if err := p.checkExplicit(owner, pair); err != nil {
 		return err
 	}
-	used := hostIDs(pair)
-	if err := p.claimUnder(used); err != nil {
+	// Until the ids are kept, leases can still be made: look once more.
+	return p.pin(owner, pair, func() error { return p.checkOwn(owner, pair) })
+}
+
+// Share keeps the ids of a pair from being leased until Release(owner), whoever
+// has leased them now: for a container in the user namespace of another one,
+// which may outlive it, and for ids that many containers have in common. Slabs
+// are claimed as for Hold; ids that another daemon could lease are a Conflict.
+// Nothing is kept on failure. It is not stored: after Open it has to be called
+// again.
+func (p *Pool) Share(owner string, pair idmap.Pair) error {
+	if err := p.follow(); err != nil {
+		return err
+	}
+	return p.pin(owner, pair, func() error { return nil })
+}
+
+// pin keeps the ids of a pair unless refuse, called with p.mu held, fails.
+func (p *Pool) pin(owner string, pair idmap.Pair, refuse func() error) error {
+	used := pinOf(pair)
+	p.growing.Lock()
+	defer p.growing.Unlock()
+	if err := p.claimUnder(used.all()); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Until now leases could still be made: look once more.
-	if err := p.checkOwn(owner, pair); err != nil {
+	if err := refuse(); err != nil {
 		return err
 	}
-	p.pins[owner] = union(append(p.pins[owner], used...))
-	p.repin()
+	p.pins[owner] = p.pins[owner].and(used)
+	for _, e := range used.all() {
+		p.each(e, func(s *slab, ranges uint64) { s.pinned |= ranges })
+	}
 	return nil
 }
 
-func hostIDs(pair idmap.Pair) extents {
+// pin is what a map uses.
+type pin struct{ uids, gids extents }
+
+func pinOf(pair idmap.Pair) pin { return pin{hostIDs(pair.UID), hostIDs(pair.GID)} }
+
+func (a pin) and(b pin) pin {
+	return pin{union(slices.Concat(a.uids, b.uids)), union(slices.Concat(a.gids, b.gids))}
+}
+
+func (a pin) all() extents { return union(slices.Concat(a.uids, a.gids)) }
+
+func hostIDs(m idmap.Map) extents {
 	var out []extent
-	for _, m := range [2]idmap.Map{pair.UID, pair.GID} {
-		for _, s := range m.Spans() {
-			out = append(out, extent{uint64(s.Out), uint64(s.Out) + uint64(s.N)})
-		}
+	for _, s := range m.Spans() {
+		out = append(out, extent{uint64(s.Out), uint64(s.Out) + uint64(s.N)})
 	}
 	return union(out)
 }
@@ -69,6 +99,7 @@ func (p *Pool) claimUnder(used extents) error {
 			missing = append(missing, number)
 		}
 	}
+	taken := p.taken
 	p.mu.Unlock()
 	if len(missing) == 0 {
 		return nil
@@ -81,25 +112,22 @@ func (p *Pool) claimUnder(used extents) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := p.claims.lock()
+	all, unlock, err := p.claims.locked()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	all, err := p.claims.list()
-	if err != nil {
-		return err
-	}
 	var free []int
 	for _, number := range missing {
 		c, claimed := all[number]
-		if claimed && !c.vanished() {
-			if used.mask(number)&c.ranges != 0 {
-				return foreign(c, number)
-			}
-			continue // it has the slab, but cannot lease these ids
+		if !claimed || c.vanished() {
+			free = append(free, number)
+			continue
 		}
-		free = append(free, number)
+		// It has the slab, but may not be able to lease these ids.
+		if used.mask(number)&c.ranges&^taken.mask(number) != 0 {
+			return foreign(c, number)
+		}
 	}
 	return p.claim(free, live, all)
 }
@@ -123,7 +151,7 @@ func (p *Pool) checkExplicit(owner string, pair idmap.Pair) error {
 	if err != nil {
 		return err
 	}
-	used := hostIDs(pair)
+	used := pinOf(pair).all()
 	for number, c := range all {
 		if !p.claims.mine(c) && used.mask(number)&c.ranges != 0 && !c.vanished() {
 			return foreign(c, number)
@@ -170,9 +198,10 @@ func (p *Pool) repin() {
 	for _, s := range p.slabs {
 		s.pinned = 0
 	}
-	for _, pins := range p.pins {
+	for _, used := range p.pins {
+		ids := used.all()
 		for _, s := range p.slabs {
-			s.pinned |= pins.mask(s.number)
+			s.pinned |= ids.mask(s.number)
 		}
 	}
 }

@@ -8,121 +8,142 @@ import (
 	"time"
 
 	"fief/internal/words/fault"
-	"fief/internal/words/record"
+	"fief/internal/words/idmap"
 )
 
 const (
 	// lowWater is the number of free ranges below which the pool looks for more
 	// in the background, so that a burst of starts does not wait for the disk.
 	lowWater = 16
-	// retryAfter keeps a pool that cannot grow from looking again at every lease.
+	// answerWithin bounds how long a lease waits for a look at processes when
+	// that is all that could make room: exhaustion is answered within 10 ms. It
+	// does not wait at all where looks take longer.
+	answerWithin = 5 * time.Millisecond
+	// cheap attempts are made for every lease that finds no room. Dearer ones
+	// that found nothing are made again after a second at the earliest.
+	cheap    = 4 * time.Millisecond
+	askAgain = time.Second
+	// retryAfter keeps a pool that cannot grow from trying all the time to be
+	// ahead of need.
 	retryAfter = 30 * time.Second
 )
 
-func areasOf(cfg Config, f facts) extents {
-	switch {
-	case cfg.First != 0:
-		return extents{{uint64(cfg.First), uint64(cfg.Last) + rangeIDs}}
-	case f.named:
-		return f.own.aligned().intersect(extents{{rangeIDs, lastBase + rangeIDs}})
-	}
-	return extents{{defaultFirst, defaultLast + rangeIDs}}
+// attempt is one try to make room. Whoever needs room meanwhile waits for it.
+type attempt struct {
+	n       int           // neighbouring ranges that are needed
+	enough  func() bool   // whether there is room; called with p.mu held
+	listed  chan struct{} // closed when hope is known
+	hope    bool          // there is something to claim, which takes what the disk takes
+	done    chan struct{} // closed at the end
+	err     error
+	changes uint64 // of the pool that it has seen
 }
 
-// follow reads the files of the host again when they have changed since.
-func (p *Pool) follow() error {
-	now := p.host.signature()
+// spent is what an attempt that found nothing leaves: until something changes,
+// the next one would find nothing either.
+type spent struct {
+	n       int // 0: no attempt has found nothing
+	changes uint64
+	at      time.Time
+	took    time.Duration
+}
+
+func (s spent) covers(n int, changes uint64) bool {
+	return s.n > 0 && n >= s.n && changes == s.changes
+}
+
+// holds reports whether another attempt is too dear to be made already.
+func (s spent) holds() bool {
+	return s.took > cheap && time.Since(s.at) < max(askAgain, lookShare*s.took)
+}
+
+// makeRoom returns nil when a lease of n ranges is worth another try. Class
+// Exhausted by the deadline when there is nothing left to claim, though a look
+// at processes may still go on in the background.
+func (p *Pool) makeRoom(n int, deadline time.Time) error {
+	enough := func() bool { _, ok := p.room("", n); return ok }
 	p.mu.Lock()
-	same := now == p.seen
-	p.mu.Unlock()
-	if same {
-		return nil
+	closed := p.closed
+	if p.spent.covers(n, p.changes) && p.spent.holds() && !closed {
+		p.mu.Unlock()
+		return p.exhausted(n)
 	}
-	p.growing.Lock()
-	defer p.growing.Unlock()
-	return p.reread()
+	if p.looks.took > answerWithin {
+		deadline = time.Now()
+	}
+	t := p.try(n, enough)
+	p.mu.Unlock()
+	if !t.wait(deadline) && !closed {
+		return p.exhausted(n)
+	}
+	<-t.done
+	if t.err != nil && !fault.Is(t.err, fault.Exhausted) {
+		return t.err
+	}
+	p.mu.Lock()
+	none := p.spent.covers(n, p.changes)
+	p.mu.Unlock()
+	if none || t.err != nil && time.Now().After(deadline) {
+		return p.exhausted(n)
+	}
+	return nil // it was for another lease, or ids were given back since
 }
 
-// reread learns what the files of the host say. Ranges that are leased already
-// stay so. Preconditions: p.growing held.
-func (p *Pool) reread() error {
-	seen := p.host.signature() // before reading: what changes meanwhile is read next time
-	f, err := p.host.read()
-	if err != nil {
-		return err
+// wait reports whether the end of the attempt is near, or worth waiting for.
+func (t *attempt) wait(deadline time.Time) bool {
+	select {
+	case <-t.done:
+		return true
+	case <-time.After(time.Until(deadline)):
 	}
+	<-t.listed
+	return t.hope
+}
+
+// try starts an attempt unless one is under way, and returns the one that is.
+// Preconditions: p.mu held.
+func (p *Pool) try(n int, enough func() bool) *attempt {
+	if p.trying != nil {
+		return p.trying
+	}
+	t := &attempt{n: n, enough: enough, listed: make(chan struct{}), done: make(chan struct{})}
+	p.trying = t
+	if p.closed { // whoever asked waits for it
+		go p.run(t)
+	} else {
+		p.behind.Go(func() { p.run(t) })
+	}
+	return t
+}
+
+func (p *Pool) run(t *attempt) {
+	defer close(t.done)
+	began := time.Now()
+	t.err = p.claimFor(t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.seen, p.taken, p.areas = seen, f.taken, areasOf(p.cfg, f)
-	for _, s := range p.slabs {
-		*s = p.marked(*s)
+	p.trying = nil
+	if t.err != nil {
+		p.failed = time.Now()
 	}
-	return nil
-}
-
-// fresh is a slab before anything of it is leased. Preconditions: p.mu held.
-func (p *Pool) fresh(number int) *slab {
-	s := p.marked(slab{number: number})
-	return &s
-}
-
-func (p *Pool) marked(s slab) slab {
-	s.outside, s.taken = ^p.areas.mask(s.number), p.taken.mask(s.number)
-	return s
-}
-
-// slab returns the own slab of that number, or nil. Preconditions: p.mu held.
-func (p *Pool) slab(number int) *slab {
-	for _, s := range p.slabs {
-		if s.number == number {
-			return s
-		}
-	}
-	return nil
-}
-
-// own adds slabs. Ranges that somebody uses rest until nobody does.
-// Preconditions: p.mu held.
-func (p *Pool) own(live extents, numbers ...int) {
-	for _, number := range numbers {
-		s := p.fresh(number)
-		s.resting = live.mask(number)
-		p.slabs = append(p.slabs, s)
-	}
-	slices.SortFunc(p.slabs, func(a, b *slab) int { return a.number - b.number })
-	p.repin()
-}
-
-// each calls do for every own slab that e touches, with its ranges in e.
-// Preconditions: p.mu held.
-func (p *Pool) each(e extent, do func(s *slab, ranges uint64)) {
-	for _, s := range p.slabs {
-		if ranges := (extents{e}).mask(s.number); ranges != 0 {
-			do(s, ranges)
-		}
+	if fault.Is(t.err, fault.Exhausted) {
+		p.spent = spent{t.n, t.changes, p.failed, p.failed.Sub(began)}
 	}
 }
 
-// prepare grows in the background when few ranges are free. Preconditions:
-// p.mu held.
+// prepare grows in the background when few ranges are free. A failure is told
+// to the lease that cannot be granted for it. Preconditions: p.mu held.
 func (p *Pool) prepare() {
-	if p.busy || p.closed || p.freeRanges() >= lowWater {
+	if p.closed || p.trying != nil || p.freeRanges() >= lowWater {
 		return
 	}
-	p.busy = true
-	p.behind.Go(func() {
-		p.growing.Lock()
-		defer p.growing.Unlock()
-		if time.Since(p.failed) > retryAfter {
-			// A failure is told to the lease that cannot be granted for it.
-			if err := p.claimFor(1, p.hasPlenty); err != nil {
-				p.failed = time.Now()
-			}
-		}
-		p.mu.Lock()
-		p.busy = false
-		p.mu.Unlock()
-	})
+	pause := askAgain
+	if p.spent.covers(1, p.changes) {
+		pause = retryAfter
+	}
+	if time.Since(p.failed) > pause {
+		p.try(1, p.hasPlenty)
+	}
 }
 
 func (p *Pool) freeRanges() int {
@@ -137,100 +158,104 @@ func (p *Pool) freeRanges() int {
 func (p *Pool) hasFree() bool   { return p.freeRanges() > 0 }
 func (p *Pool) hasPlenty() bool { return p.freeRanges() >= lowWater }
 
-// claimFor makes room for a lease of n ranges: first by freeing ranges that
-// nobody uses any longer, then by claiming slabs, those of vanished data roots
-// last. It stops when enough, called with p.mu held, says so. Class Exhausted
-// when there is nothing left to claim. Preconditions: p.growing held.
-func (p *Pool) claimFor(n int, enough func() bool) error {
-	live, err := p.sweep()
+// claimFor makes room: first by freeing ranges that nobody uses any longer,
+// then by claiming slabs, those of vanished data roots last. Class Exhausted
+// when there is nothing left to claim.
+func (p *Pool) claimFor(t *attempt) error {
+	all, err := p.claims.list()
+	if err == nil {
+		t.hope = p.hopeful(t.n, all)
+	}
+	close(t.listed)
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	done := enough()
-	p.mu.Unlock()
-	if done {
-		return nil
+	live, err := p.sweep(t)
+	if err != nil || p.does(t.enough) {
+		return err
 	}
-	unlock, err := p.claims.lock()
+	p.growing.Lock()
+	defer p.growing.Unlock()
+	all, unlock, err := p.claims.locked()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	all, err := p.claims.list()
-	if err != nil {
+	if err := p.confirm(all); err != nil || p.does(t.enough) {
 		return err
 	}
-	if err := p.confirm(all); err != nil {
-		return err
+	claimed := make(map[int]bool, len(all))
+	for number := range all {
+		claimed[number] = true
 	}
-	unclaimed := func(number int) bool { _, claimed := all[number]; return !claimed }
-	dead := func(number int) bool { return unclaimed(number) || all[number].vanished() }
-	for _, can := range []func(int) bool{unclaimed, dead} {
-		if numbers := p.choose(n, live, can); len(numbers) > 0 {
+	for _, others := range []map[int]bool{claimed, standing(all)} {
+		if numbers := p.choose(t.n, live, others); len(numbers) > 0 {
 			return p.claim(numbers, live, all)
 		}
 	}
-	return p.exhausted(n)
+	return p.exhausted(t.n)
 }
 
-// sweep frees the ranges that rested before it began and that no process uses,
-// and returns what processes use. Preconditions: p.growing held.
-func (p *Pool) sweep() (extents, error) {
-	p.mu.Lock()
-	before := make(map[*slab]uint64, len(p.slabs))
-	for _, s := range p.slabs {
-		before[s] = s.resting
-	}
-	p.mu.Unlock()
-	live, err := p.host.live()
-	if err != nil {
-		return nil, err
-	}
+func (p *Pool) does(enough func() bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s, resting := range before {
-		s.resting &^= resting &^ live.mask(s.number)
-	}
-	return live, nil
+	return enough()
 }
 
-// confirm claims own slabs again whose claims somebody has removed, and stops
-// leasing from those that another daemon has claimed since. Preconditions:
-// p.growing and the lock of the claims are held.
+// hopeful reports whether there is something to claim, or a claim to correct.
+func (p *Pool) hopeful(n int, all map[int]claim) bool {
+	p.mu.Lock()
+	stale := slices.ContainsFunc(p.slabs, func(s *slab) bool { return s.told != s.offer() })
+	p.mu.Unlock()
+	return stale || len(p.choose(n, nil, standing(all))) > 0
+}
+
+// confirm makes the claims on disk say what the own slabs offer, also where
+// somebody has removed them, and stops leasing from slabs that another daemon
+// has claimed since. Preconditions: p.growing and the lock of the claims are
+// held.
 func (p *Pool) confirm(all map[int]claim) error {
 	p.mu.Lock()
 	slabs := slices.Clone(p.slabs)
 	p.mu.Unlock()
 	for _, s := range slabs {
-		c, claimed := all[s.number]
-		if claimed && p.claims.mine(c) {
-			continue
-		}
-		if !claimed {
-			if err := p.claims.add(s.number, ^s.outside); err != nil {
-				return err
-			}
-			all[s.number] = claim{p.claims.id, p.claims.root, ^s.outside}
-			continue
-		}
 		p.mu.Lock()
-		p.slabs = slices.DeleteFunc(p.slabs, func(o *slab) bool { return o == s })
+		offer := s.offer()
+		p.mu.Unlock()
+		c, claimed := all[s.number]
+		var err error
+		switch {
+		case !claimed:
+			err = p.claims.add(s.number, offer)
+		case !p.claims.mine(c):
+			p.mu.Lock()
+			p.slabs = slices.DeleteFunc(p.slabs, func(o *slab) bool { return o == s })
+			p.mu.Unlock()
+			continue
+		case c.ranges != offer:
+			err = p.claims.take(s.number, offer)
+		}
+		if err != nil {
+			return err
+		}
+		all[s.number] = claim{p.claims.id, p.claims.root, offer}
+		p.mu.Lock()
+		s.told = offer
 		p.mu.Unlock()
 	}
 	return nil
 }
 
 // choose returns the numbers of neighbouring slabs to claim for n neighbouring
-// ranges. Different data roots begin to look at different places.
-// Preconditions: p.growing held.
-func (p *Pool) choose(n int, live extents, can func(number int) bool) []int {
+// ranges, none of them of others. Different data roots begin to look at
+// different places.
+func (p *Pool) choose(n int, live extents, others map[int]bool) []int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := p.areas.slabs()
 	for i := range all {
 		first := all[(i+int(hash(p.claims.id)%uint64(len(all))))%len(all)]
-		if numbers, ok := p.group(first, n, live, can); ok {
+		if numbers, ok := p.group(first, n, live, others); ok {
 			return numbers
 		}
 	}
@@ -238,15 +263,17 @@ func (p *Pool) choose(n int, live extents, can func(number int) bool) []int {
 }
 
 // group returns which slabs from first on have to be claimed so that n ranges
-// fit; false when they do not fit, or are not to be had. Preconditions: p.mu
-// held.
-func (p *Pool) group(first, n int, live extents, can func(number int) bool) ([]int, bool) {
+// fit; false when they do not fit, or are others'. Preconditions: p.mu held.
+func (p *Pool) group(first, n int, live extents, others map[int]bool) ([]int, bool) {
 	var claim []int
 	for number := first; n > 0; number++ {
 		s := p.slab(number)
 		if s == nil {
+			if others[number] {
+				return nil, false
+			}
 			s = p.fresh(number)
-			s.resting = live.mask(number)
+			s.rest(live.mask(number))
 			claim = append(claim, number)
 		}
 		at, ok := fit(s.free(), min(n, slabRanges), 0)
@@ -255,33 +282,61 @@ func (p *Pool) group(first, n int, live extents, can func(number int) bool) ([]i
 		}
 		n -= slabRanges
 	}
-	for _, number := range claim {
-		if !can(number) {
-			return nil, false
-		}
-	}
 	return claim, len(claim) > 0
 }
 
 // claim makes slabs own, on disk and then in memory. Preconditions: p.growing
 // and the lock of the claims are held.
 func (p *Pool) claim(numbers []int, live extents, all map[int]claim) error {
+	if len(numbers) == 0 {
+		return nil
+	}
+	names, err := p.host.nss(bases(numbers...))
+	if err != nil {
+		return err
+	}
 	for _, number := range numbers {
 		p.mu.Lock()
-		ranges := ^p.fresh(number).outside
+		s := p.fresh(number)
 		p.mu.Unlock()
 		write := p.claims.add
 		if _, old := all[number]; old {
 			write = p.claims.take
 		}
-		if err := write(number, ranges); err != nil {
+		if err := write(number, s.told); err != nil {
 			return err
 		}
-		p.mu.Lock()
-		p.own(live, number)
-		p.mu.Unlock()
+		all[number] = claim{p.claims.id, p.claims.root, s.told}
+		p.claims.steps.at("claimed on disk")
+		p.own(s, live, names)
 	}
 	return nil
+}
+
+// own adds a slab. Ranges that a process uses rest until none does.
+func (p *Pool) own(s *slab, live, names extents) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mark(s) // the host's files may have been read again
+	s.named = names.mask(s.number)
+	s.rest(live.mask(s.number))
+	p.slabs = append(p.slabs, s)
+	slices.SortFunc(p.slabs, func(a, b *slab) int { return a.number - b.number })
+	p.changes++
+	p.repin()
+	p.rebar()
+	p.wakeKeeper()
+}
+
+// bases are the first ids of the ranges of slabs.
+func bases(numbers ...int) []idmap.Host {
+	var out []idmap.Host
+	for _, number := range numbers {
+		for i := range slabRanges {
+			out = append(out, idmap.Host(number*slabIDs+i*rangeIDs))
+		}
+	}
+	return out
 }
 
 func (p *Pool) exhausted(n int) error {
@@ -291,16 +346,21 @@ func (p *Pool) exhausted(n int) error {
 		return fault.New(fault.Exhausted, "lease host ids", "", fmt.Sprintf("the lines of user %q in %s and %s have no whole range of 65536 aligned ids in common",
 			poolUser, p.cfg.SubUID, p.cfg.SubGID), "give both the same ids, from a multiple of 65536 on")
 	}
+	hint := "remove containers, or give the pool more ids"
+	if waiting := p.waitingRanges(); waiting > 0 {
+		hint += fmt.Sprintf("; %d released ranges wait until no process or file of theirs is left (see fief ids)", waiting)
+	}
 	first, last := p.areas[0].from, p.areas[len(p.areas)-1].to-1
 	return fault.New(fault.Exhausted, "lease host ids", "",
-		fmt.Sprintf("no %d neighbouring ids of %d…%d are free", n*rangeIDs, first, last),
-		"remove containers, or give the pool more ids")
+		fmt.Sprintf("no %d neighbouring ids of %d…%d are free", n*rangeIDs, first, last), hint)
 }
 
-// ranges returns the ids that a lease keeps from others: whole ranges.
-func ranges(l record.Lease) extent {
-	from, to := uint64(l.Base), uint64(l.Base)+uint64(l.Size)
-	return extent{from / rangeIDs * rangeIDs, (to + rangeIDs - 1) / rangeIDs * rangeIDs}
+func (p *Pool) waitingRanges() int {
+	n := 0
+	for _, s := range p.slabs {
+		n += bits.OnesCount64(s.waiting())
+	}
+	return n
 }
 
 // hash is the same in every process: FNV-1a.

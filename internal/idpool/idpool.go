@@ -22,11 +22,13 @@
 // A range is never leased that a line of /etc/subuid or /etc/subgid, or a user
 // or group of the host, lies in. Those files are read again when they have
 // changed. Processes in user namespaces that nobody registered are looked for
-// whenever a slab is claimed and before a range is leased a second time.
+// whenever a slab is claimed and before a range is leased a second time, and
+// files of the range where its owner could have left some (Release).
 package idpool
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/bits"
 	"path/filepath"
@@ -54,6 +56,12 @@ type Config struct {
 	Proc                          string // default /proc
 	NSSwitch                      string // default /etc/nsswitch.conf
 	Root                          string // below which the state of other engines is looked for; default /
+
+	// Quarantine keeps the ranges that wait until no file of theirs is left; nil
+	// for those that nobody has to know of after this process.
+	Quarantine documents
+
+	steps steps
 }
 
 // Held is a lease that a container found at start already has.
@@ -64,24 +72,43 @@ type Held struct {
 
 // Pool grants ranges to one daemon. Its methods may be called from any
 // goroutine.
+//
+// Locks are taken in this order: growing, the lock of the claims (flock), reading,
+// looking, mu. The last one is never held across I/O.
 type Pool struct {
 	cfg    Config
 	host   host
 	claims claims
 
-	growing sync.Mutex     // order: before mu. Held while files and /proc are read
-	failed  time.Time      // when growing in the background last found nothing; guarded by growing
-	behind  sync.WaitGroup // growing in the background
+	ctx    context.Context // ends with the pool
+	cancel context.CancelFunc
+	behind sync.WaitGroup // what works in the background
+	wake   chan struct{}  // something for the keeper; see keep
 
-	mu     sync.Mutex              // never held across I/O
-	closed bool                    // guarded by mu, as is all below
-	busy   bool                    // somebody is growing in the background
-	seen   signature               // of the files that taken and areas were read from
+	growing sync.Mutex // held while claims are changed
+	reading sync.Mutex // held while the files of the host are read
+	looking sync.Mutex // held while processes are looked at to free ranges
+
+	mu       sync.Mutex
+	closed   bool      // guarded by mu, as is all below
+	trying   *attempt  // to make room; nil when nobody is
+	spent    spent     // what the last attempt that found nothing says
+	failed   time.Time // when an attempt last failed
+	changes  uint64    // goes up whenever there may be more room than before
+	keeping  bool      // the keeper runs
+	walking  bool      // files are being looked for
+	looks    looks     // for processes
+	walked   time.Time // when files were last looked for
+	walkTook time.Duration
+
+	seen   signature               // of the files that facts were read from
+	facts  facts                   // what the host's files say
 	taken  extents                 // ids that the host's files give to others
 	areas  extents                 // ids that may be leased
 	slabs  []*slab                 // claimed by this daemon, by number
 	leases map[string]record.Lease // by owner
-	pins   map[string]extents      // ids that explicit maps use, by owner
+	pins   map[string]pin          // what explicit maps and shares use, by owner
+	rests  map[string]*rest        // quarantined until no file is left, by key
 	lost   []Held                  // held leases that could not be taken over
 }
 
@@ -94,31 +121,54 @@ func Open(cfg Config, held []Held) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := rootID(cfg.DataRoot)
+	id, err := rootID(cfg.DataRoot, cfg.steps)
 	if err != nil {
 		return nil, err
 	}
 	p := &Pool{
 		cfg:    cfg,
 		host:   hostOf(cfg),
-		claims: claims{dir: cfg.ClaimDir, id: id, root: cfg.DataRoot},
+		claims: claims{cfg.ClaimDir, id, cfg.DataRoot, cfg.steps},
+		wake:   make(chan struct{}, 1),
 		leases: map[string]record.Lease{},
-		pins:   map[string]extents{},
+		pins:   map[string]pin{},
+		rests:  map[string]*rest{},
 	}
-	p.growing.Lock()
-	defer p.growing.Unlock()
-	if err := p.reread(); err != nil {
+	if err := p.begin(held); err != nil {
 		return nil, err
 	}
-	if err := p.takeOver(held); err != nil {
-		return nil, err
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waitingRanges() > 0 { // for processes that were found, or for files
+		p.looks.after(lookSoon)
+		p.wakeKeeper()
 	}
-	if len(p.slabs) == 0 {
-		if err := p.claimFor(1, p.hasFree); err != nil && !fault.Is(err, fault.Exhausted) {
-			return nil, err
-		}
+	if len(p.slabs) > 0 {
+		p.behind.Go(p.askNames)
 	}
 	return p, nil
+}
+
+// begin learns and claims what there is. Nothing works in the background yet.
+func (p *Pool) begin(held []Held) error {
+	if err := p.reread(); err != nil {
+		return err
+	}
+	if err := p.takeOver(held); err != nil {
+		return err
+	}
+	if err := p.restore(); err != nil {
+		return err
+	}
+	if len(p.slabs) > 0 {
+		return nil
+	}
+	err := p.claimFor(&attempt{n: 1, enough: p.hasFree, listed: make(chan struct{})})
+	if fault.Is(err, fault.Exhausted) {
+		return nil
+	}
+	return err
 }
 
 // complete fills the defaults and refuses a pool that could have no range.
@@ -153,12 +203,14 @@ func (cfg Config) withPaths() Config {
 	return cfg
 }
 
-// Close waits until nothing works in the background any more. Leases and
-// claims stay. A closed pool still answers, but no longer prepares for later.
+// Close stops what works in the background and waits for it. Leases, claims and
+// quarantines stay. A closed pool still answers, but no longer prepares for
+// later.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
+	p.cancel()
 	p.behind.Wait()
 }
 
@@ -175,8 +227,9 @@ func (p *Pool) Lost() []Held {
 	return slices.Clone(p.lost)
 }
 
-// Info counts ranges: those leased by this daemon, and those that it could
-// still lease, in its own slabs and in slabs that no daemon has claimed.
+// Info counts ranges: those leased by this daemon, those that it could lease
+// now, in its own slabs and in slabs that no daemon has claimed, and those
+// released that processes or files may be left of.
 func (p *Pool) Info() record.PoolInfo {
 	claimed, _ := p.claims.list() // unreadable: own slabs are all there is to count
 	p.mu.Lock()
@@ -188,7 +241,8 @@ func (p *Pool) Info() record.PoolInfo {
 	}
 	for _, s := range p.slabs {
 		info.Granted += bits.OnesCount64(s.granted)
-		info.Free += bits.OnesCount64(s.free() | s.resting&^(s.outside|s.taken|s.granted|s.pinned))
+		info.Free += bits.OnesCount64(s.free())
+		info.Quarantined += bits.OnesCount64(s.waiting())
 	}
 	for _, number := range p.areas.slabs() {
 		_, other := claimed[number]

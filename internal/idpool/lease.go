@@ -2,6 +2,9 @@ package idpool
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
@@ -13,7 +16,8 @@ const maxRanges = (lastBase + rangeIDs) / rangeIDs
 // Lease grants size ids, 65536 when size is 0, from a multiple of 65536 on.
 // What it sets aside are whole ranges. An owner that has a lease of that size
 // already gets the same one again; with another size that is a Conflict. Class
-// Exhausted, at once, when no ids are left.
+// Exhausted, within 10 ms, when no ids are left. Slabs that nobody has claimed
+// are claimed first, which takes what the disk takes.
 //
 // The first choice among the free ranges follows from the owner's name. The
 // pool does not store the lease: until the owner's record is, only the running
@@ -30,33 +34,16 @@ func (p *Pool) Lease(owner string, size uint32) (record.Lease, error) {
 	if err := p.follow(); err != nil {
 		return record.Lease{}, err
 	}
+	deadline := time.Now().Add(answerWithin)
 	for {
 		lease, err := p.find(owner, size, n)
 		if err != nil || lease.Size > 0 {
 			return lease, err
 		}
-		if err := p.grow(n); err != nil {
+		if err := p.makeRoom(n, deadline); err != nil {
 			return record.Lease{}, err
 		}
 	}
-}
-
-// grow waits for somebody who is growing the pool already before it grows it
-// more.
-func (p *Pool) grow(n int) error {
-	p.growing.Lock()
-	defer p.growing.Unlock()
-	enough := func() bool {
-		_, ok := p.room("", n)
-		return ok
-	}
-	p.mu.Lock()
-	done := enough()
-	p.mu.Unlock()
-	if done {
-		return nil
-	}
-	return p.claimFor(n, enough)
 }
 
 // find leases what is free in the own slabs. The lease has no size when nothing
@@ -124,23 +111,42 @@ func (p *Pool) wideRoom(n int) (idmap.Host, bool) {
 }
 
 // Release ends the lease of an owner and what its explicit maps use. The ranges
-// are leased again when no process is in them any longer. An owner without any
-// is none.
-func (p *Pool) Release(owner string) {
+// are leased again when no process is in them any longer and no file that
+// belongs to them is left in left: host directories, or single files, that the
+// owner could write to with its own ids, by absolute paths without a symbolic
+// link at the end. They are searched in the background, other mounts below them
+// not, as often as there is need, also after a restart. It takes microseconds.
+// An owner without any ids is none.
+func (p *Pool) Release(owner string, left ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var all []extent
 	if lease, ok := p.leases[owner]; ok {
 		delete(p.leases, owner)
-		p.each(ranges(lease), func(s *slab, ranges uint64) {
-			s.granted &^= ranges
-			s.resting |= ranges
-		})
+		e := ranges(lease)
+		all = append(all, e)
+		p.each(e, func(s *slab, ranges uint64) { s.granted &^= ranges })
 	}
-	for _, e := range p.pins[owner] {
-		p.each(e, func(s *slab, ranges uint64) { s.resting |= ranges })
+	if pin, ok := p.pins[owner]; ok {
+		delete(p.pins, owner)
+		all = append(all, pin.all()...)
+		p.repin()
 	}
-	delete(p.pins, owner)
-	p.repin()
+	if len(all) == 0 {
+		return
+	}
+	for _, e := range all {
+		p.each(e, func(s *slab, ranges uint64) { s.rest(ranges) })
+	}
+	p.bar(owner, union(all), left)
+	p.changes++
+	p.looks.pause = 0
+	wait := lookSoon
+	if p.freeRanges() < lowWater {
+		wait = lookNow
+	}
+	p.looks.after(wait)
+	p.wakeKeeper()
 }
 
 // Rename gives what one owner has to another, such as a lease made ahead of
@@ -165,28 +171,19 @@ func (p *Pool) Rename(old, new string) {
 }
 
 // takeOver claims and grants what the containers found at start have.
-// Preconditions: p.growing held; the pool is not shared yet.
+// Preconditions: the pool is not shared yet.
 func (p *Pool) takeOver(held []Held) error {
 	live, err := p.host.live()
 	if err != nil {
 		return err
 	}
-	unlock, err := p.claims.lock()
+	all, unlock, err := p.claims.locked()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	all, err := p.claims.list()
-	if err != nil {
+	if err := p.recognise(all, live); err != nil {
 		return err
-	}
-	for number, c := range all {
-		if err := p.recognise(number, c, live); err != nil {
-			return err
-		}
-		if c.root == p.claims.root && c.id != p.claims.id {
-			delete(all, number)
-		}
 	}
 	for _, h := range held {
 		ok, err := p.adopt(h, all, live)
@@ -197,21 +194,30 @@ func (p *Pool) takeOver(held []Held) error {
 			p.lost = append(p.lost, h)
 		}
 	}
-	return nil
+	return p.confirm(all)
 }
 
-// recognise takes up a claim of this data root, corrects what it says may be
-// leased, and drops one of a former data root in the same place.
-func (p *Pool) recognise(number int, c claim, live extents) error {
-	if c.root != p.claims.root {
-		return nil
+// recognise takes up the claims of this data root, and drops those of a former
+// data root in the same place. Name services were asked when the slabs were
+// claimed, and are asked again in the background: see askNames.
+func (p *Pool) recognise(all map[int]claim, live extents) error {
+	var mine []int
+	for _, number := range slices.Sorted(maps.Keys(all)) {
+		c := all[number]
+		switch {
+		case p.claims.mine(c):
+			mine = append(mine, number)
+		case c.root == p.claims.root:
+			if err := p.claims.drop(number); err != nil {
+				return err
+			}
+			delete(all, number)
+		}
 	}
-	if c.id != p.claims.id {
-		return p.claims.drop(number)
-	}
-	p.own(live, number)
-	if now := ^p.slab(number).outside; now != c.ranges {
-		return p.claims.take(number, now)
+	for _, number := range mine {
+		s := p.fresh(number)
+		s.told = all[number].ranges
+		p.own(s, live, nil)
 	}
 	return nil
 }
@@ -243,4 +249,10 @@ func (p *Pool) adopt(h Held, all map[int]claim, live extents) (bool, error) {
 	}
 	p.grant(h.Owner, h.Lease)
 	return true, nil
+}
+
+// ranges returns the ids that a lease keeps from others: whole ranges.
+func ranges(l record.Lease) extent {
+	from, to := uint64(l.Base), uint64(l.Base)+uint64(l.Size)
+	return extent{from / rangeIDs * rangeIDs, (to + rangeIDs - 1) / rangeIDs * rangeIDs}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -72,7 +73,7 @@ func TestSlabsOfVanishedRootsAreTakenLast(t *testing.T) {
 	if err := os.Remove(filepath.Join(gone.DataRoot, idFile)); err != nil {
 		t.Fatal(err)
 	}
-	lease(t, p, "second", 0)
+	leaseSoon(t, p, "second", 0)
 }
 
 func TestMovedRootKeepsItsLeasesACopyDoesNot(t *testing.T) {
@@ -231,5 +232,38 @@ func TestNoRoomForAClaim(t *testing.T) {
 	}
 	if all, err := (claims{dir: cfg.ClaimDir}).list(); err != nil || len(all) != 0 {
 		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// TestWiderPoolIsClaimedFirst: what a changed file of the host adds to a slab is
+// leased once the claim of the slab says so.
+func TestWiderPoolIsClaimedFirst(t *testing.T) {
+	cfg := newHost(t)
+	base := 10 * slabIDs
+	write(t, cfg.SubUID, fmt.Sprintf("fief:%d:%d\n", base, rangeIDs))
+	write(t, cfg.SubGID, fmt.Sprintf("fief:%d:%d\n", base, 3*rangeIDs))
+	p := open(t, cfg)
+	path := p.claims.path(10)
+	says := func() string { return read(t, path)[strings.Index(read(t, path), "ranges"):] }
+	lease(t, p, "a", 0)
+	if got := says(); got != "ranges 0000000000000001\n" {
+		t.Fatal(got)
+	}
+	write(t, cfg.SubUID, fmt.Sprintf("fief:%d:%d\n", base, 3*rangeIDs))
+	leaseSoon(t, p, "b", 0)
+	lease(t, p, "c", 0)
+	if got := says(); got != "ranges 0000000000000007\n" {
+		t.Error(got)
+	}
+	write(t, cfg.SubUID, fmt.Sprintf("fief:%d:%d\n", base, 2*rangeIDs)) // what is leased stays claimed
+	p.Close()
+	p = open(t, cfg, Held{"a", record.Lease{Base: idmap.Host(base), Size: 1}}, Held{"c", record.Lease{Base: idmap.Host(base + 2*rangeIDs), Size: 1}})
+	if got := says(); got != "ranges 0000000000000007\n" || len(p.Lost()) != 0 {
+		t.Error(got, p.Lost())
+	}
+	p.Close()
+	p = open(t, cfg, Held{"a", record.Lease{Base: idmap.Host(base), Size: 1}})
+	if got := says(); got != "ranges 0000000000000003\n" {
+		t.Error(got)
 	}
 }

@@ -58,6 +58,35 @@ func (l extents) intersect(o extents) extents {
 	return out
 }
 
+// without returns what of l is not in o.
+func (l extents) without(o extents) extents {
+	var out extents
+	for _, e := range l {
+		for _, cut := range o {
+			if cut.to <= e.from || e.to <= cut.from {
+				continue
+			}
+			if e.from < cut.from {
+				out = append(out, extent{e.from, cut.from})
+			}
+			e.from = min(cut.to, e.to)
+		}
+		if e.from < e.to {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// cover reports whether e lies in one of l.
+func (l extents) cover(e extent) bool {
+	i, found := slices.BinarySearchFunc(l, e.from, func(x extent, from uint64) int { return cmp.Compare(x.from, from) })
+	if !found {
+		i--
+	}
+	return i >= 0 && e.to <= l[i].to
+}
+
 // aligned shrinks every extent to whole ranges.
 func (l extents) aligned() extents {
 	var out extents
@@ -86,6 +115,16 @@ func (l extents) mask(number int) uint64 {
 	return out
 }
 
+// rangesOf returns the ranges of a slab that mask has, one by one.
+func rangesOf(number int, mask uint64) extents {
+	var out extents
+	for ; mask != 0; mask &= mask - 1 {
+		from := uint64(number)*slabIDs + uint64(bits.TrailingZeros64(mask))*rangeIDs
+		out = append(out, extent{from, from + rangeIDs})
+	}
+	return out
+}
+
 // slabs returns the numbers of the slabs that the extents touch, in order.
 func (l extents) slabs() []int {
 	var out []int
@@ -103,15 +142,33 @@ func run(n int) uint64 { return 1<<n - 1 }
 // slab is 64 ranges, a bit for each in every mask.
 type slab struct {
 	number  int
+	told    uint64 // what its claim on disk says may be leased
 	outside uint64 // not for leasing
 	taken   uint64 // a file of the host gives ids of it to somebody
+	named   uint64 // a name service knows an id of it
 	granted uint64 // leased
-	pinned  uint64 // used by an explicit map
-	resting uint64 // leased once, or seen in use: to be looked at before the next lease
+	pinned  uint64 // used by an explicit map, or shared
+	resting uint64 // leased once, or seen in use: processes are looked for before the next lease
+	late    uint64 // of resting: since the last look began
+	barred  uint64 // leased once: files are looked for before the next lease
 }
 
-func (s *slab) free() uint64 {
-	return ^(s.outside | s.taken | s.granted | s.pinned | s.resting)
+// free are the ranges that can be leased.
+func (s *slab) free() uint64 { return s.own() &^ (s.granted | s.pinned | s.resting | s.barred) }
+
+// waiting are the ranges that could be leased, but for what may be left in them.
+func (s *slab) waiting() uint64 { return s.own() & (s.resting | s.barred) &^ (s.granted | s.pinned) }
+
+// own are the ranges that nobody else has.
+func (s *slab) own() uint64 { return s.told &^ (s.outside | s.taken | s.named) }
+
+// offer is what the claim of the slab has to say.
+func (s *slab) offer() uint64 { return ^s.outside | s.granted }
+
+// rest makes ranges wait for a look at processes that begins after now.
+func (s *slab) rest(ranges uint64) {
+	s.resting |= ranges
+	s.late |= ranges
 }
 
 func (s *slab) base() idmap.Host { return idmap.Host(s.number) * slabIDs }
