@@ -41,6 +41,20 @@ func (c *cgroups) Remove(id string) error {
 	return c.tree.Remove(id)
 }
 
+func (c *cgroups) Kill(id string) error {
+	if c.tree == nil {
+		return nil
+	}
+	return c.tree.Kill(id)
+}
+
+func (c *cgroups) Pids(id string) ([]int, error) {
+	if c.tree == nil {
+		return nil, nil
+	}
+	return c.tree.Pids(id)
+}
+
 func (c *cgroups) version() string { return c.mode.String() }
 
 // close removes fief's own directory when it is empty.

@@ -11,6 +11,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 )
 
@@ -25,6 +26,7 @@ type settings struct {
 	Hosts          []string `toml:"hosts"`
 	PIDFile        string   `toml:"pidfile"`
 	Remap          string   `toml:"userns-remap"`
+	UsernsMode     string   `toml:"default-userns-mode"`
 	DefaultRuntime string   `toml:"default-runtime"`
 	AddRuntime     []string `toml:"add-runtime"`
 	Insecure       []string `toml:"insecure-registries"`
@@ -47,6 +49,7 @@ func flags(s *settings) *pflag.FlagSet {
 	f.StringVar(&s.configFile, "config-file", defaultConfig, "Configuration file")
 	f.StringVarP(&s.PIDFile, "pidfile", "p", "", "File to write the daemon's process id to")
 	f.StringVar(&s.Remap, "userns-remap", "", "One id range for all containers: user, user:group, uid, uid:gid or \"default\" (default: a range for each)")
+	f.StringVar(&s.UsernsMode, "default-userns-mode", "", "User namespace of containers that ask for none: auto[:OPTIONS], keep-id[:OPTIONS], nomap or host (default: auto)")
 	f.StringVar(&s.DefaultRuntime, "default-runtime", builtinRuntime, "Runtime of containers that name none")
 	f.StringArrayVar(&s.AddRuntime, "add-runtime", nil, "Register an OCI runtime, NAME=PATH")
 	f.StringArrayVar(&s.Insecure, "insecure-registry", nil, "Registry that may be spoken to without TLS")
@@ -113,8 +116,9 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 	for name, put := range map[string]func(){
 		"data-root": func() { s.DataRoot = given.DataRoot }, "exec-root": func() { s.ExecRoot = given.ExecRoot },
 		"host": func() { s.Hosts = given.Hosts }, "pidfile": func() { s.PIDFile = given.PIDFile },
-		"userns-remap": func() { s.Remap = given.Remap }, "default-runtime": func() { s.DefaultRuntime = given.DefaultRuntime },
-		"add-runtime": func() { s.AddRuntime = given.AddRuntime }, "insecure-registry": func() { s.Insecure = given.Insecure },
+		"userns-remap": func() { s.Remap = given.Remap }, "default-userns-mode": func() { s.UsernsMode = given.UsernsMode },
+		"default-runtime": func() { s.DefaultRuntime = given.DefaultRuntime },
+		"add-runtime":     func() { s.AddRuntime = given.AddRuntime }, "insecure-registry": func() { s.Insecure = given.Insecure },
 		"id-registry": func() { s.IDRegistry = given.IDRegistry }, "debug": func() { s.Debug = given.Debug },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
 	} {
@@ -149,8 +153,31 @@ func (s settings) check() (settings, error) {
 	if s.Pool < 0 || s.Pool > 64 {
 		return s, fault.New(fault.Invalid, "use", "--pool-size", "it must be from 0 to 64", "")
 	}
+	if _, err := s.userns(); err != nil {
+		return s, err
+	}
 	_, err := s.runtimes()
 	return s, err
+}
+
+// userns is what containers get that ask for nothing; nil for the built-in
+// default.
+func (s settings) userns() (ask.Userns, error) {
+	if s.UsernsMode == "" {
+		return nil, nil
+	}
+	if s.Remap != "" {
+		return nil, fault.New(fault.Invalid, "use", "--default-userns-mode "+s.UsernsMode, "--userns-remap decides the same", "leave one of the two out")
+	}
+	u, err := ask.UsernsWords{Mode: s.UsernsMode}.Parse()
+	if err != nil {
+		return nil, err
+	}
+	switch u.(type) {
+	case ask.UsernsAuto, ask.UsernsKeepID, ask.UsernsNomap, ask.UsernsHost:
+		return u, nil
+	}
+	return nil, fault.New(fault.Invalid, "use", "--default-userns-mode "+s.UsernsMode, "it cannot be a default", "use auto, keep-id, nomap or host")
 }
 
 func (s settings) level() (slog.Level, error) {

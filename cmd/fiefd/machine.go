@@ -19,7 +19,6 @@ import (
 	"fief/internal/spec"
 	"fief/internal/store"
 	"fief/internal/words/fault"
-	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -64,7 +63,7 @@ func open(ctx context.Context, s settings) (_ *machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ids, err := openPool(s, stored)
+	ids, err := openPool(s, db, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +98,7 @@ func open(ctx context.Context, s settings) (_ *machine, err error) {
 
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
-		IDs: ids, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
+		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
 		Processes: processes{}, Events: &event.Bus{},
 		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint},
 	})
@@ -109,47 +108,28 @@ func open(ctx context.Context, s settings) (_ *machine, err error) {
 
 // openPool makes the pool of ids and tells it what is taken: leases, and the
 // ids of explicit maps.
-func openPool(s settings, stored []record.Container) (*idpool.Pool, error) {
+func openPool(s settings, db *store.DB, stored []record.Container) (*idpool.Pool, error) {
 	var held []idpool.Held
 	for _, rec := range stored {
 		if rec.Identity.Lease != nil {
 			held = append(held, idpool.Held{Owner: rec.ID, Lease: *rec.Identity.Lease})
 		}
 	}
-	p, err := idpool.Open(idpool.Config{DataRoot: s.DataRoot, ClaimDir: s.IDRegistry}, held)
+	p, err := idpool.Open(idpool.Config{DataRoot: s.DataRoot, ClaimDir: s.IDRegistry, Quarantine: db.Bucket("quarantine")}, held)
 	if err != nil {
 		return nil, err
 	}
 	for _, lost := range p.Lost() {
 		slog.Error("another daemon has taken a container's ids; it cannot be started", "container", lost.Owner, "base", lost.Lease.Base)
 	}
-	for _, rec := range stored {
-		if err := holdMap(p, rec.ID, rec.Identity); err != nil {
-			slog.Error("cannot reserve a container's ids", "container", rec.ID, "error", err)
-		}
-	}
+	engine.Hold(p, stored)
 	return p, nil
 }
 
-func holdMap(p *idpool.Pool, owner string, id record.Identity) error {
-	if id.Lease != nil || len(id.UID) == 0 {
-		return nil
-	}
-	uid, err := idmap.New(id.UID...)
-	if err != nil {
-		return err
-	}
-	gid, err := idmap.New(id.GID...)
-	if err != nil {
-		return err
-	}
-	return p.Hold(owner, idmap.Pair{UID: uid, GID: gid})
-}
-
-// configureIdentity resolves userns-remap.
+// configureIdentity resolves what containers get that ask for nothing.
 func configureIdentity(cfg *engine.Config, s settings) (err error) {
-	if s.Remap == "" {
-		return nil
+	if cfg.Userns, err = s.userns(); err != nil || s.Remap == "" {
+		return err
 	}
 	claimed := func() ([]hostids.Claim, error) { return idpool.Claimed(s.IDRegistry) }
 	cfg.Remap, cfg.RemapName, err = hostids.Remap(s.Remap, hostids.Files{Leased: claimed})

@@ -27,10 +27,11 @@ const startSlack = 30 * time.Second
 // architecture that Go runs on (proc_pid_stat(5), field 22).
 const ticksPerSecond = 100
 
-func (processes) Top(pid int, args []string) (record.Top, error) {
-	pids, err := proc.NamespacePids(pid)
-	if err != nil {
-		return record.Top{}, err
+func (processes) Top(pid int, pids []int, args []string) (_ record.Top, err error) {
+	if len(pids) == 0 {
+		if pids, err = proc.NamespacePids(pid); err != nil {
+			return record.Top{}, err
+		}
 	}
 	return proc.Top(context.Background(), pids, args)
 }
@@ -80,3 +81,6 @@ func is(pid int, started time.Time) error {
 	}
 	return nil
 }
+
+// Owner says who a process runs as and what it is.
+func (processes) Owner(pid int) (uid, gid uint32, exe string, err error) { return proc.Owner(pid) }

@@ -28,6 +28,7 @@ type bundle struct {
 	compiler *launch.Compiler // the plan's
 	plan     plan.Plan
 	files    map[string]*os.File
+	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
 }
 
 func (e *Engine) newBundle() *bundle {
@@ -42,6 +43,9 @@ func (b *bundle) close() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if b.shm != nil {
+		b.shm.Close()
 	}
 }
 
@@ -73,7 +77,14 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	back.then(b.close)
 	defer back.unless(&err)
 
+	if rec, err = e.follow(c, rec); err != nil {
+		return nil, err
+	}
 	pair, err := pairOf(rec.Identity)
+	if err != nil {
+		return nil, err
+	}
+	joined, err := e.join(rec, pair, b)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +93,7 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 		return nil, err
 	}
 	tr.mark("root file system")
-	facts, err := e.factsOf(rec, pair, b.files["rootfs"])
+	facts, err := e.factsOf(rec, pair, b.files["rootfs"], joined)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +102,7 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 		return nil, err
 	}
 	tr.mark("spec")
-	if err := b.prepareMounts(rec, config.Mounts, pair); err != nil {
+	if err := e.prepareMounts(b, rec, config, pair); err != nil {
 		return nil, err
 	}
 	tr.mark("mounts")
@@ -103,9 +114,19 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if group != nil {
 		b.files["cgroup"] = group
 	}
+	if group == nil && sharesProcesses(rec) {
+		return nil, fault.New(fault.Unsupported, "share a pid namespace in container", rec.Name, "its processes could outlive it: there is no cgroup v2 hierarchy to end them by",
+			"mount cgroup2 where fiefd can write to it, or leave out --pid")
+	}
 	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group != nil, Extra: extra})
 	tr.mark("plan")
 	return b, err
+}
+
+// sharesProcesses reports whether the container's first process is none to its
+// pid namespace: the others are not ended with it then.
+func sharesProcesses(rec record.Container) bool {
+	return rec.PIDMode != ""
 }
 
 // dropGroup removes a container's group, which has no process any more.
@@ -155,13 +176,22 @@ func (c *container) takeMapped() *snapshot.Mapped {
 }
 
 // factsOf collects what the spec needs beyond the record.
-func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File) (spec.Facts, error) {
+func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File, joined spec.Shared) (spec.Facts, error) {
 	facts := e.cfg.Facts
-	facts.Init = e.cfg.InitBinary
+	facts.Init, facts.Shared = e.cfg.InitBinary, joined
 	u := &facts.User
 	var err error
 	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, rec.User, rec.Groups); err != nil {
 		return facts, err
+	}
+	if rec.Privileged {
+		if facts.Devices, err = spec.HostDevices(); err != nil {
+			return facts, err
+		}
+	}
+	if dir := joined.Files; dir != "" {
+		facts.Hosts, facts.Hostname, facts.Resolv = filepath.Join(dir, "hosts"), filepath.Join(dir, "hostname"), filepath.Join(dir, "resolv.conf")
+		return facts, nil
 	}
 	files, err := network.FilesFor(rec)
 	if err != nil {
@@ -195,25 +225,38 @@ func writeOwned(path string, content []byte, pair idmap.Pair) error {
 	return fault.Wrap(fault.Internal, "give away", path, os.Chown(path, int(uid), int(gid)), "")
 }
 
-// prepareMounts opens the source of every bind in the spec.
-func (b *bundle) prepareMounts(rec record.Container, mounts []specs.Mount, pair idmap.Pair) error {
-	for i, m := range mounts {
-		if !launch.IsBind(m) {
-			continue
-		}
-		wanted := mountOf(rec, m)
-		if wanted.CreateSrc {
-			if err := volume.MakeSource(wanted.Source); err != nil {
-				return err
-			}
-		}
-		f, err := volume.Prepare(wanted, pair)
+// prepareMounts makes what the plan expects as a finished mount: every bind,
+// and what only the host can mount.
+func (e *Engine) prepareMounts(b *bundle, rec record.Container, config *specs.Spec, pair idmap.Pair) error {
+	for i := range config.Mounts {
+		f, err := e.prepareMount(b, rec, config, i, pair)
 		if err != nil {
 			return err
 		}
-		b.files["mount:"+strconv.Itoa(i)] = f
+		if f != nil {
+			b.files["mount:"+strconv.Itoa(i)] = f
+		}
 	}
 	return nil
+}
+
+func (e *Engine) prepareMount(b *bundle, rec record.Container, config *specs.Spec, i int, pair idmap.Pair) (*os.File, error) {
+	m := config.Mounts[i]
+	if !launch.IsBind(m) {
+		return e.prepared(config, i, b)
+	}
+	if b.shm != nil && m.Destination == spec.ShmPath {
+		shm := b.shm
+		b.shm = nil
+		return shm, nil
+	}
+	wanted := mountOf(rec, m)
+	if wanted.CreateSrc {
+		if err := volume.MakeSource(wanted.Source); err != nil {
+			return nil, err
+		}
+	}
+	return volume.Prepare(wanted, pair)
 }
 
 // mountOf finds the user's mount behind a mount of the spec; what the engine
@@ -247,6 +290,7 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, who, groups); err != nil {
 		return nil, err
 	}
+	facts.Shared = sharedOf(rec)
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -72,12 +71,17 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 		rec.Hostname = ref.Short(rec.ID)
 	}
 
-	mapped, err := e.identify(&rec, a.Userns, img)
+	donors, err := e.share(&rec, a)
 	if err != nil {
 		return nil, nil, err
 	}
-	back.then(func() { e.rooms.IDs.Release(rec.ID); closeMapped(mapped) })
-	if err := network.Check(rec.Network, rec.Identity.Mode != modeHost); err != nil {
+	back.then(func() { e.rooms.IDs.Release(rec.ID) })
+	mapped, err := e.identify(&rec, wish{asked: a.Userns, user: a.User, caller: a.Caller, image: img, donors: donors})
+	if err != nil {
+		return nil, nil, err
+	}
+	back.then(func() { closeMapped(mapped) })
+	if err := e.checkShared(rec); err != nil {
 		return nil, nil, err
 	}
 	tr.mark("ids")
@@ -144,7 +148,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		TTY: a.TTY, Console: a.ConsoleSize, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
-		Network: string(a.Network), Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
+		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
 		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
 		State: record.State{Status: record.Created},
 	}

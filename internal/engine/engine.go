@@ -24,6 +24,7 @@ type Config struct {
 	ExecRoot   string
 	Remap      idmap.Pair // every container's map unless it asks otherwise; zero: a range each
 	RemapName  string     // "user:group" as shown by info
+	Userns     ask.Userns // what containers get that ask for nothing, without a Remap; nil: a range each
 	Runtime    string     // name of the default runtime
 	Runtimes   []string   // every runtime's name, for info
 	Berths     int        // ranges and maps made ahead of need
@@ -35,6 +36,8 @@ type Config struct {
 // Rooms is everything the engine works with, made by main.
 type Rooms struct {
 	IDs        ids
+	Accounts   accounts
+	Spaces     spaces
 	Images     images
 	Layers     layers
 	Monitors   monitors
@@ -48,12 +51,40 @@ type Rooms struct {
 // ids grants and takes back host ids.
 type ids interface {
 	Lease(owner string, size uint32) (record.Lease, error)
-	// Release ends it. Files with its ids may remain in left, host directories.
+	// Release ends everything an owner has. In the directories left, files with
+	// its ids may be; the ids are not leased again while they are.
 	Release(owner string, left ...string)
 	Rename(old, new string)
 	// Hold keeps the ids of an explicit map from being leased, until Release.
 	Hold(owner string, pair idmap.Pair) error
+	// Share is Hold of ids that are others' as well.
+	Share(owner string, pair idmap.Pair) error
 	Info() record.PoolInfo
+	Holders() ([]record.IDRange, error)
+}
+
+// accounts are the users and groups of the host.
+type accounts interface {
+	// Named makes a pair of the subordinate ids of two names; empty: none.
+	Named(subuid, subgid string) (idmap.Pair, error)
+	// UserName and GroupName are empty for ids without a name.
+	UserName(id idmap.Host) string
+	GroupName(id idmap.Host) string
+}
+
+// spaces are the namespaces of processes. The caller closes what it is given.
+type spaces interface {
+	// Of opens a namespace, by its name in /proc/PID/ns, of the process that has
+	// had this pid since about started.
+	Of(pid int, started time.Time, name string) (*os.File, error)
+	// UserAt opens the user namespace that a path stands for, which is not the
+	// daemon's own, and reads its maps.
+	UserAt(path string) (*os.File, idmap.Pair, error)
+	// Mount makes a detached mount of a file system that shows a namespace: ns, or
+	// with nil the daemon's own. options are those of a proc.
+	Mount(kind launch.Kind, ns *os.File, options []string) (*os.File, error)
+	// Shm clones the mount at /dev/shm in a mount namespace, detached.
+	Shm(mnt *os.File) (*os.File, error)
 }
 
 // images holds what can be run.
@@ -78,6 +109,8 @@ type layers interface {
 	SweepCopies(keep []idmap.Pair) error
 	Rootfs(snapshot.Request) (snapshot.Root, error)
 	SweepUppers(keep map[string]bool) error
+	// Open opens a regular file as a container that does not run would see it.
+	Open(upper string, layers []string, name string) (*os.File, error)
 	Size(ctx context.Context, upper string, layers []string) (written, shown int64, err error)
 }
 
@@ -99,13 +132,20 @@ type documents interface {
 // there is no hierarchy that a process can be started into.
 type cgroups interface {
 	Create(id string) (*os.File, error)
+	// Kill ends every process of the group.
+	Kill(id string) error
 	Remove(id string) error
+	// Pids are the group's processes.
+	Pids(id string) ([]int, error)
 }
 
 // processes looks at the host's process table.
 type processes interface {
-	// Top runs the host's ps for the processes of pid's pid namespace.
-	Top(pid int, args []string) (record.Top, error)
+	// Top runs the host's ps for processes, or when there are none for those of
+	// pid's pid namespace.
+	Top(pid int, pids []int, args []string) (record.Top, error)
+	// Owner says who a process runs as and what it is.
+	Owner(pid int) (uid, gid uint32, exe string, err error)
 	// Root opens the root directory of the process that has had this pid since
 	// about started, as that process sees it.
 	Root(pid int, started time.Time) (*os.File, error)

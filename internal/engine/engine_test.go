@@ -239,20 +239,6 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
-func TestRangesFitTheImage(t *testing.T) {
-	big := busybox
-	big.Layers = []record.Layer{{DiffID: "x", MaxUID: 1_000_000}}
-	for _, c := range []struct {
-		asked uint32
-		img   record.Image
-		want  uint32
-	}{{0, busybox, 65536}, {0, big, 1_000_001}, {100, busybox, 100}} {
-		if got := needed(c.asked, c.img); got != c.want {
-			t.Errorf("asked %d: %d, want %d", c.asked, got, c.want)
-		}
-	}
-}
-
 // A run whose client cannot be attached leaves nothing either.
 func TestRunWithoutAttachmentLeavesNothing(t *testing.T) {
 	r := newRooms()

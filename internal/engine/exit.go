@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -50,6 +51,11 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	rec := c.rec
 	c.mu.Unlock()
 	e.endSessions(c.id)
+	if sharesProcesses(rec) {
+		if err := e.rooms.Cgroups.Kill(c.id); err != nil {
+			slog.Warn("cannot end the processes a container left", "container", c.id, "error", err)
+		}
+	}
 	e.dropGroup(c.id)
 	e.tell("die", rec, map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fief/internal/event"
+	"fief/internal/launch"
 	"fief/internal/monitor"
 	"fief/internal/snapshot"
 	"fief/internal/words/ask"
@@ -45,7 +46,7 @@ func (r *rooms) engine(t *testing.T) *Engine {
 		t.Fatal(err)
 	}
 	e := New(cfg, Rooms{
-		IDs: (*idsFake)(r), Images: (*imagesFake)(r), Layers: (*layersFake)(r), Monitors: noMonitors{},
+		IDs: (*idsFake)(r), Accounts: accountsFake{}, Spaces: spacesFake{}, Images: (*imagesFake)(r), Layers: (*layersFake)(r), Monitors: noMonitors{},
 		Containers: (*documentsFake)(r), Cgroups: noCgroups{}, Processes: noProcesses{}, Events: &event.Bus{},
 	})
 	t.Cleanup(e.Close)
@@ -80,8 +81,14 @@ func (f *idsFake) Release(owner string, _ ...string) {
 func (f *idsFake) Rename(old, new string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.leases[new] = f.leases[old]
-	delete(f.leases, old)
+	if l, ok := f.leases[old]; ok {
+		delete(f.leases, old)
+		f.leases[new] = l
+	}
+	if pair, ok := f.held[old]; ok {
+		delete(f.held, old)
+		f.held[new] = pair
+	}
 }
 
 func (f *idsFake) Hold(owner string, pair idmap.Pair) error {
@@ -91,7 +98,58 @@ func (f *idsFake) Hold(owner string, pair idmap.Pair) error {
 	return nil
 }
 
+func (f *idsFake) Share(owner string, pair idmap.Pair) error { return f.Hold(owner, pair) }
+
 func (f *idsFake) Info() record.PoolInfo { return record.PoolInfo{} }
+
+func (f *idsFake) Holders() ([]record.IDRange, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []record.IDRange
+	for owner, l := range f.leases {
+		out = append(out, record.IDRange{First: l.Base, Last: l.Base + idmap.Host(l.Size-1), UID: true, GID: true, Kind: record.IDLease, Holder: owner})
+	}
+	return out, nil
+}
+
+// accountsFake knows one user, alice, with uid and gid 1000 and a range.
+type accountsFake struct{}
+
+func (accountsFake) Named(uid, gid string) (idmap.Pair, error) {
+	if uid != "alice" || gid != "alice" {
+		return idmap.Pair{}, fault.New(fault.Invalid, "use ranges of", uid, "none", "")
+	}
+	return idmap.Range(100000, 65536)
+}
+
+func (accountsFake) UserName(id idmap.Host) string {
+	if id == 1000 {
+		return "alice"
+	}
+	return ""
+}
+
+func (a accountsFake) GroupName(id idmap.Host) string { return a.UserName(id) }
+
+// spacesFake has one user namespace, at /ns.
+type spacesFake struct{}
+
+func (spacesFake) Of(int, time.Time, string) (*os.File, error) { return nil, errFake }
+
+func (spacesFake) UserAt(path string) (*os.File, idmap.Pair, error) {
+	if path != "/ns" {
+		return nil, idmap.Pair{}, errFake
+	}
+	pair, err := idmap.Range(900000, 1000)
+	if err != nil {
+		return nil, pair, err
+	}
+	f, err := os.Open(os.DevNull)
+	return f, pair, err
+}
+
+func (spacesFake) Mount(launch.Kind, *os.File, []string) (*os.File, error) { return nil, errFake }
+func (spacesFake) Shm(*os.File) (*os.File, error)                          { return nil, errFake }
 
 type imagesFake rooms
 
@@ -152,6 +210,7 @@ func (f *layersFake) DropUpper(name string) {
 func (f *layersFake) DropCopies(idmap.Pair) error                                  { return nil }
 func (f *layersFake) SweepCopies([]idmap.Pair) error                               { return nil }
 func (f *layersFake) SweepUppers(map[string]bool) error                            { return nil }
+func (f *layersFake) Open(string, []string, string) (*os.File, error)              { return nil, errFake }
 func (f *layersFake) Rootfs(snapshot.Request) (snapshot.Root, error)               { return snapshot.Root{}, errFake }
 func (f *layersFake) Size(context.Context, string, []string) (int64, int64, error) { return 0, 0, nil }
 
@@ -187,11 +246,14 @@ type noCgroups struct{}
 
 func (noCgroups) Create(string) (*os.File, error) { return nil, nil }
 func (noCgroups) Remove(string) error             { return nil }
+func (noCgroups) Kill(string) error               { return nil }
+func (noCgroups) Pids(string) ([]int, error)      { return nil, nil }
 
 type noProcesses struct{}
 
-func (noProcesses) Top(int, []string) (record.Top, error) { return record.Top{}, errFake }
-func (noProcesses) Root(int, time.Time) (*os.File, error) { return nil, errFake }
-func (noProcesses) Kill(int, time.Time) error             { return errFake }
+func (noProcesses) Top(int, []int, []string) (record.Top, error) { return record.Top{}, errFake }
+func (noProcesses) Owner(int) (uint32, uint32, string, error)    { return 0, 0, "", errFake }
+func (noProcesses) Root(int, time.Time) (*os.File, error)        { return nil, errFake }
+func (noProcesses) Kill(int, time.Time) error                    { return errFake }
 
 var errFake = fault.New(fault.Unavailable, "use", "room", "not in this test", "")

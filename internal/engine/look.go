@@ -86,7 +86,13 @@ func (e *Engine) Top(_ context.Context, name string, args []string) (record.Top,
 	if rec.State.Status != record.Running {
 		return record.Top{}, notRunning("", rec)
 	}
-	top, err := e.rooms.Processes.Top(rec.State.PID, args)
+	var pids []int
+	if sharesProcesses(rec) {
+		if pids, err = e.rooms.Cgroups.Pids(rec.ID); err != nil {
+			return record.Top{}, err
+		}
+	}
+	top, err := e.rooms.Processes.Top(rec.State.PID, pids, args)
 	if err == nil {
 		e.tell("top", rec, nil)
 	}

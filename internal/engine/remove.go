@@ -93,7 +93,7 @@ func (e *Engine) discard(c *container, rec record.Container) {
 	e.table.drop(c.id)
 	e.rooms.Layers.DropUpper(rec.Rootfs.Upper)
 	e.dropCopies(rec)
-	e.rooms.IDs.Release(rec.ID)
+	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
 	e.dropRun(rec.ID)
 	removeLogs(rec)
 	closeMapped(mapped)

@@ -18,6 +18,9 @@ const maxProfile = 1 << 20
 // filter is the system call filter of the container, for the capabilities and
 // the machine it will run with; nil without one.
 func filter(c record.Container, s *specs.Spec, kept *Profiles) (*specs.LinuxSeccomp, error) {
+	if c.Privileged && c.Seccomp != "custom" {
+		return nil, nil // as in Docker
+	}
 	switch c.Seccomp {
 	case "builtin", "":
 		p, err := kept.builtin(s)

@@ -18,6 +18,13 @@ import (
 // defaultShm is the size of /dev/shm unless another is asked for.
 const defaultShm = 64 << 20
 
+// ShmPath is where POSIX shared memory is, in containers and on the host;
+// shm_overview(7).
+const (
+	ShmPath = "/dev/shm"
+	HostShm = "/dev/shm"
+)
+
 // mounts are Docker's, less those the user replaces, then the user's and the
 // engine's files from the root downwards, then the init binary.
 func mounts(c record.Container, f Facts, pair idmap.Pair) ([]specs.Mount, error) {
@@ -57,9 +64,20 @@ func standardMounts(c record.Container, f Facts, pair idmap.Pair) []specs.Mount 
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(shm, 10)}},
+		{Destination: ShmPath, Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(shm, 10)}},
 	}
-	return slices.DeleteFunc(out, func(m specs.Mount) bool { return m.Type == "cgroup" && !f.Cgroup2 })
+	for i := range out {
+		if c.Privileged && (out[i].Type == "sysfs" || out[i].Type == "cgroup") {
+			out[i].Options = slices.DeleteFunc(out[i].Options, func(o string) bool { return o == "ro" })
+		}
+		if out[i].Destination == ShmPath && (f.Shared.Shm != "" || c.IPCMode == "host") {
+			source := cmp.Or(f.Shared.Shm, HostShm)
+			out[i] = specs.Mount{Destination: ShmPath, Type: "bind", Source: source, Options: []string{"bind", "nosuid", "noexec", "nodev", "rprivate"}}
+		}
+	}
+	return slices.DeleteFunc(out, func(m specs.Mount) bool {
+		return m.Type == "cgroup" && !f.Cgroup2 || m.Destination == ShmPath && c.IPCMode == "none"
+	})
 }
 
 // ownMounts are the user's mounts and the files the engine writes, sorted so

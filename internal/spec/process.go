@@ -168,9 +168,13 @@ func find(env []string, name string) int {
 // capabilities is the container's set. Without a user namespace there is no
 // CAP_MKNOD: fief has no device rules yet, and a node of the host's disk could
 // be made and opened. It is left out of the default set and refused when it is
-// asked for. In a user namespace mknod(2) refuses devices by itself.
+// asked for, except with all others: a privileged container has the host's
+// devices anyway. In a user namespace mknod(2) refuses devices by itself.
 func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error) {
 	drop := c.CapDrop
+	if c.Privileged {
+		return harden.Caps([]string{"ALL"}, nil, f.LastCap) // as in Docker, whatever else was asked for
+	}
 	if !pair.IsZero() {
 		return harden.Caps(c.CapAdd, drop, f.LastCap)
 	}

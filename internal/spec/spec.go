@@ -5,6 +5,7 @@ package spec
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -28,7 +29,17 @@ type Facts struct {
 	LastCap int             // the kernel's highest capability
 	Masked  []string        // paths to mask besides the usual ones; see HostMasks
 
+	Shared  Shared              // namespaces of other containers
+	Devices []specs.LinuxDevice // of the host, for a privileged container; see HostDevices
+
 	Profiles *Profiles // keeps system call filters from one configuration to the next; nil: each has its own
+}
+
+// Shared is what a container gets of other containers.
+type Shared struct {
+	Paths map[specs.LinuxNamespaceType]string // of the namespaces to join
+	Files string                              // directory of hosts, hostname and resolv.conf that belong to the network; empty: its own
+	Shm   string                              // source of /dev/shm; empty: its own
 }
 
 // User is who a process runs as, in ids of the container.
@@ -72,13 +83,19 @@ func Build(c record.Container, f Facts) (*specs.Spec, error) {
 		Linux: &specs.Linux{
 			UIDMappings:       mappings(pair.UID),
 			GIDMappings:       mappings(pair.GID),
-			Namespaces:        namespaces(c, pair),
+			Namespaces:        namespaces(c, f, pair),
 			Sysctl:            sysctls(c, pair),
 			CgroupsPath:       f.CgroupsPath,
 			RootfsPropagation: propagation(c.Mounts),
 			MaskedPaths:       append(maskedPaths(), f.Masked...),
 			ReadonlyPaths:     []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
+	}
+	if foreign(c.UTSMode) {
+		s.Hostname, s.Domainname = "", "" // the name is another's to give
+	}
+	if c.Privileged {
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths, s.Linux.Devices = nil, nil, f.Devices
 	}
 	s.Linux.Seccomp, err = filter(c, s, f.Profiles)
 	return s, err
@@ -118,27 +135,34 @@ func mappings(m idmap.Map) []specs.LinuxIDMapping {
 	return out
 }
 
-// namespaces are all but the network's with --network host and the user's
-// with --userns host.
-func namespaces(c record.Container, pair idmap.Pair) []specs.LinuxNamespace {
-	types := []specs.LinuxNamespaceType{specs.MountNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace}
-	if c.Network != "host" {
-		types = append(types, specs.NetworkNamespace)
+// namespaces are those of the container's own, which have no path, and those
+// it joins. One that is missing is the host's.
+func namespaces(c record.Container, f Facts, pair idmap.Pair) []specs.LinuxNamespace {
+	out := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	for _, n := range []struct {
+		kind specs.LinuxNamespaceType
+		mode string
+	}{
+		{specs.PIDNamespace, c.PIDMode}, {specs.IPCNamespace, c.IPCMode}, {specs.UTSNamespace, c.UTSMode},
+		{specs.CgroupNamespace, c.CgroupnsMode}, {specs.NetworkNamespace, c.Network},
+	} {
+		if n.mode != "host" {
+			out = append(out, specs.LinuxNamespace{Type: n.kind, Path: f.Shared.Paths[n.kind]})
+		}
 	}
 	if !pair.IsZero() {
-		types = append(types, specs.UserNamespace)
-	}
-	var out []specs.LinuxNamespace
-	for _, t := range types {
-		out = append(out, specs.LinuxNamespace{Type: t})
+		out = append(out, specs.LinuxNamespace{Type: specs.UserNamespace, Path: f.Shared.Paths[specs.UserNamespace]})
 	}
 	return out
 }
 
+// foreign reports whether a namespace is the host's or another container's.
+func foreign(mode string) bool { return mode == "host" || strings.HasPrefix(mode, "container:") }
+
 // sysctls let every process of a container with a network of its own ping and
 // listen on low ports, as in Docker.
 func sysctls(c record.Container, pair idmap.Pair) map[string]string {
-	if c.Network == "host" {
+	if foreign(c.Network) {
 		return nil
 	}
 	out := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}

@@ -26,11 +26,11 @@ const maxIDFile = 8 << 20
 // entries in passwd file`. Symbolic links are resolved inside root, and files
 // that are not regular ones are refused, not opened.
 func LookupUser(root *os.File, name string, groups []string) (uid, gid uint32, extra []uint32, home string, err error) {
-	passwd, err := readIDFile(root, "etc/passwd")
+	passwd, err := ReadIDFile(root, "etc/passwd")
 	if err != nil {
 		return 0, 0, nil, "", err
 	}
-	group, err := readIDFile(root, "etc/group")
+	group, err := ReadIDFile(root, "etc/group")
 	if err != nil {
 		return 0, 0, nil, "", err
 	}
@@ -81,10 +81,11 @@ func reader(text []byte) io.Reader {
 	return bytes.NewReader(text)
 }
 
-// readIDFile reads a file below root, nil when there is none. It is first
+// ReadIDFile reads a file below root, a directory, nil when there is none. It
+// has at most 8 MiB. It is first
 // opened as a path: opening a device or a pipe of the image could do or wait
 // for anything.
-func readIDFile(root *os.File, name string) ([]byte, error) {
+func ReadIDFile(root *os.File, name string) ([]byte, error) {
 	fd, err := openIn(root, name)
 	switch {
 	case err == unix.ENOENT, err == unix.ENOTDIR:
@@ -105,12 +106,17 @@ func readIDFile(root *os.File, name string) ([]byte, error) {
 		return nil, fault.Wrap(fault.Internal, "open in image", name, err, "")
 	}
 	defer f.Close()
+	return ReadBounded(f)
+}
+
+// ReadBounded reads a file of accounts, of at most 8 MiB, to its end.
+func ReadBounded(f *os.File) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxIDFile+1))
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "read in image", name, err, "")
+		return nil, fault.Wrap(fault.Internal, "read in image", f.Name(), err, "")
 	}
 	if len(text) > maxIDFile {
-		return nil, fault.New(fault.Invalid, "read in image", name, "it is larger than 8 MiB", "")
+		return nil, fault.New(fault.Invalid, "read in image", f.Name(), "it is larger than 8 MiB", "")
 	}
 	return text, nil
 }

@@ -125,6 +125,9 @@ func (d *Daemon) Up(t testing.TB) {
 	}
 }
 
+// Args replaces the arguments of the daemon's next start.
+func (d *Daemon) Args(args ...string) { d.args = args }
+
 // Ended reports whether the daemon's process has ended.
 func (d *Daemon) Ended() bool {
 	select {

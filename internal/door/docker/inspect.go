@@ -137,7 +137,7 @@ func dockerConfigOf(c record.Container) container.HostConfig {
 		NetworkMode: container.NetworkMode(c.Network), PortBindings: network.PortMap{},
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
 		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
-		PidMode: container.PidMode(c.PIDMode), IpcMode: container.IpcMode(cmp.Or(c.IPCMode, "private")),
+		PidMode: container.PidMode(c.PIDMode), IpcMode: container.IpcMode(cmp.Or(c.IPCMode, "shareable")),
 		UTSMode: container.UTSMode(c.UTSMode), CgroupnsMode: container.CgroupnsMode(cmp.Or(c.CgroupnsMode, "private")),
 		GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, Privileged: c.Privileged,
 		SecurityOpt: securityOptOf(c), UsernsMode: container.UsernsMode(usernsModeOf(c)),

@@ -28,8 +28,8 @@ func TestSpacesAsked(t *testing.T) {
 		`{"PidMode":"host","IpcMode":"host","UTSMode":"host","CgroupnsMode":"host","Privileged":true}`: {PID: host, IPC: host, UTS: host, Cgroupns: host, Privileged: true},
 		`{"PidMode":"container:other","IpcMode":"container:other"}`:                                    {PID: other, IPC: other},
 		`{"UTSMode":"container:other","CgroupnsMode":"container:other"}`:                               {UTS: other, Cgroupns: other},
-		`{"IpcMode":"private","CgroupnsMode":"private"}`:                                               {},
-		`{"IpcMode":"shareable"}`: {IPC: ask.Space{Mode: ask.SpaceShareable}},
+		`{"IpcMode":"private","CgroupnsMode":"private"}`:                                               {IPC: ask.Space{Mode: ask.SpacePrivate}},
+		`{"IpcMode":"shareable"}`: {},
 		`{"IpcMode":"none"}`:      {IPC: ask.Space{Mode: ask.SpaceNone}},
 	} {
 		res, body := get(t, c, "POST", "/v1.44/containers/create", `{"Image":"busybox","HostConfig":`+config+`}`)
@@ -47,7 +47,7 @@ func TestSpacesAsked(t *testing.T) {
 		}
 	}
 	h := inspectOf(record.Container{}).HostConfig
-	if h.PidMode != "" || h.IpcMode != "private" || h.UTSMode != "" || h.CgroupnsMode != "private" {
+	if h.PidMode != "" || h.IpcMode != "shareable" || h.UTSMode != "" || h.CgroupnsMode != "private" {
 		t.Errorf("defaults: %+v", h)
 	}
 }

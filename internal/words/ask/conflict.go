@@ -10,7 +10,7 @@ import "fief/internal/words/fault"
 // Errors are of class Invalid.
 func (c *Container) CheckConflicts() error {
 	name, joined := c.Network.Container()
-	foreign := c.UTS.Mode != SpacePrivate
+	foreign := c.UTS.Foreign()
 	switch {
 	case c.Network == "container" || joined && name == "":
 		return fault.Say(fault.Invalid, "invalid network mode: invalid container format container:<name|id>")

@@ -10,15 +10,13 @@ import (
 // SpaceMode is the closed set of ways to a namespace.
 type SpaceMode string
 
-// The modes; the zero value is a namespace of the container's own. For ipc
-// there are more: by default others may join it, a private one they may not, a
-// shareable one is the default said aloud, and none is a private one without
-// /dev/shm.
+// The modes; the zero value is a namespace of the container's own. Two are for
+// ipc only: a private one is its own and cannot be joined by others, and none is
+// a private one without /dev/shm.
 const (
-	SpaceDefault   SpaceMode = ""
+	SpaceOwn       SpaceMode = ""
 	SpacePrivate   SpaceMode = "private"
 	SpaceHost      SpaceMode = "host"
-	SpaceShareable SpaceMode = "shareable"
 	SpaceNone      SpaceMode = "none"
 	SpaceContainer SpaceMode = "container"
 )
@@ -29,6 +27,9 @@ type Space struct {
 	Mode      SpaceMode
 	Container string
 }
+
+// Foreign reports whether s is the host's or another container's.
+func (s Space) Foreign() bool { return s.Mode == SpaceHost || s.Mode == SpaceContainer }
 
 // String is what a user types for s.
 func (s Space) String() string {
@@ -47,16 +48,15 @@ func ParseSpace(kind, value string) (Space, error) {
 		}
 		return Space{Mode: SpaceContainer, Container: name}, nil
 	}
-	switch value {
-	case "", "private", "host":
+	ipc := kind == "ipc"
+	switch {
+	case value == "", value == "private" && !ipc, value == "shareable" && ipc:
+		return Space{}, nil
+	case value == "host", ipc && (value == "private" || value == "none"):
 		return Space{Mode: SpaceMode(value)}, nil
-	case "shareable", "none":
-		if kind == "ipc" {
-			return Space{Mode: SpaceMode(value)}, nil
-		}
 	}
 	modes := `use "host", "private" or "container:NAME"`
-	if kind == "ipc" {
+	if ipc {
 		modes = `use "host", "private", "shareable", "none" or "container:NAME"`
 	}
 	f := fault.Say(fault.Invalid, fmt.Sprintf("--%s: invalid %s mode: %.64q", kind, spaceWord(kind), value))

@@ -70,8 +70,8 @@ type Container struct {
 	Mounts       []Mount
 	Network      string // "none", "host" or "container:ID"
 	NetworkAsked string // what the client said: "", "default", "none", "host", "container:NAME"
-	PIDMode      string // "" or "private" for one of its own, "host" or "container:ID"
-	IPCMode      string // the same, "shareable" as "" or "none"; a private one cannot be joined
+	PIDMode      string // "" for one of its own, "host" or "container:ID"
+	IPCMode      string // the same; "private" for one that cannot be joined, "none" for one without /dev/shm
 	UTSMode      string // as PIDMode
 	CgroupnsMode string // as PIDMode
 	Privileged   bool

@@ -51,7 +51,7 @@ func sent(t *testing.T, c ask.Container) (ask.Container, error) {
 func TestContainerSurvivesJSON(t *testing.T) {
 	for _, u := range samples(t) {
 		c := ask.Container{
-			Image: "x", Userns: u, PID: ask.Space{Mode: ask.SpaceHost}, IPC: ask.Space{Mode: ask.SpaceShareable}, Network: "container:web",
+			Image: "x", Userns: u, PID: ask.Space{Mode: ask.SpaceHost}, IPC: ask.Space{Mode: ask.SpacePrivate}, Network: "container:web",
 			UTS: ask.Space{Mode: ask.SpaceContainer, Container: "box"}, Privileged: true, Caller: &ask.Caller{UID: 1000, GID: 100},
 		}
 		if got, err := sent(t, c); err != nil || !reflect.DeepEqual(got, c) {
