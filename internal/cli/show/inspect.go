@@ -55,10 +55,18 @@ type hostConfig struct {
 	ReadonlyRootfs bool
 	SecurityOpt    []string
 	UsernsMode     string
+	IDMappings     *idMappings `json:",omitempty"`
 	ShmSize        int64
 	Runtime        string
 	Ulimits        []record.Ulimit
 	Init           bool
+}
+
+// idMappings are the lines of uid_map and gid_map in podman's form; a container
+// with the host's ids has none.
+type idMappings struct {
+	UIDMap []string `json:"UidMap"`
+	GIDMap []string `json:"GidMap"`
 }
 
 type logConfig struct {
@@ -134,6 +142,10 @@ func stateOf(s record.State) state {
 
 func hostConfigOf(c record.Container) hostConfig {
 	mode := ""
+	var ids *idMappings
+	if len(c.Identity.UID) > 0 || len(c.Identity.GID) > 0 {
+		ids = &idMappings{Mappings(c.Identity.UID), Mappings(c.Identity.GID)}
+	}
 	if c.Identity.Mode == "host" {
 		mode = "host"
 	}
@@ -141,7 +153,7 @@ func hostConfigOf(c record.Container) hostConfig {
 		LogConfig: logConfig{c.Log.Driver, map[string]string{}}, NetworkMode: c.Network,
 		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
-		UsernsMode: mode, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
+		UsernsMode: mode, IDMappings: ids, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
 	}
 }
 
