@@ -30,7 +30,13 @@ func TestDescriptors(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	pid := sandbox(t, "sleep 60 & exec 3<&0; echo ready; exec sleep 62")
+	pid := sandbox(t, "sleep 60 & echo ready; exec sleep 62")
+	for range 500 { // until the shell has become what it waits as
+		if p, err := readProcess(pid); err == nil && p.comm == "sleep" && p.field(statState) == "S" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	pids, err := NamespacePids(pid)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +106,9 @@ func TestNamesOfHostileFiles(t *testing.T) {
 		"number":    {func(etc string) error { return os.WriteFile(etc+"/passwd", []byte("0:x:101:1::/:\n"), 0o600) }, ""},
 		"control":   {func(etc string) error { return os.WriteFile(etc+"/passwd", []byte("\x1b[2J:x:101:1::/:\n"), 0o600) }, ""},
 		"columns":   {func(etc string) error { return os.WriteFile(etc+"/passwd", []byte("a b:x:101:1::/:\n"), 0o600) }, ""},
-		"long":      {func(etc string) error { return os.WriteFile(etc+"/passwd", []byte(strings.Repeat("a", 65)+":x:101:1::/:\n"), 0o600) }, ""},
+		"long": {func(etc string) error {
+			return os.WriteFile(etc+"/passwd", []byte(strings.Repeat("a", 65)+":x:101:1::/:\n"), 0o600)
+		}, ""},
 		"huge": {func(etc string) error {
 			return os.WriteFile(etc+"/passwd", append(bytes.Repeat([]byte("#"), maxAccounts+1), line...), 0o600)
 		}, ""},
