@@ -5,6 +5,8 @@
 package check
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,13 +89,16 @@ func (t trial) run(group string) record.Check {
 		return skipped(c, "it can only be tried as root")
 	}
 	if err := t.do(); err != nil {
-		c.State, c.Found, c.Why, c.Fix = t.worst, err.Error(), t.why, t.fix
-		if hint := fault.HintOf(err); c.Fix == "" {
-			c.Fix = hint
+		c.State, c.Found, c.Why, c.Fix = t.worst, err.Error(), t.why, cmp.Or(t.fix, fault.HintOf(err))
+		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+			c.Fix = cmp.Or(fault.HintOf(err), privileged)
 		}
 	}
 	return c
 }
+
+// privileged is the advice where the kernel has the thing and refuses it.
+const privileged = "run it as the host's root, outside of containers and user namespaces, or let their filters and capabilities allow it"
 
 func skipped(c record.Check, why string) record.Check {
 	c.State, c.Why = record.CheckSkipped, why

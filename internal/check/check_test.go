@@ -2,6 +2,7 @@ package check
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"fief/internal/kernel/cgroup"
 	"fief/internal/kernel/probe"
 	"fief/internal/snapshot"
+	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -127,6 +129,9 @@ func TestRungs(t *testing.T) {
 	if strings.Join(got, " ") != "warn ok info ok" {
 		t.Errorf("%q", got)
 	}
+	if c := rungs([]probe.Answer{no}, nil)[0]; c.State != record.CheckInfo || c.Why != "" {
+		t.Errorf("no way holds: %+v", c)
+	}
 	for _, checks := range [][]record.Check{rungs([]probe.Answer{no}, nil), rungs(nil, errors.New("y"))} {
 		if c := checks[len(checks)-1]; c.State != record.CheckFail || c.Fix == "" {
 			t.Errorf("%+v", c)
@@ -183,5 +188,35 @@ func TestCapabilities(t *testing.T) {
 	}
 	if c := grantable(bounding); c.State != record.CheckWarn || strings.Contains(c.Found, "CAP_CHOWN") {
 		t.Errorf("%+v", c)
+	}
+}
+
+// A refusal is not cured by a newer kernel.
+func TestAdviceFitsTheRefusal(t *testing.T) {
+	for err, want := range map[error]string{unix.ENOSYS: newKernel, fmt.Errorf("x: %w", unix.EPERM): privileged} {
+		c := trial{name: "x", worst: record.CheckFail, do: func() error { return err }, fix: newKernel}.run(Kernel)
+		if c.State != record.CheckFail || c.Fix != want {
+			t.Errorf("%v: %+v", err, c)
+		}
+	}
+}
+
+func TestLastIDs(t *testing.T) {
+	for in, want := range map[idmap.Span]string{
+		{In: 0, Out: 0, N: 4294967295}:   "0:2147418112:65536",
+		{In: 0, Out: 100000, N: 65536}:   "0:0:65536",
+		{In: 0, Out: 1000, N: 1}:         "0:0:1",
+		{In: 1, Out: 100000, N: 2000000}: "0:1934465:65536",
+	} {
+		m, err := idmap.New(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := lastIDs(m); err != nil || got.List() != want {
+			t.Errorf("%v: %v, %v", in, got.List(), err)
+		}
+	}
+	if _, err := lastIDs(idmap.Map{}); err == nil {
+		t.Error("of nothing")
 	}
 }

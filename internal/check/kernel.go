@@ -14,14 +14,12 @@ import (
 
 	"fief/internal/kernel/cgroup"
 	"fief/internal/kernel/mnt"
+	"fief/internal/kernel/proc"
 	"fief/internal/kernel/userns"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
-
-// strange are host ids for maps that no process ever has.
-const strange = 1 << 30
 
 // newKernel is the advice where a system call is missing.
 const newKernel = "boot a newer kernel; in a container or virtual machine, let its seccomp filter pass the call"
@@ -215,21 +213,76 @@ func namespaces(o Options) []record.Check {
 	} else {
 		c = trial{name: "user namespaces of ordinary users", worst: record.CheckFail, do: ordinary, why: "nothing can be isolated without root"}.run(Namespaces)
 	}
-	out := []record.Check{c}
+	out := []record.Check{c, known()}
 	out = append(out, switches(o, c.State != record.CheckOK)...)
 	return append(out, limitsOfNamespaces(o)...)
 }
 
-func ranged() error {
-	pair, err := idmap.Range(strange, 65536)
+func ranged() error { return mapped(func(*os.File) error { return nil }) }
+
+// mapped does something with a user namespace whose maps are the last ids that
+// this process knows: a range of a container, or what there is.
+func mapped(do func(ns *os.File) error) error {
+	own, err := proc.IDMaps(os.Getpid())
 	if err != nil {
 		return err
 	}
-	ns, err := userns.New(pair)
-	if err == nil {
-		ns.Close()
+	uid, err := lastIDs(own.UID)
+	if err != nil {
+		return err
 	}
-	return err
+	gid, err := lastIDs(own.GID)
+	if err != nil {
+		return err
+	}
+	ns, err := userns.New(idmap.Pair{UID: uid, GID: gid})
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return do(ns)
+}
+
+// lastIDs maps a range to the last ids of m, in which this process itself lives:
+// what it knows as ids are those inside. No process of a usual host has ids
+// below 2^31 that are that high.
+func lastIDs(m idmap.Map) (idmap.Map, error) {
+	spans := m.Spans()
+	if len(spans) == 0 {
+		return idmap.Map{}, errors.New("this process knows no ids")
+	}
+	last := spans[len(spans)-1]
+	end := min(uint64(last.In)+uint64(last.N), signed)
+	n := min(end-uint64(last.In), rangeIDs)
+	return idmap.New(idmap.Span{In: 0, Out: idmap.Host(end - n), N: uint32(n)})
+}
+
+// known says how many ids there are to give to containers: outside of user
+// namespaces all of them.
+func known() record.Check {
+	c := record.Check{Group: Namespaces, Name: "ids that can be given to containers", State: record.CheckOK, Found: "all"}
+	own, err := proc.IDMaps(os.Getpid())
+	if err != nil {
+		c.State, c.Found, c.Fix = record.CheckFail, err.Error(), "mount /proc"
+		return c
+	}
+	n := min(count(own.UID), count(own.GID))
+	if n >= idmap.Max {
+		return c
+	}
+	c.State, c.Found = record.CheckInfo, fmt.Sprintf("%d: this is a user namespace", n)
+	if n <= rangeIDs { // one is the daemon's own
+		c.State, c.Why = record.CheckFail, "no container can have 65536 ids of its own"
+		c.Fix = "run it outside of user namespaces, or in one with more ids: newuidmap, or podman --uidmap and --gidmap"
+	}
+	return c
+}
+
+func count(m idmap.Map) (n uint64) {
+	for _, s := range m.Spans() {
+		n += uint64(s.N)
+	}
+	return n
 }
 
 // ordinary starts this program in a namespace with one id, which needs no

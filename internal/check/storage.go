@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
@@ -12,8 +13,6 @@ import (
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/mnt"
 	"fief/internal/kernel/probe"
-	"fief/internal/kernel/userns"
-	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -78,19 +77,6 @@ func tmpfile(dir string) error {
 	return err
 }
 
-func mapped(do func(ns *os.File) error) error {
-	pair, err := idmap.Range(strange, 65536)
-	if err != nil {
-		return err
-	}
-	ns, err := userns.New(pair)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	return do(ns)
-}
-
 func idmapped(dir string) error {
 	return mapped(func(ns *os.File) error {
 		f, err := at.Dir(dir)
@@ -132,12 +118,12 @@ func dataOnly(dir string) error {
 // is taken, so that what fails above it is worth a warning and what fails below
 // it nothing.
 func rungs(answers []probe.Answer, err error) (out []record.Check) {
-	held := false
+	held, none := false, !slices.ContainsFunc(answers, func(a probe.Answer) bool { return a.Verdict == probe.Yes })
 	for _, a := range answers {
 		c := record.Check{Group: Storage, Name: a.Feature, State: record.CheckOK}
 		if a.Verdict != probe.Yes {
 			c.State, c.Found = record.CheckInfo, a.Err.Error()
-			if !held {
+			if !held && !none {
 				c.State, c.Why = record.CheckWarn, "a slower way is used (Linux "+a.Since+" has it)"
 			}
 		}
@@ -145,8 +131,11 @@ func rungs(answers []probe.Answer, err error) (out []record.Check) {
 		out = append(out, c)
 	}
 	c := record.Check{Group: Storage, Name: "ways to show files under a container's ids", State: record.CheckOK}
-	if err != nil || !held {
+	if err != nil || none {
 		c.State, c.Why, c.Fix = record.CheckFail, "no container can have a root file system", "move the data root to ext4, xfs, btrfs or tmpfs"
+	}
+	if none && slices.ContainsFunc(answers, func(a probe.Answer) bool { return errors.Is(a.Err, unix.EPERM) }) {
+		c.Fix = privileged
 	}
 	if err != nil {
 		c.Found = err.Error()
@@ -168,6 +157,8 @@ func space(root string) []record.Check {
 	switch {
 	case fs.Flags&unix.ST_RDONLY != 0:
 		c.State, c.Found, c.Why, c.Fix = record.CheckFail, "mounted read-only", "nothing can be stored", "choose another --data-root"
+	case fs.Blocks == 0: // a tmpfs without limit, and what stores no files at all
+		c.Found = "free space not told"
 	case free < noSpace:
 		c.State, c.Why, c.Fix = record.CheckFail, "no image can be unpacked", more
 	case free < littleSpace:
