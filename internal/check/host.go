@@ -36,20 +36,26 @@ func program(name string, without record.CheckState, why, fix string) record.Che
 	return c
 }
 
-// subidSource reads where the host's own tools take subordinate ids from
-// (nsswitch.conf(5), subid). Fief reads the files.
+// subidSource reads where subordinate ids come from (nsswitch.conf(5), subid). Of
+// other sources than the files only the program getsubids knows, and not for all
+// users at once.
 func subidSource(o Options) record.Check {
 	c := record.Check{Group: Host, Name: "source of subordinate ids", State: record.CheckOK, Found: "files"}
 	text, _ := os.ReadFile(o.NSSwitch) // without it the files are the source
 	for line := range strings.Lines(string(text)) {
 		line, _, _ = strings.Cut(line, "#")
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "subid:"); ok {
-			c.Found = strings.TrimSpace(v)
+			c.Found = strings.Join(strings.Fields(v), " ")
 		}
 	}
-	if c.Found != "files" {
-		c.State, c.Why = record.CheckWarn, "fief reads /etc/subuid and /etc/subgid only: ranges from elsewhere seem free to it"
-		c.Fix = "repeat those ranges in the files"
+	if c.Found == "" || c.Found == "files" || strings.HasPrefix(c.Found, "files ") {
+		return c
 	}
-	return c
+	asked := program("getsubids", record.CheckWarn, "subordinate ids are those of "+c.Found+", which cannot be asked: they seem free", "install getsubids (uidmap or shadow-utils)")
+	asked.Name = c.Name
+	if asked.State == record.CheckOK {
+		asked.State, asked.Found, asked.Why = record.CheckInfo, c.Found, "asked with getsubids for the users that matter most; ranges of others seem free"
+		asked.Fix = "repeat those of others in /etc/subuid and /etc/subgid"
+	}
+	return asked
 }

@@ -92,8 +92,11 @@ func TestFreeRanges(t *testing.T) {
 }
 
 func TestSubidSource(t *testing.T) {
-	for text, want := range map[string]record.CheckState{"": record.CheckOK, "passwd: sss\n# subid: sss\n": record.CheckOK, " subid:\tfiles # us\n": record.CheckOK, "subid: sss\n": record.CheckWarn} {
-		if c := subidSource(hostOf(t, map[string]string{"nsswitch.conf": text})); c.State != want {
+	for text, want := range map[string]string{
+		"": "files", "passwd: sss\n# subid: sss\n": "files", " subid:\tfiles  sss # us\n": "files sss", "subid: sss\n": "",
+	} {
+		c := subidSource(hostOf(t, map[string]string{"nsswitch.conf": text}))
+		if want != "" && (c.State != record.CheckOK || c.Found != want) || want == "" && (c.State == record.CheckOK || c.Why == "" || c.Fix == "") {
 			t.Errorf("%q: %+v", text, c)
 		}
 	}
