@@ -80,16 +80,21 @@ func monitorCheck() record.Check {
 	return c
 }
 
+// doorOf is the native socket of a daemon with these settings.
+func doorOf(s settings) string {
+	return filepath.Join(filepath.Dir(strings.TrimPrefix(s.Hosts[0], "unix://")), native.SocketName)
+}
+
 // answer asks a running daemon about itself.
-func answer(s settings) (string, record.Info, error) {
-	socket := filepath.Join(filepath.Dir(strings.TrimPrefix(s.Hosts[0], "unix://")), native.SocketName)
-	var i record.Info
+func answer(s settings) (socket string, i record.Info, err error) {
+	socket = doorOf(s)
 	conn, err := wire.Dial(socket)
 	if err != nil {
 		return socket, i, err
 	}
 	defer conn.Close()
-	return socket, i, conn.Call(wire.Info, struct{}{}, &i, nil)
+	err = conn.Call(wire.Info, struct{}{}, &i, nil)
+	return socket, i, err
 }
 
 func daemonCheck(s settings) record.Check {
@@ -121,6 +126,38 @@ func poolChecks(s settings) []record.Check {
 	}
 	if i.Pool.Free == 0 {
 		c.State, c.Why, c.Fix = record.CheckFail, "no further container can have a range of its own", "remove containers; see fief ids"
+	}
+	return append([]record.Check{c}, contested(s)...)
+}
+
+// contested says which ids of containers somebody else claims too, where the
+// daemon can tell.
+func contested(s settings) []record.Check {
+	conn, err := wire.Dial(doorOf(s))
+	if err != nil {
+		return nil
+	}
+	defer conn.Close()
+	var all []record.IDRange
+	err = conn.Call(wire.IDs, struct{}{}, nil, func(m wire.Message) (err error) {
+		if m.Kind == wire.Data {
+			all, err = wire.Ranges(all, m.Body)
+		}
+		return err
+	})
+	if err != nil {
+		return nil // an older daemon; the check of its version says so
+	}
+	c := record.Check{Group: check.IDs, Name: "ids of containers that others claim", State: record.CheckOK, Found: "none"}
+	var found []string
+	for _, r := range all {
+		if len(r.Overlaps) > 0 && (r.Kind == record.IDLease || r.Kind == record.IDMap || r.Kind == record.IDReady) {
+			found = append(found, fmt.Sprintf("%d–%d of %s: %s", r.First, r.Last, r.Holder, strings.Join(r.Overlaps, ", ")))
+		}
+	}
+	if found != nil {
+		c.State, c.Found = record.CheckWarn, strings.Join(found[:min(len(found), 4)], "; ")
+		c.Why, c.Fix = "each may act on the other's files and processes", "see fief ids; give the container others with fief update --userns auto"
 	}
 	return []record.Check{c}
 }

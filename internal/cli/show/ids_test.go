@@ -92,3 +92,19 @@ func TestWhoPrintsNoControls(t *testing.T) {
 		t.Errorf("%v %q", known, text)
 	}
 }
+
+// inspect says what was asked for and which ids came of it.
+func TestInspectedIdentity(t *testing.T) {
+	span := []idmap.Span{{In: 0, Out: 1048576, N: 65536}, {In: 70000, Out: 5, N: 1}}
+	for want, id := range map[string]record.Identity{
+		`"UsernsMode":"auto","IDMappings":{"UidMap":["0:1048576:65536","70000:5:1"],"GidMap":["0:1048576:65536","70000:5:1"]},`: {Mode: "auto", UID: span, GID: span},
+		`"UsernsMode":"auto:size=9","IDMappings":{"UidMap":["0:1048576:65536","70000:5:1"],"GidMap":[]},`:                       {Mode: "auto", Asked: "auto:size=9", UID: span},
+		`"UsernsMode":"host","ShmSize":0,`: {Mode: "host"},
+		`"UsernsMode":"","ShmSize":0,`:     {Mode: "remap"},
+	} {
+		text, err := json.Marshal(Inspected(record.Container{Identity: id}))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s is not in %s, %v", want, text, err)
+		}
+	}
+}

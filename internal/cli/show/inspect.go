@@ -141,13 +141,13 @@ func stateOf(s record.State) state {
 }
 
 func hostConfigOf(c record.Container) hostConfig {
-	mode := ""
+	mode := c.Identity.Asked
+	if mode == "" && (c.Identity.Mode == "host" || c.Identity.Mode == "auto") {
+		mode = c.Identity.Mode
+	}
 	var ids *idMappings
 	if len(c.Identity.UID) > 0 || len(c.Identity.GID) > 0 {
 		ids = &idMappings{Mappings(c.Identity.UID), Mappings(c.Identity.GID)}
-	}
-	if c.Identity.Mode == "host" {
-		mode = "host"
 	}
 	return hostConfig{
 		LogConfig: logConfig{c.Log.Driver, map[string]string{}}, NetworkMode: c.Network,
