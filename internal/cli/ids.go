@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -263,5 +264,11 @@ func parseUserns(fs *pflag.FlagSet) (ask.Userns, error) {
 		return nil, f
 	}
 	r, err := cmdline.ParseRun(append(words, "image"), here())
+	var f *fault.Error
+	if errors.As(err, &f) && f.ExitCode == 0 { // as any flag that is wrong
+		wrong := *f
+		wrong.ExitCode = 125
+		err = &wrong
+	}
 	return r.Ask.Userns, err
 }
