@@ -32,6 +32,9 @@ const (
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	if len(args) > 0 && args[0] == "check" {
+		return checkup(args[1:])
+	}
 	s, err := configure(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):

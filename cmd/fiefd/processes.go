@@ -27,11 +27,17 @@ const startSlack = 30 * time.Second
 // architecture that Go runs on (proc_pid_stat(5), field 22).
 const ticksPerSecond = 100
 
+// Top lists processes, or when there are none given those of pid's namespace: by
+// Podman's descriptors when args are nothing else, as what is outside and inside
+// can only be told so, and else by the host's ps.
 func (processes) Top(pid int, pids []int, args []string) (_ record.Top, err error) {
 	if len(pids) == 0 {
 		if pids, err = proc.NamespacePids(pid); err != nil {
 			return record.Top{}, err
 		}
+	}
+	if names, ok := proc.Descriptors(args); ok {
+		return proc.Describe(pid, pids, names)
 	}
 	return proc.Top(context.Background(), pids, args)
 }

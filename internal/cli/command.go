@@ -26,9 +26,10 @@ type Command struct {
 	Name    string
 	Use     string // what follows the name in the usage line
 	Short   string
-	Min     int  // least number of words that are no flags
-	Max     int  // most; negative: any number
-	Inside  bool // words after the first plain one belong to the container
+	Long    string // what help and man page say besides: paragraphs; lines that begin with two spaces are examples
+	Min     int    // least number of words that are no flags
+	Max     int    // most; negative: any number
+	Inside  bool   // words after the first plain one belong to the container
 	Hidden  bool
 	Objects objects // what completion offers as words
 	Setup   func(fs *pflag.FlagSet) action
@@ -66,7 +67,7 @@ func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 // Commands returns all commands, in the order of help.
 func Commands() []Command {
 	var all []Command
-	for _, group := range [][]Command{runCommands(), lifecycleCommands(), lookCommands(), imageCommands(), systemCommands()} {
+	for _, group := range [][]Command{runCommands(), lifecycleCommands(), lookCommands(), idCommands(), imageCommands(), systemCommands()} {
 		all = append(all, group...)
 	}
 	return all
@@ -104,7 +105,7 @@ func aliases() map[string]string { return map[string]string{"list": "ps", "ls": 
 // groups are docker's management commands: fief has one command for each deed.
 func groups() map[string]map[string]string {
 	container := map[string]string{"ls": "ps", "list": "ps", "ps": "ps", "prune": "container-prune", "inspect": "inspect"}
-	for _, c := range []string{"run", "create", "start", "stop", "kill", "restart", "wait", "rm", "logs", "exec", "attach", "top", "rename"} {
+	for _, c := range []string{"run", "create", "start", "stop", "kill", "restart", "wait", "rm", "logs", "exec", "attach", "top", "rename", "update"} {
 		container[c] = c
 	}
 	return map[string]map[string]string{
@@ -113,7 +114,8 @@ func groups() map[string]map[string]string {
 			"ls": "images", "list": "images", "pull": "pull", "load": "load", "import": "import", "rm": "rmi",
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
 		},
-		"system": {"info": "info", "events": "events"},
+		"ids":    {"ls": "ids", "list": "ids", "who": "ids-who"},
+		"system": {"info": "info", "events": "events", "check": "check"},
 	}
 }
 
@@ -187,6 +189,9 @@ func (c Command) usage() string { return strings.TrimRight("Usage:  fief "+c.Spo
 
 func (c Command) help(w io.Writer, fs *pflag.FlagSet) {
 	fmt.Fprintf(w, "\n%s\n\n%s\n", c.usage(), c.Short)
+	if c.Long != "" {
+		fmt.Fprintf(w, "\n%s\n", c.Long)
+	}
 	if fs.HasAvailableFlags() {
 		fmt.Fprintf(w, "\nOptions:\n%s", fs.FlagUsages())
 	}

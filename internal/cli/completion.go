@@ -80,7 +80,7 @@ func (c *Client) candidates(words []string) []string {
 		}
 		return prefixed(append(names, "container", "image", "system"), words)
 	}
-	if group, ok := groups()[words[0]]; ok && len(words) == 2 {
+	if group, ok := groups()[words[0]]; ok && len(words) == 2 && !strings.HasPrefix(words[1], "-") {
 		var deeds []string
 		for d := range group {
 			deeds = append(deeds, d)

@@ -19,7 +19,8 @@ func lookCommands() []Command {
 		{Name: "logs", Use: "[OPTIONS] CONTAINER", Short: "Fetch the logs of a container", Min: 1, Max: 1, Objects: containers, Setup: setupLogs},
 		{Name: "inspect", Use: "[OPTIONS] NAME|ID [NAME|ID...]", Short: "Return low-level information on containers and images",
 			Min: 1, Max: -1, Objects: containersOrImages, Setup: setupInspect},
-		{Name: "top", Use: "CONTAINER [ps OPTIONS]", Short: "Display the running processes of a container", Min: 1, Max: -1, Inside: true, Objects: containers, Setup: setupTop},
+		{Name: "top", Use: "[OPTIONS] CONTAINER [ps OPTIONS | DESCRIPTOR...]", Short: "Display the running processes of a container", Long: topLong,
+			Min: 1, Max: -1, Inside: true, Objects: containers, Setup: setupTop},
 		{Name: "events", Use: "[OPTIONS]", Short: "Get real time events from the server", Setup: setupEvents},
 	}
 }
@@ -91,11 +92,27 @@ func (c *Client) image(name string) (any, error) {
 	return show.InspectedImage(i), nil
 }
 
-func setupTop(*pflag.FlagSet) action {
+const topLong = `Without more words, and with options of ps, this is what the host's ps says: host
+ids and host pids. With descriptors, which podman has too, each column is either
+as the container sees it or, with an h in front, as the host does:
+
+  user ruser group rgroup groups pid ppid pgid     inside
+  huser hgroup hgroups hpid                        outside
+  comm args time etime pcpu tty state nice vsz rss
+  capeff capprm capbnd capinh capamb seccomp
+  userns pidns netns mntns ipcns utsns cgroupns    numbers of the namespaces
+
+  fief top web user huser pid hpid comm`
+
+func setupTop(fs *pflag.FlagSet) action {
+	asJSON := fs.Bool("json", false, "Print the titles and the processes as one JSON object")
 	return func(c *Client, args []string) error {
 		var t record.Top
 		if err := c.call(wire.Top, wire.TopCall{ID: args[0], PsArgs: args[1:]}, &t); err != nil {
 			return err
+		}
+		if *asJSON {
+			return show.Object(c.Out, "json", t)
 		}
 		w := tabwriter.NewWriter(c.Out, 20, 1, 3, ' ', 0)
 		for _, row := range append([][]string{t.Titles}, t.Processes...) {

@@ -51,6 +51,10 @@ func page(c cli.Command) string {
 	name := "fief-" + strings.ReplaceAll(c.Spoken(), " ", "-")
 	header(&b, name, c.Short)
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B fief %s\n%s\n", roff(c.Spoken()), roff(c.Use))
+	if c.Long != "" {
+		b.WriteString(".SH DESCRIPTION\n")
+		paragraphs(&b, c.Long)
+	}
 	fs, _ := c.Flags()
 	if fs.HasAvailableFlags() {
 		b.WriteString(".SH OPTIONS\n")
@@ -58,6 +62,26 @@ func page(c cli.Command) string {
 	}
 	b.WriteString(".SH SEE ALSO\n.BR fief (1)\n")
 	return b.String()
+}
+
+// paragraphs writes a command's long text: lines that begin with two spaces
+// stay as they are.
+func paragraphs(b *strings.Builder, text string) {
+	for i, p := range strings.Split(text, "\n\n") {
+		if i > 0 {
+			b.WriteString(".PP\n")
+		}
+		as := strings.HasPrefix(p, "  ")
+		if as {
+			b.WriteString(".nf\n")
+		}
+		for line := range strings.SplitSeq(p, "\n") {
+			b.WriteString(roff(line) + "\n")
+		}
+		if as {
+			b.WriteString(".fi\n")
+		}
+	}
 }
 
 func option(b *strings.Builder, f *pflag.Flag) {

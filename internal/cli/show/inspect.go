@@ -55,10 +55,18 @@ type hostConfig struct {
 	ReadonlyRootfs bool
 	SecurityOpt    []string
 	UsernsMode     string
+	IDMappings     *idMappings `json:",omitempty"`
 	ShmSize        int64
 	Runtime        string
 	Ulimits        []record.Ulimit
 	Init           bool
+}
+
+// idMappings are the lines of uid_map and gid_map in podman's form; a container
+// with the host's ids has none.
+type idMappings struct {
+	UIDMap []string `json:"UidMap"`
+	GIDMap []string `json:"GidMap"`
 }
 
 type logConfig struct {
@@ -133,15 +141,19 @@ func stateOf(s record.State) state {
 }
 
 func hostConfigOf(c record.Container) hostConfig {
-	mode := ""
-	if c.Identity.Mode == "host" {
-		mode = "host"
+	mode := c.Identity.Asked
+	if mode == "" && (c.Identity.Mode == "host" || c.Identity.Mode == "auto") {
+		mode = c.Identity.Mode
+	}
+	var ids *idMappings
+	if len(c.Identity.UID) > 0 || len(c.Identity.GID) > 0 {
+		ids = &idMappings{Mappings(c.Identity.UID), Mappings(c.Identity.GID)}
 	}
 	return hostConfig{
 		LogConfig: logConfig{c.Log.Driver, map[string]string{}}, NetworkMode: c.Network,
 		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
-		UsernsMode: mode, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
+		UsernsMode: mode, IDMappings: ids, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
 	}
 }
 

@@ -80,3 +80,14 @@ type imager interface {
 type sizer interface {
 	Size(ctx context.Context, id string) (upper, whole int64, err error)
 }
+
+// identifier is an engine that can tell whose the host's ids are.
+type identifier interface {
+	IDs(ctx context.Context) (record.IDs, error)
+	Who(ctx context.Context, w ask.Who) (record.Who, error)
+}
+
+// updater is an engine that can give containers other ids.
+type updater interface {
+	Update(ctx context.Context, name string, u ask.Userns) (record.Container, error)
+}

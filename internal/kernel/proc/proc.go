@@ -36,28 +36,7 @@ func readMap(pid int, name string) (idmap.Map, error) {
 	if err != nil {
 		return idmap.Map{}, err
 	}
-	return parseMap(text)
-}
-
-// parseMap reads the lines "inside outside length" of a uid_map.
-func parseMap(text []byte) (idmap.Map, error) {
-	var spans []idmap.Span
-	for line := range bytes.Lines(text) {
-		var n [3]uint32
-		fields := bytes.Fields(line)
-		if len(fields) != len(n) {
-			return idmap.Map{}, fault.New(fault.Corrupt, "read id map line", string(line), "it has not three numbers", "")
-		}
-		for i, field := range fields {
-			v, err := strconv.ParseUint(string(field), 10, 32)
-			if err != nil {
-				return idmap.Map{}, fault.Wrap(fault.Corrupt, "read id map line", string(line), err, "")
-			}
-			n[i] = uint32(v)
-		}
-		spans = append(spans, idmap.Span{In: idmap.Inside(n[0]), Out: idmap.Host(n[1]), N: n[2]})
-	}
-	return idmap.New(spans...)
+	return idmap.ParseKernel(text)
 }
 
 // StartTime says when a process was started, in clock ticks since boot. With

@@ -168,21 +168,6 @@ func TestTopRefusals(t *testing.T) {
 	}
 }
 
-func FuzzParseMap(f *testing.F) {
-	for _, seed := range []string{"         0     100000      65536\n", "0 0 4294967295\n", "0 1 1\n1 5 2\n", "", "0 0 0\n", "x"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		m, err := parseMap(text)
-		if err != nil {
-			return
-		}
-		if again, err := parseMap([]byte(m.String())); err != nil || !again.Equal(m) {
-			t.Errorf("%q reads as %v, then as %v, %v", text, m, again, err)
-		}
-	})
-}
-
 func FuzzParseStartTime(f *testing.F) {
 	f.Add([]byte("1 (a b) S 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 99 1"))
 	f.Add([]byte(")"))

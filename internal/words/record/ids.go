@@ -28,12 +28,12 @@ type IDRange struct {
 	First, Last idmap.Host
 	UID, GID    bool // whether it is of user ids, group ids or both
 	Kind        IDKind
-	Holder      string    // user, engine, owner of the lease; the container's name where there is one
-	Container   string    // id of the container, for its leases and maps
-	Source      string    // where the claim is written: a file and line, a process
-	Since       time.Time // zero: not known
-	Why         string    // of a quarantine: what is left
-	Overlaps    []string  // holders of other claims on ids of this range, which should not be
+	Holder      string    `json:",omitempty"` // user, engine, owner of the lease; the container's name where there is one
+	Container   string    `json:",omitempty"` // id of the container, for its leases and maps
+	Source      string    `json:",omitempty"` // where the claim is written: a file and line, a process
+	Since       time.Time `json:",omitzero"`  // zero: not known
+	Why         string    `json:",omitempty"` // of a quarantine: what is left
+	Overlaps    []string  `json:",omitempty"` // holders of other claims on ids of this range, which should not be
 }
 
 // IDs is who has which host ids: what `fief ids` shows.

@@ -39,4 +39,7 @@ const (
 	Info                          // → record.Info
 	Events                        // (EventsCall): Event
 	StartAttached                 // (AttachCall): with descriptors; attaches, starts, answers Started and Exit
+	IDs                           // Data: ranges, see Ranges → record.IDs without them
+	Who                           // (ask.Who) → record.Who
+	Update                        // (UpdateCall) → record.Container
 )
