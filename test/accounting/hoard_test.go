@@ -61,6 +61,9 @@ func start(t *testing.T, wrap []string, args ...string) *engine {
 // build makes the program, static, where any user may run it.
 func build(t *testing.T) string {
 	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("tool: go is not here to build the program")
+	}
 	dir, err := os.MkdirTemp("", "fief-hoard-")
 	if err != nil {
 		t.Fatal(err)

@@ -95,18 +95,3 @@ func holds(t *testing.T, capability int) bool {
 	}
 	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }
-
-// A program that opens too many files fails at its container's own limit, with
-// the kernel's words for it; the container beside it has as many (story 11).
-func TestLotsOfFiles(t *testing.T) {
-	e := start(t, nil)
-	r := resource{name: "files", full: 1024, slack: 16, refusal: "too many open files", options: []string{"--ulimit", "nofile=1024"}}
-	n, why := e.hoard(t, "first", r, nil)
-	r.wantFull(t, "the first", n, why)
-	other, why := e.hoard(t, "other", r, nil)
-	r.wantFull(t, "the other", other, why)
-	e.outside(t, r, 0)
-	r.full, r.options = 2048, []string{"--ulimit", "nofile=2048"}
-	more, why := e.hoard(t, "more", r, nil)
-	r.wantFull(t, "one with a higher limit", more, why)
-}
