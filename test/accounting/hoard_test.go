@@ -24,7 +24,7 @@ import (
 
 // patience is how long a container may take to use up a resource, and the
 // kernel to give it back, on a busy machine.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // The limits of the daemon, soft and hard, which containers inherit: small, so
 // that they are soon reached. It cannot raise them, on any machine.
