@@ -95,6 +95,7 @@ func open(ctx context.Context, s settings) (_ *machine, err error) {
 	if err := configureHost(&cfg, s, ids.ID(), groups); err != nil {
 		return nil, err
 	}
+	raiseLimits()
 
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{

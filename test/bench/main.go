@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -33,7 +34,7 @@ type contestant struct {
 func main() {
 	n := flag.Int("n", 40, "runs of each command")
 	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
-	only := flag.String("only", "", "comma-separated parts of names; others are left out")
+	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids)")
 	out := flag.String("json", "", "file for the JSON (default: below the table)")
 	flag.Parse()
 	if os.Geteuid() != 0 {
@@ -55,7 +56,11 @@ func main() {
 		c.Runs, c.Fails = nil, 0
 	}
 	round(list, *n, *idle)
-	report(append(list, stage.floor(*n, *idle)...), *out)
+	list = append(list, stage.floor(*n, *idle)...)
+	if *only == "" || strings.Contains(*only, "ids") {
+		list = append(list, stage.ids(*n, *idle)...)
+	}
+	report(list, *out)
 }
 
 // quit turns a failure into an exit code, after everything else was cleaned up.
@@ -123,7 +128,18 @@ func round(list []*contestant, n int, idle time.Duration) {
 }
 
 func ms(d time.Duration) float64 {
-	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
+	if d >= time.Millisecond {
+		d = d.Round(10 * time.Microsecond)
+	}
+	return float64(d) / float64(time.Millisecond)
+}
+
+// figure prints milliseconds, with more digits where there are only microseconds.
+func figure(ms float64) string {
+	if ms > 0 && ms < 0.1 {
+		return strconv.FormatFloat(ms, 'f', 4, 64)
+	}
+	return strconv.FormatFloat(ms, 'f', 2, 64)
 }
 
 // report prints the table, ratios to bare crun with a user namespace, and JSON.
@@ -146,7 +162,7 @@ func report(list []*contestant, out string) {
 		if base > 0 && c.Group == "run" {
 			ratio = fmt.Sprintf("%.2f", c.P50/base)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%d\n", c.Group, c.Name, c.P50, c.Min, c.P90, ratio, c.Fails)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", c.Group, c.Name, figure(c.P50), figure(c.Min), figure(c.P90), ratio, c.Fails)
 	}
 	w.Flush()
 	b, err := json.MarshalIndent(map[string]any{
