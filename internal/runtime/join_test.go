@@ -319,6 +319,20 @@ func TestOwners(t *testing.T) {
 	}
 }
 
+// TestJoinedSysctl: sysctls of new namespaces are set through a proc that shows
+// another pid namespace.
+func TestJoinedSysctl(t *testing.T) {
+	b := newBox(t)
+	s := launchtest.Spec("cat", "/proc/sys/net/ipv4/ping_group_range", "/proc/sys/kernel/shmmni")
+	s.Linux.Namespaces = launchtest.Namespaces(specs.UserNamespace, specs.MountNamespace, specs.NetworkNamespace, specs.IPCNamespace)
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ping_group_range": "0 65535", "kernel.shmmni": "77"}
+	done := b.provide(s)
+	defer done()
+	if out, code := b.run(s); out != "0\t65535\n77\n" || code != 0 {
+		t.Errorf("exit code %d: %q", code, out)
+	}
+}
+
 // TestJoinedPosture: limits, oom_score_adj, maps and the credentials are those
 // of the container's process, not of the one that entered namespaces.
 func TestJoinedPosture(t *testing.T) {
