@@ -49,6 +49,12 @@ func (f *files) close() {
 	f.own = nil
 }
 
+// give keeps a descriptor that is to be closed with f.
+func (f *files) give(name string, fd int) {
+	f.given[name] = fd
+	f.own = append(f.own, fd)
+}
+
 // list returns the descriptors of names, in their order.
 func (f *files) list(names []string) ([]int, error) {
 	out := make([]int, 0, len(names))
@@ -75,6 +81,9 @@ func (f *files) open(name string) (int, error) {
 		i, err := strconv.Atoi(rest)
 		if err != nil || i >= len(f.spec.Mounts) {
 			break
+		}
+		if kind, ok := launch.Prepared(f.spec, i); ok {
+			return f.prepare(kind, f.spec.Mounts[i])
 		}
 		return f.bind(f.spec.Mounts[i])
 	case "ns":

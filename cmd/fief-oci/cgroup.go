@@ -68,8 +68,7 @@ func (c *container) openCgroup(f *files) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	f.given["cgroup"] = fd
-	f.own = append(f.own, fd)
+	f.give("cgroup", fd)
 	return true, nil
 }
 

@@ -131,15 +131,19 @@ func (c *container) makeDir(root string) error {
 // launch starts the container's process and saves its state.
 func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, error) {
 	none := runtime.Process{}
-	if err := box.saveSpec(spec); err != nil {
+	f := &files{bundle: box.Bundle, spec: spec, given: map[string]int{"stdin": 0, "stdout": 1, "stderr": 2}}
+	defer f.close()
+	if err := f.joinUser(); err != nil {
+		return none, err
+	}
+	if err := box.saveSpec(spec); err != nil { // with the maps of a joined user namespace
 		return none, err
 	}
 	gate, err := box.makeGate()
 	if err != nil {
 		return none, err
 	}
-	f := &files{bundle: box.Bundle, spec: spec, given: map[string]int{"gate": gate, "stdin": 0, "stdout": 1, "stderr": 2}, own: []int{gate}}
-	defer f.close()
+	f.give("gate", gate)
 	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys}
 	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
 		return none, err

@@ -50,7 +50,7 @@ func newBench(t *testing.T) *bench {
 	if err := os.WriteFile(root+"/bin/busybox", busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []string{"sh", "sleep", "tty", "cat"} {
+	for _, n := range []string{"sh", "sleep", "tty", "cat", "ls", "readlink", "test"} {
 		os.Symlink("busybox", root+"/bin/"+n)
 	}
 	for p := b.dir; p != "/tmp" && p != "/"; p = filepath.Dir(p) {
@@ -183,6 +183,54 @@ func TestRefusedHook(t *testing.T) {
 	})
 	b.expect(1, "createRuntime hook", "create", "x")
 	b.expect(1, "does not exist", "state", "x")
+}
+
+// TestJoin: a container joins all namespaces of another; the maps of the user
+// namespace are found out, for exec too, and wrong ones are refused.
+func TestJoin(t *testing.T) {
+	b := newBench(t)
+	b.config(func(s *specs.Spec) { s.Process.Args = []string{"sleep", "1000"} })
+	pidFile := filepath.Join(b.dir, "pid")
+	t.Cleanup(func() { b.run("delete", "--force", "one"); b.run("delete", "--force", "two") })
+	b.ok("create", "--pid-file", pidFile, "one")
+	b.ok("start", "one")
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[specs.LinuxNamespaceType]string{specs.UserNamespace: "user", specs.PIDNamespace: "pid", specs.NetworkNamespace: "net",
+		specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.CgroupNamespace: "cgroup"}
+	joinOne := func(s *specs.Spec) {
+		for i := range s.Linux.Namespaces {
+			if n := &s.Linux.Namespaces[i]; files[n.Type] != "" {
+				n.Path = "/proc/" + string(pid) + "/ns/" + files[n.Type]
+			}
+		}
+		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+	}
+	look := "for n in user pid net ipc uts cgroup; do test $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) || echo other $n; done; cat /proc/1/comm /proc/self/uid_map; ls /sys/class/net"
+	b.config(func(s *specs.Spec) { joinOne(s); s.Process.Args = []string{"sh", "-c", look} })
+	if out := b.ok("run", "two"); strings.Join(strings.Fields(out), " ") != "sleep 0 524288 65536 lo" {
+		t.Error(out)
+	}
+	b.config(func(s *specs.Spec) { joinOne(s); s.Process.Args = []string{"sleep", "1000"} })
+	b.ok("create", "two")
+	b.ok("start", "two")
+	if out := b.ok("exec", "two", "sh", "-c", look); strings.Join(strings.Fields(out), " ") != "sleep 0 524288 65536 lo" {
+		t.Error(out)
+	}
+	b.ok("delete", "--force", "two")
+	b.config(func(s *specs.Spec) {
+		maps := s.Linux.UIDMappings
+		joinOne(s)
+		maps[0].HostID++
+		s.Linux.UIDMappings = maps
+	})
+	b.expect(1, "are not its maps", "run", "two")
+	for path, text := range map[string]string{"/proc/self/ns/user": "it is the host's", "/proc/self/ns/net": "not a user namespace", "/nosuch": "no such file"} {
+		b.config(func(s *specs.Spec) { joinOne(s); s.Linux.Namespaces[0].Path = path })
+		b.expect(1, text, "run", "two")
+	}
 }
 
 // TestConsoleSocket: the terminal's master arrives at the socket.

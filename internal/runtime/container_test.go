@@ -54,7 +54,7 @@ func rootfs(t testing.TB) string {
 	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), program, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "cat", "ls", "id", "true", "false", "stat", "sleep", "hostname", "readlink", "test", "grep", "mount", "tty", "stty", "ip", "touch", "echo", "pwd", "wc", "env", "kill", "mkdir", "ps", "head"} {
+	for _, name := range []string{"sh", "cat", "ls", "id", "true", "false", "stat", "sleep", "hostname", "readlink", "test", "grep", "mount", "tty", "stty", "ip", "touch", "echo", "pwd", "wc", "env", "kill", "mkdir", "ps", "dd", "rmdir"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
 			t.Fatal(err)
 		}

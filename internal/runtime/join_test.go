@@ -190,7 +190,7 @@ func TestJoin(t *testing.T) {
 	need(t)
 	for donorName, change := range map[string]func(*specs.Spec){"mapped": func(*specs.Spec) {}, "unmapped": unmapped} {
 		t.Run(donorName, func(t *testing.T) {
-			with := donor(t, change)
+			with, root := donor(t, change), newBox(t).root
 			for name, own := range map[string]func(*specs.Spec){
 				"same":  func(s *specs.Spec) { join(s, with.PID, specs.UserNamespace) },
 				"other": remapped, "unmapped": unmapped,
@@ -203,7 +203,7 @@ func TestJoin(t *testing.T) {
 						continue // TestPlace
 					}
 					t.Run(fmt.Sprint(name, set), func(t *testing.T) {
-						b := newBox(t)
+						b := &box{t: t, root: root, launch: runtime.Start}
 						s := launchtest.Spec("sh", "-c", lookAround)
 						own(s)
 						join(s, with.PID, set...)
@@ -278,6 +278,38 @@ func (b *box) lookAround(s *specs.Spec, with int) {
 	}
 }
 
+// TestJoinSeveral: the namespaces of a container come from where each is said to
+// come from, whoever owns them.
+func TestJoinSeveral(t *testing.T) {
+	first, second := donor(t, func(*specs.Spec) {}), donor(t, unmapped)
+	third := newBox(t).running(func() *specs.Spec {
+		s := launchtest.Spec("sleep", "100")
+		remapped(s)
+		return s
+	}())
+	b := newBox(t)
+	s := launchtest.Spec("sh", "-c", lookAround)
+	join(s, first.PID, specs.UserNamespace, specs.UTSNamespace)
+	join(s, second.PID, specs.NetworkNamespace, specs.CgroupNamespace)
+	join(s, third.PID, specs.IPCNamespace, specs.PIDNamespace)
+	done := b.provide(s)
+	defer done()
+	out, code := b.run(s)
+	lines := strings.Split(out, "\n")
+	if code != 0 || len(lines) < 16 {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	for i, from := range []runtime.Process{first, {}, third, second, third, first, second} {
+		n := []string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"}[i]
+		if there, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", from.PID, n)); err == nil && lines[i] != there {
+			t.Errorf("%s namespace is %s, want %s", n, lines[i], there)
+		}
+	}
+	if want := "net joined0\nqueues\nfirst sleep\nhost donor\n"; !strings.Contains(out, want) {
+		t.Errorf("%s, want %s", out, want)
+	}
+}
+
 // TestOwners: what a container that joins a user namespace makes belongs to
 // that, and ids are known from the descriptor alone.
 func TestOwners(t *testing.T) {
@@ -316,6 +348,20 @@ func TestOwners(t *testing.T) {
 			t.Errorf("the owner of the %s namespace is another: %v", n.Type, err)
 		}
 		ns.Close()
+	}
+}
+
+// TestJoinedSysctl: sysctls of new namespaces are set through a proc that shows
+// another pid namespace.
+func TestJoinedSysctl(t *testing.T) {
+	b := newBox(t)
+	s := launchtest.Spec("cat", "/proc/sys/net/ipv4/ping_group_range", "/proc/sys/kernel/shmmni")
+	s.Linux.Namespaces = launchtest.Namespaces(specs.UserNamespace, specs.MountNamespace, specs.NetworkNamespace, specs.IPCNamespace)
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ping_group_range": "0 65535", "kernel.shmmni": "77"}
+	done := b.provide(s)
+	defer done()
+	if out, code := b.run(s); out != "0\t65535\n77\n" || code != 0 {
+		t.Errorf("exit code %d: %q", code, out)
 	}
 }
 
