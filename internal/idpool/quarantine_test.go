@@ -293,6 +293,31 @@ func TestUnreadableStaysQuarantined(t *testing.T) {
 	}
 }
 
+func TestCloseEndsASearch(t *testing.T) {
+	var names []string
+	for i := range 4000 { // takes a fifth of a second at the pace of a walk
+		names = append(names, fmt.Sprint(i))
+	}
+	dir := tree(t, 0, names...)
+	p := open(t, newHost(t).slabsFrom(10, 1))
+	lease(t, p, "c", 0)
+	p.Release("c", dir)
+	until(t, "a search", func() bool {
+		p.rush()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.walking
+	})
+	began := time.Now()
+	p.Close()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if p.Info().Quarantined != 1 {
+		t.Error("an unfinished search ended the quarantine")
+	}
+}
+
 // TestRememberedFile is looked at before anything is walked.
 func TestRememberedFile(t *testing.T) {
 	const id = 1 << 30
