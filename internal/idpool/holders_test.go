@@ -2,6 +2,7 @@ package idpool
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,9 @@ func table(t *testing.T, all []record.IDRange, first idmap.Host) string {
 	for i, r := range all {
 		if i > 0 && all[i-1].First > r.First {
 			t.Error("not in order")
+		}
+		if r.First < rangeIDs {
+			continue // users
 		}
 		what := "both"
 		if !r.UID || !r.GID {
@@ -44,6 +48,7 @@ func TestHolders(t *testing.T) {
 	at := func(n int) idmap.Host { return cfg.First + idmap.Host(n*rangeIDs) }
 	one := func(n int) record.Lease { return record.Lease{Base: at(n), Size: rangeIDs} }
 	process(t, cfg, 5, fmt.Sprintf("0 %d 65536\n", at(20)), "")
+	write(t, filepath.Join(cfg.Proc, "5", "comm"), "nginx\n")
 	other := another(t, cfg)
 	q := open(t, other, Held{"theirs", one(64)})
 	p := open(t, cfg, Held{"c", one(0)}, Held{"berth-1", one(1)}, Held{"gone", one(2)}, Held{"left", one(3)}, Held{"pod", one(5)}, Held{"lost", one(64)})

@@ -90,15 +90,16 @@ type Pool struct {
 	looking sync.Mutex // held while processes are looked at to free ranges
 
 	mu       sync.Mutex
-	closed   bool      // guarded by mu, as is all below
-	trying   *attempt  // to make room; nil when nobody is
-	spent    spent     // what the last attempt that found nothing says
-	failed   time.Time // when an attempt last failed
-	changes  uint64    // goes up whenever there may be more room than before
-	keeping  bool      // the keeper runs
-	walking  bool      // files are being looked for
-	looks    looks     // for processes
-	walked   time.Time // when files were last looked for
+	closed   bool          // guarded by mu, as is all below
+	trying   *attempt      // to make room; nil when nobody is
+	spent    spent         // what the last attempt that found nothing says
+	failed   time.Time     // when an attempt last failed
+	changes  uint64        // goes up whenever there may be more room than before
+	keeping  bool          // the keeper runs
+	walking  bool          // files are being looked for
+	walker   chan struct{} // closed when the last search for files has ended; nil before the first
+	looks    looks         // for processes
+	walked   time.Time     // when files were last looked for
 	walkTook time.Duration
 
 	seen   signature               // of the files that facts were read from
@@ -203,15 +204,24 @@ func (cfg Config) withPaths() Config {
 	return cfg
 }
 
-// Close stops what works in the background and waits for it. Leases, claims and
-// quarantines stay. A closed pool still answers, but no longer prepares for
+// Close stops what works in the background and waits for it; for a search for
+// files no longer than two seconds, since a file system may hang. Leases, claims
+// and quarantines stay. A closed pool still answers, but no longer prepares for
 // later.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
+	walker := p.walker
 	p.mu.Unlock()
 	p.cancel()
 	p.behind.Wait()
+	if walker == nil {
+		return
+	}
+	select {
+	case <-walker:
+	case <-time.After(2 * time.Second):
+	}
 }
 
 // ID is the random name of the data root, 32 hexadecimal digits, made once and

@@ -27,7 +27,8 @@ func (p *Pool) keep() {
 		due, next := p.dueWalks(now)
 		if len(due) > 0 {
 			p.walking = true
-			p.behind.Go(func() { p.settle(now, walk(p.ctx, due)) })
+			p.walker = make(chan struct{})
+			go p.search(due, p.walker)
 		}
 		if p.closed || look.IsZero() && next.IsZero() && !p.walking {
 			p.keeping = false
@@ -41,6 +42,13 @@ func (p *Pool) keep() {
 		}
 		_, _ = p.sweep(nil) // a failure is told to the lease that cannot be granted for it
 	}
+}
+
+// search looks for files of what is due, and then closes done.
+func (p *Pool) search(due map[string]*rest, done chan struct{}) {
+	defer close(done)
+	began := time.Now()
+	p.settle(began, walk(p.ctx, due))
 }
 
 // sleep waits until the earlier of two times, zero for none, or until there is

@@ -67,7 +67,11 @@ func (r *rest) key() string { return r.Owner + "@" + strconv.FormatUint(r.IDs[0]
 // bar keeps ids of the pool from being leased until no file below left belongs
 // to them. Preconditions: p.mu held.
 func (p *Pool) bar(owner string, ids extents, left []string) {
-	ids = ids.intersect(p.areas)
+	var own []extent
+	for _, s := range p.slabs {
+		own = append(own, extent{uint64(s.base()), uint64(s.base()) + slabIDs})
+	}
+	ids = ids.intersect(own)
 	if len(ids) == 0 || len(left) == 0 {
 		return
 	}
@@ -181,6 +185,9 @@ func (p *Pool) resting(ids extents) bool {
 func (p *Pool) settle(began time.Time, found map[*rest]sign) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
 	p.walking, p.walked = false, time.Now()
 	p.walkTook = p.walked.Sub(began)
 	for key, r := range p.rests {

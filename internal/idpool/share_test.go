@@ -262,7 +262,7 @@ func TestWiderPoolIsClaimedFirst(t *testing.T) {
 		t.Error(got, p.Lost())
 	}
 	p.Close()
-	p = open(t, cfg, Held{"a", record.Lease{Base: idmap.Host(base), Size: 1}})
+	open(t, cfg, Held{"a", record.Lease{Base: idmap.Host(base), Size: 1}})
 	if got := says(); got != "ranges 0000000000000003\n" {
 		t.Error(got)
 	}

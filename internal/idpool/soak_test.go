@@ -117,12 +117,19 @@ func (s *soak) start(d *daemon) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	d.cmd.Stdin, d.cmd.Stderr = strings.NewReader(string(raw)), os.Stderr
+	in, err := d.cmd.StdinPipe() // open as long as the soak runs, and closed by Wait
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	d.cmd.Stderr = os.Stderr
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	if err := d.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := in.Write(raw); err != nil {
 		s.t.Fatal(err)
 	}
 	said := make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -153,9 +154,14 @@ type mess struct {
 // board, until it is killed. It prints what is wrong.
 func work() {
 	w := &worker{}
-	if err := json.NewDecoder(bufio.NewReader(os.Stdin)).Decode(&w.order); err != nil {
+	in := bufio.NewReader(os.Stdin)
+	if err := json.NewDecoder(in).Decode(&w.order); err != nil {
 		panic(err)
 	}
+	go func() { // nobody goes on when the soak has ended, however
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
 	w.board, _ = openBoard(w.Board)
 	w.Config.steps = w.step
 	docs := filepath.Join(w.Config.DataRoot, "docs")
