@@ -236,18 +236,18 @@ func setupUpdate(fs *pflag.FlagSet) action {
 		}
 	}
 	return func(c *Client, args []string) error {
-		u, err := parseUserns(fs)
+		u, caller, err := parseUserns(fs)
 		if err != nil {
 			return err
 		}
 		return c.each(args, func(name string) error {
-			return c.call(wire.Update, wire.PackUpdate(name, u), nil)
+			return c.call(wire.Update, wire.PackUpdate(name, u, caller), nil)
 		})
 	}
 }
 
 // parseUserns reads the flags of update as run reads its own.
-func parseUserns(fs *pflag.FlagSet) (ask.Userns, error) {
+func parseUserns(fs *pflag.FlagSet) (ask.Userns, *ask.Caller, error) {
 	var words []string
 	fs.Visit(func(f *pflag.Flag) {
 		if list, ok := f.Value.(pflag.SliceValue); ok {
@@ -261,7 +261,7 @@ func parseUserns(fs *pflag.FlagSet) (ask.Userns, error) {
 	if len(words) == 0 {
 		f := fault.Say(fault.Invalid, "\"fief update\" needs --userns, --uidmap or --gidmap.")
 		f.Hint, f.ExitCode = "See 'fief update --help'.", 125
-		return nil, f
+		return nil, nil, f
 	}
 	r, err := cmdline.ParseRun(append(words, "image"), here())
 	var f *fault.Error
@@ -270,5 +270,5 @@ func parseUserns(fs *pflag.FlagSet) (ask.Userns, error) {
 		wrong.ExitCode = 125
 		err = &wrong
 	}
-	return r.Ask.Userns, err
+	return r.Ask.Userns, r.Ask.Caller, err
 }

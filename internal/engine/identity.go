@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fief/internal/snapshot"
+	"fief/internal/volume"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
@@ -309,15 +310,17 @@ func covered(pair idmap.Pair, lease record.Lease) bool {
 }
 
 // leftovers are the directories of the host in which files with a container's
-// host ids may stay behind: what it could write and was not idmapped.
+// host ids may stay behind: what it could write and was not idmapped. A
+// read-only bind counts when the container had capabilities beyond the usual:
+// with CAP_SYS_ADMIN its root could make it writable.
 func leftovers(rec record.Container) []string {
-	var out []string
 	if rec.Identity.Mode == modeHost {
 		return nil
 	}
+	var out []string
 	for _, m := range rec.Mounts {
-		if m.Kind == string(ask.Bind) && !m.ReadOnly {
-			out = append(out, m.Source)
+		if m.Kind == string(ask.Bind) && (!m.ReadOnly || len(rec.CapAdd) > 0) {
+			out = append(out, volume.Trees(m.Source, m.Recursive)...)
 		}
 	}
 	return out

@@ -234,18 +234,18 @@ func TestUpdate(t *testing.T) {
 	e := r.engine(t)
 	rec := made(t, e, named("box", nil))
 	pair := pairFrom(t, 0)
-	next, err := e.Update(context.Background(), "box", ask.UsernsMap{Pair: pair})
+	next, err := e.Update(context.Background(), "box", ask.UsernsMap{Pair: pair}, nil)
 	if err != nil || next.Identity.Mode != "map" || next.Identity.Lease != nil {
 		t.Fatalf("%+v, %v", next.Identity, err)
 	}
 	if _, held := r.leases[rec.ID]; held || len(r.leases) != 0 {
 		t.Errorf("leases left: %v", r.leases)
 	}
-	if _, err := e.Update(context.Background(), "box", ask.UsernsContainer{Container: "none"}); err == nil {
+	if _, err := e.Update(context.Background(), "box", ask.UsernsContainer{Container: "none"}, nil); err == nil {
 		t.Error("updated to the ids of nobody")
 	}
 	r.storeErr = fault.New(fault.Exhausted, "write", "", "no space left on device", "")
-	if _, err := e.Update(context.Background(), "box", ask.UsernsAuto{}); !fault.Is(err, fault.Exhausted) {
+	if _, err := e.Update(context.Background(), "box", ask.UsernsAuto{}, nil); !fault.Is(err, fault.Exhausted) {
 		t.Errorf("full disk: %v", err)
 	}
 	if now, _ := e.Inspect(context.Background(), "box"); now.Identity.Mode != "map" || len(r.leases) != 0 {

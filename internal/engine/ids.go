@@ -33,6 +33,9 @@ func (e *Engine) IDs(context.Context) (record.IDs, error) {
 				r.Overlaps[j] = rec.Name
 			}
 		}
+		if r.Kind == record.IDReady {
+			r.Holder = "" // nobody's yet
+		}
 		rec, ok := names[r.Holder]
 		if !ok {
 			continue
@@ -166,7 +169,7 @@ func nameOf(text []byte, id uint32) string {
 
 // Update gives a stopped container other ids. Its files are stored with inside
 // ids, so none is rewritten. On failure it has the old ones.
-func (e *Engine) Update(ctx context.Context, name string, asked ask.Userns) (record.Container, error) {
+func (e *Engine) Update(ctx context.Context, name string, asked ask.Userns, caller *ask.Caller) (record.Container, error) {
 	c, err := e.claim(ctx, name)
 	if err != nil {
 		return record.Container{}, err
@@ -183,7 +186,7 @@ func (e *Engine) Update(ctx context.Context, name string, asked ask.Userns) (rec
 	next := rec
 	next.ID = "update-" + rec.ID // the new ids are its while the old ones are still the container's
 	img, _ := e.rooms.Images.Resolve(first(rec.ImageID, rec.Image))
-	mapped, err := e.identify(&next, wish{asked: asked, user: rec.User, image: img, donors: donors})
+	mapped, err := e.identify(&next, wish{asked: asked, user: rec.User, caller: caller, image: img, donors: donors})
 	closeMapped(mapped)
 	next.ID = rec.ID
 	if err == nil {

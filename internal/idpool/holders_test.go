@@ -71,7 +71,7 @@ func TestHolders(t *testing.T) {
 5+1 both map joins
 6+1 gid map joins
 7+13 both free 
-20+1 both quarantine  processes are looked for
+20+1 both quarantine  in use by nginx (pid 5)
 21+43 both free 
 64+64 both daemon fief %s [lost]
 64+1 both lease lost [fief]

@@ -19,6 +19,7 @@ type Engine interface {
 	lifecycle
 	reader
 	imager
+	identifier
 }
 
 // runner makes containers.
@@ -81,13 +82,9 @@ type sizer interface {
 	Size(ctx context.Context, id string) (upper, whole int64, err error)
 }
 
-// identifier is an engine that can tell whose the host's ids are.
+// identifier tells whose the host's ids are, and gives containers others.
 type identifier interface {
 	IDs(ctx context.Context) (record.IDs, error)
 	Who(ctx context.Context, w ask.Who) (record.Who, error)
-}
-
-// updater is an engine that can give containers other ids.
-type updater interface {
-	Update(ctx context.Context, name string, u ask.Userns) (record.Container, error)
+	Update(ctx context.Context, name string, u ask.Userns, caller *ask.Caller) (record.Container, error)
 }

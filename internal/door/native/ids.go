@@ -3,32 +3,27 @@ package native
 import (
 	"fief/internal/door/native/wire"
 	"fief/internal/words/ask"
-	"fief/internal/words/fault"
 )
 
 // identities answers the verbs about host ids.
 func (k *call) identities(v wire.Verb) (any, error) {
-	if v == wire.Update {
+	switch v {
+	case wire.Update:
 		return k.update()
-	}
-	e, ok := k.engine.(identifier)
-	if !ok {
-		return nil, fault.New(fault.Unsupported, "tell whose ids are", "", "this daemon does not keep account of them", "install fief and fiefd from one build")
-	}
-	if v == wire.IDs {
-		return k.ids(e)
+	case wire.IDs:
+		return k.ids()
 	}
 	w, err := decode[ask.Who](k)
 	if err != nil {
 		return nil, err
 	}
-	return e.Who(k.ctx, w)
+	return k.engine.Who(k.ctx, w)
 }
 
 // ids sends the ranges in pieces, which the client reads while the next one is
 // made.
-func (k *call) ids(e identifier) (any, error) {
-	all, err := e.IDs(k.ctx)
+func (k *call) ids() (any, error) {
+	all, err := k.engine.IDs(k.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,9 +53,5 @@ func (k *call) update() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, ok := k.engine.(updater)
-	if !ok {
-		return nil, fault.New(fault.Unsupported, "give other ids to", u.ID, "this daemon does not do that", "install fief and fiefd from one build")
-	}
-	return e.Update(k.lasting(), u.ID, userns)
+	return k.engine.Update(k.lasting(), u.ID, userns, callerOf(k.peer, u.Caller))
 }

@@ -28,7 +28,7 @@ func TestIDsComeInPieces(t *testing.T) {
 	if err := c.Call(wire.Who, ask.Who{Asked: "1000", UID: &alice}, &w, nil); err != nil || w.UID == nil || w.UID.HostName != "alice" {
 		t.Errorf("%+v, %v", w, err)
 	}
-	if err := c.Call(wire.Update, wire.PackUpdate("nobody", ask.UsernsHost{}), nil, nil); !fault.Is(err, fault.NotFound) {
+	if err := c.Call(wire.Update, wire.PackUpdate("nobody", ask.UsernsHost{}, nil), nil, nil); !fault.Is(err, fault.NotFound) {
 		t.Errorf("%v", err)
 	}
 	if err := c.Call(wire.Update, wire.UpdateCall{ID: "x", Userns: wire.Userns{Kind: "odd"}}, nil, nil); !fault.Is(err, fault.Invalid) {

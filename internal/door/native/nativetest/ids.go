@@ -82,7 +82,7 @@ func (e *Engine) whose(ctx context.Context, id *uint32, uid bool) *record.WhoID 
 }
 
 // Update gives a stopped container an identity of this mode.
-func (e *Engine) Update(_ context.Context, name string, u ask.Userns) (c record.Container, err error) {
+func (e *Engine) Update(_ context.Context, name string, u ask.Userns, _ *ask.Caller) (c record.Container, err error) {
 	err = e.locked(name, func(b *box) error {
 		if b.rec.State.Status == record.Running {
 			return fault.New(fault.Conflict, "give other ids to", b.rec.Name, "it is running", "stop it first")

@@ -9,15 +9,17 @@ import (
 	"fief/internal/words/record"
 )
 
-// UpdateCall gives a stopped container the ids that Userns asks for.
+// UpdateCall gives a stopped container the ids that Userns asks for. Caller is
+// on whose behalf root asks; nil: nobody's.
 type UpdateCall struct {
 	ID     string
 	Userns Userns
+	Caller *ask.Caller
 }
 
 // PackUpdate makes the call from an ask.
-func PackUpdate(id string, u ask.Userns) UpdateCall {
-	return UpdateCall{ID: id, Userns: PackContainer(ask.Container{Userns: u}).Userns}
+func PackUpdate(id string, u ask.Userns, caller *ask.Caller) UpdateCall {
+	return UpdateCall{ID: id, Userns: PackContainer(ask.Container{Userns: u}).Userns, Caller: caller}
 }
 
 // Unpack returns the ask that was packed, checked again.

@@ -37,7 +37,7 @@ func TestUpdateKeepsTheAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, u := range []ask.Userns{ask.UsernsDefault{}, ask.UsernsAuto{Size: 7}, ask.UsernsHost{}, ask.UsernsMap{Pair: idmap.Pair{UID: m, GID: m}}} {
-		if got, err := PackUpdate("web", u).Unpack(); err != nil || !reflect.DeepEqual(got, u) {
+		if got, err := PackUpdate("web", u, nil).Unpack(); err != nil || !reflect.DeepEqual(got, u) {
 			t.Errorf("%+v came as %+v, %v", u, got, err)
 		}
 	}
