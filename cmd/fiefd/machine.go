@@ -150,6 +150,9 @@ func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (
 	if f.LastCap, err = harden.LastCap(); err != nil {
 		return err
 	}
+	if f.Bounding, err = harden.Bounding(f.LastCap); err != nil {
+		return err
+	}
 	if f.Masked, err = spec.HostMasks(); err != nil {
 		return err
 	}

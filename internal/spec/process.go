@@ -65,7 +65,7 @@ func Exec(c record.Container, e ask.Exec, f Facts) (*specs.Process, error) {
 		Capabilities: held(caps, f.User.UID),
 	}
 	if e.Privileged {
-		all, err := harden.Caps([]string{"ALL"}, nil, f.LastCap)
+		all, err := everything(f, pair)
 		if err != nil {
 			return nil, err
 		}
@@ -173,7 +173,7 @@ func find(env []string, name string) int {
 func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error) {
 	drop := c.CapDrop
 	if c.Privileged {
-		return harden.Caps([]string{"ALL"}, nil, f.LastCap) // as in Docker, whatever else was asked for
+		return everything(f, pair) // as in Docker, whatever else was asked for
 	}
 	if !pair.IsZero() {
 		return harden.Caps(c.CapAdd, drop, f.LastCap)
@@ -187,6 +187,16 @@ func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error
 			"add --cap-drop MKNOD, or leave out --userns=host")
 	}
 	return harden.Caps(c.CapAdd, append(slices.Clone(drop), "CAP_MKNOD"), f.LastCap)
+}
+
+// everything is all that the kernel has or, without a user namespace, that the
+// daemon has itself: more cannot be given away (capabilities(7), execve).
+func everything(f Facts, pair idmap.Pair) ([]string, error) {
+	all, err := harden.Caps([]string{"ALL"}, nil, f.LastCap)
+	if err != nil || f.Bounding == nil || !pair.IsZero() {
+		return all, err
+	}
+	return slices.DeleteFunc(all, func(name string) bool { return !slices.Contains(f.Bounding, name) }), nil
 }
 
 // held gives the sets of a process: one that is not root loses what it has at

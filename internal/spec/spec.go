@@ -25,9 +25,10 @@ type Facts struct {
 	CgroupsPath string // of the container's group; empty: it has none
 	Cgroup2     bool   // the kernel has a cgroup v2 hierarchy to show at /sys/fs/cgroup
 
-	Rlimits []record.Ulimit // what the daemon was started with, which containers inherit; see HostLimits
-	LastCap int             // the kernel's highest capability
-	Masked  []string        // paths to mask besides the usual ones; see HostMasks
+	Rlimits  []record.Ulimit // what the daemon was started with, which containers inherit; see HostLimits
+	LastCap  int             // the kernel's highest capability
+	Bounding []string        // the capabilities that the daemon can give at all; nil: all there are
+	Masked   []string        // paths to mask besides the usual ones; see HostMasks
 
 	Shared  Shared              // namespaces of other containers
 	Devices []specs.LinuxDevice // of the host, for a privileged container; see HostDevices

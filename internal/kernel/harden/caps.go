@@ -7,6 +7,8 @@ import (
 
 	"github.com/moby/sys/capability"
 
+	"golang.org/x/sys/unix"
+
 	"fief/internal/words/fault"
 )
 
@@ -58,6 +60,22 @@ func CapMask(names []string) (uint64, error) {
 func LastCap() (int, error) {
 	last, err := capability.LastCap()
 	return int(last), fault.Wrap(fault.Internal, "read", "/proc/sys/kernel/cap_last_cap", err, "")
+}
+
+// Bounding are the capabilities that this process and those it starts can have
+// at most (PR_CAPBSET_READ(2const)), of a kernel whose highest is last.
+func Bounding(last int) ([]string, error) {
+	var out []string
+	for n := range last + 1 {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, "read", "capability bounding set", err, "")
+		}
+		if name, ok := CapabilityName(n); ok && has == 1 {
+			out = append(out, name)
+		}
+	}
+	return out, nil
 }
 
 // Caps is what a container gets that adds and drops capabilities as on

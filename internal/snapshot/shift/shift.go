@@ -71,16 +71,19 @@ func withRoot(m idmap.Map) (idmap.Map, error) {
 	return idmap.New(append(spans, idmap.Span{In: free(spans), Out: 0, N: 1})...)
 }
 
-// free returns the inside id just past the end of the map or, when the map
-// reaches the last id, the lowest that is free. There is one: a map of all
-// ids would map host 0. spans are sorted by In.
+// free returns the highest inside id that can be mapped or, when the map has
+// it, the lowest that is free. There is one: a map of all ids would map host 0.
+// It is the same for nearly all maps, as work directories and whiteouts belong
+// to it on disk: under a map that lacks it they could not be used or removed, and
+// a container that gets another map would find its root read-only. spans are
+// sorted by In.
 func free(spans []idmap.Span) idmap.Inside {
 	if len(spans) == 0 {
-		return 0
+		return idmap.Max
 	}
 	last := spans[len(spans)-1]
 	if end := uint64(last.In) + uint64(last.N); end <= idmap.Max {
-		return idmap.Inside(end)
+		return idmap.Max
 	}
 	var next uint64
 	for _, s := range spans {

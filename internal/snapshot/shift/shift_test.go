@@ -25,7 +25,7 @@ func TestForMounter(t *testing.T) {
 		spans []idmap.Span
 		extra idmap.Inside
 	}{
-		{"one range", []idmap.Span{{In: 0, Out: 100000, N: 65536}}, 65536},
+		{"one range", []idmap.Span{{In: 0, Out: 100000, N: 65536}}, idmap.Max},
 		{"host 0 mapped", []idmap.Span{{In: 0, Out: 100000, N: 9}, {In: 9, Out: 0, N: 5}}, 9},
 		{"up to the last id", []idmap.Span{{In: 0, Out: 1, N: idmap.Max}}, idmap.Max},
 		{"hole below the last id", []idmap.Span{{In: 0, Out: 10, N: 5}, {In: 7, Out: 20, N: 3}, {In: idmap.Max, Out: 9, N: 1}}, 5},
