@@ -77,6 +77,9 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	back.then(b.close)
 	defer back.unless(&err)
 
+	if err := e.makeRun(rec.ID); err != nil {
+		return nil, err
+	}
 	if rec, err = e.follow(c, rec); err != nil {
 		return nil, err
 	}

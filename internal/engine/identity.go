@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -285,28 +286,29 @@ func hold(p ids, rec record.Container) error {
 	if err != nil || pair.IsZero() {
 		return err
 	}
-	switch rec.Identity.Mode {
-	case modeAuto, modeNomap:
-		if rec.Identity.Lease == nil || covered(pair, *rec.Identity.Lease) {
-			return nil
-		}
-		return p.Share(rec.ID, pair)
-	case modeMap:
+	switch {
+	case rec.Identity.Mode == modeMap:
 		return p.Hold(rec.ID, pair)
+	case rec.Identity.Lease == nil:
+		return p.Share(rec.ID, pair)
 	}
-	return p.Share(rec.ID, pair)
+	extra, err := beyond(pair, *rec.Identity.Lease)
+	if err != nil || extra.IsZero() {
+		return err
+	}
+	return p.Hold(rec.ID, extra)
 }
 
-// covered reports whether a pair has only ids of a lease.
-func covered(pair idmap.Pair, lease record.Lease) bool {
-	for _, m := range [2]idmap.Map{pair.UID, pair.GID} {
-		for _, s := range m.Spans() {
-			if s.Out < lease.Base || uint64(s.Out)+uint64(s.N) > uint64(lease.Base)+uint64(lease.Size) {
-				return false
-			}
-		}
+// beyond is the part of a pair that is not of a lease.
+func beyond(pair idmap.Pair, lease record.Lease) (out idmap.Pair, err error) {
+	leased := func(s idmap.Span) bool {
+		return s.Out >= lease.Base && uint64(s.Out)+uint64(s.N) <= uint64(lease.Base)+uint64(lease.Size)
 	}
-	return true
+	if out.UID, err = idmap.New(slices.DeleteFunc(pair.UID.Spans(), leased)...); err != nil {
+		return out, err
+	}
+	out.GID, err = idmap.New(slices.DeleteFunc(pair.GID.Spans(), leased)...)
+	return out, err
 }
 
 // leftovers are the directories of the host in which files with a container's

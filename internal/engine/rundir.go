@@ -16,18 +16,26 @@ const runRecord = "record.json"
 
 func (e *Engine) runDir(id string) string { return filepath.Join(e.cfg.ExecRoot, "c", id) }
 
+// makeRun makes a container's run directory, which is gone after a reboot.
+func (e *Engine) makeRun(id string) error {
+	err := os.Mkdir(e.runDir(id), 0o700)
+	if os.IsExist(err) {
+		return nil
+	}
+	return fault.Wrap(classOf(err), "create", e.runDir(id), err, "")
+}
+
 // writeRun writes a record into the run directory, whole or not at all. There
 // is no fsync: the directory does not outlive the machine.
 func (e *Engine) writeRun(rec record.Container) error {
-	dir := e.runDir(rec.ID)
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "encode record of", rec.ID, err, "")
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
-		return fault.Wrap(classOf(err), "create", dir, err, "")
+	if err := e.makeRun(rec.ID); err != nil {
+		return err
 	}
-	path := filepath.Join(dir, runRecord)
+	path := filepath.Join(e.runDir(rec.ID), runRecord)
 	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
 		return fault.Wrap(classOf(err), "write", path, err, "")
 	}

@@ -92,6 +92,9 @@ func idRow(r record.IDRange, trunc bool) IDRange {
 	if row.Holder == "" && r.Container != "" {
 		row.Holder = ref.Short(r.Container)
 	}
+	if r.Kind == record.IDQuarantine && trunc { // of a container that is gone, and its name with it
+		row.Holder = ref.Short(row.Holder)
+	}
 	if r.Why != "" && trunc {
 		row.Holder = strings.TrimSpace(row.Holder + " (" + r.Why + ")")
 	}
