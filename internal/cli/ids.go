@@ -71,9 +71,10 @@ func setupIDs(fs *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		ranges := slices.DeleteFunc(slices.Clone(ids.Ranges), func(r record.IDRange) bool {
-			return len(*kinds) > 0 && !slices.Contains(*kinds, string(r.Kind))
-		})
+		ranges := ids.Ranges
+		if len(*kinds) > 0 {
+			ranges = slices.DeleteFunc(ranges, func(r record.IDRange) bool { return !slices.Contains(*kinds, string(r.Kind)) })
+		}
 		overlaps := show.IDOverlaps(ranges)
 		whole := *format == "json"
 		rows := show.IDRows(ranges, !*noTrunc && !whole, *all || whole)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"fief/internal/spec"
 	"fief/internal/words/ask"
@@ -21,31 +22,39 @@ func (e *Engine) IDs(context.Context) (record.IDs, error) {
 	if err != nil {
 		return record.IDs{}, err
 	}
-	names := map[string]record.Container{}
-	for _, c := range e.table.all() {
-		rec := c.record()
-		names[rec.ID] = rec
-	}
 	for i := range ranges {
-		r := &ranges[i]
-		for j, o := range r.Overlaps {
-			if rec, ok := names[o]; ok {
-				r.Overlaps[j] = rec.Name
-			}
-		}
-		if r.Kind == record.IDReady {
-			r.Holder = "" // nobody's yet
-		}
-		rec, ok := names[r.Holder]
-		if !ok {
-			continue
-		}
-		r.Holder, r.Container = rec.Name, rec.ID
-		if r.Since.IsZero() {
-			r.Since = cmp.Or(rec.Identity.Since, rec.Created)
-		}
+		e.identifyHolder(&ranges[i])
 	}
 	return record.IDs{Pool: e.rooms.IDs.Info(), Ranges: ranges}, nil
+}
+
+// identifyHolder puts names to the owners of a claim, which the pool knows by the
+// ids of their containers.
+func (e *Engine) identifyHolder(r *record.IDRange) {
+	if r.Kind == record.IDReady {
+		r.Holder = "" // nobody's yet
+	}
+	for i, o := range r.Overlaps {
+		if c := e.table.known(o); c != nil {
+			r.Overlaps[i], _ = c.called()
+		}
+	}
+	c := e.table.known(r.Holder)
+	if c == nil {
+		return
+	}
+	name, since := c.called()
+	r.Holder, r.Container = name, c.id
+	if r.Since.IsZero() {
+		r.Since = since
+	}
+}
+
+// called is a container's name, and since when it has had its ids.
+func (c *container) called() (name string, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Name, cmp.Or(c.rec.Identity.Since, c.rec.Created)
 }
 
 // Who says whose a host id is: the host's own user, the containers that have it

@@ -193,6 +193,13 @@ func (t *table) find(name string) (*container, error) {
 	return found, nil
 }
 
+// known returns the container with this full id, nil when there is none.
+func (t *table) known(id string) *container {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.byID[id]
+}
+
 // all returns every container, newest first.
 func (t *table) all() []*container {
 	t.mu.RLock()

@@ -109,6 +109,7 @@ func (s *stage) crowded(n int, idle time.Duration) []*contestant {
 			fatal(fmt.Errorf("fiefd with %d containers does not answer:\n%s", crowd, b))
 		}
 	}
+	settle(daemon.Process.Pid)
 	if out, err := fief("ids").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: listing many leases is left out: fief ids: %s", out)
 		return nil
@@ -119,6 +120,24 @@ func (s *stage) crowded(n int, idle time.Duration) []*contestant {
 	}
 	round(list, min(n, 20), idle)
 	return list
+}
+
+// settle waits until a daemon and its children use no processor any more: at its
+// start it asks name services about thousands of ranges, once.
+func settle(pid int) {
+	used := func() string {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, after, _ := strings.Cut(string(b), ") ")
+		fields := strings.Fields(after)
+		return strings.Join(fields[min(11, len(fields)):min(15, len(fields))], " ") // utime, stime, cutime, cstime
+	}
+	for last, end := "", time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		now := used()
+		if now == last {
+			return
+		}
+		last = now
+	}
 }
 
 // populate writes the records of containers that once ran, each with a range of

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"fief/internal/words/ask"
@@ -55,9 +56,15 @@ func bit(on bool) byte {
 	return 0
 }
 
+// usualRange is about how many bytes a container's lease takes.
+const usualRange = 128
+
 // Ranges reads the body of Data that AppendRange made, and appends to all.
 func Ranges(all []record.IDRange, b []byte) ([]record.IDRange, error) {
 	c := cursor{b: b}
+	if len(all)+len(b)/usualRange > cap(all) { // more pieces follow: growing bit by bit copies all each time
+		all = slices.Grow(all, max(len(all), 2*len(b)/usualRange))
+	}
 	for len(c.b) > 0 {
 		r := record.IDRange{First: idmap.Host(c.uint32()), Last: idmap.Host(c.uint32())}
 		flags := c.byte()
