@@ -84,6 +84,15 @@ same "owner on disk" "$(find "$work/data/uppers" -name of-root -printf %U)" 0
 say "A map of one's own: container 0 is host 1000, and nobody else"
 run fief run --rm --uidmap 0:1000:1 --gidmap 0:1000:1 debian cat /proc/self/uid_map
 
+say "Whose is that id? The host knows again"
+run fief ids who "$uid"
+fief ids who "$uid" | grep -q 'uid 0 (root) in container vassal' || { echo "demo: the id is not found again" >&2; exit 1; }
+run fief ids
+
+say "Two containers in one network and pid namespace, with sysfs, proc and mqueue of the right one"
+run fief run --rm --network container:vassal --pid container:vassal debian sh -c 'ls /sys/class/net; tr "\0" " " </proc/1/cmdline; echo'
+refused fief run --rm --network host debian true
+
 say "A host directory bound in: container root cannot touch it"
 mkdir -p "$work/hostbin" && cp /bin/sh "$work/hostbin/sh"
 before=$(stat -c '%Y %s' "$work/hostbin/sh")
@@ -101,8 +110,14 @@ start
 run fief ps
 same "pid after the restart" "$(fief inspect -f '{{.State.Pid}}' vassal)" "$pid"
 run fief exec vassal cat /root/note
+
+say "Stopped, it gets other ids; its files stay what they were"
 run fief stop -t 1 vassal
-run fief rm vassal
+run fief update --uidmap 0:700000:65536 vassal
+run fief start vassal
+run fief exec vassal sh -c 'cat /proc/self/uid_map; stat -c "%U %n" /root/note'
+same "owner under the new map" "$(fief exec vassal stat -c %U /root/note)" www-data
+run fief rm -f vassal
 
 if command -v docker >/dev/null; then
 	say "An unmodified docker client"
