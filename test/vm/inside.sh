@@ -2,6 +2,7 @@
 # what systemd would, cgroup v2 only, runs the tests that lie on /mnt, and
 # turns the machine off. What they print goes to /mnt/out, one file a package.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LC_ALL=C.UTF-8
+export FIEF_HOARD=/mnt/src/bin/hoard # there is no Go here to build it
 mount -o remount,rw /
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts

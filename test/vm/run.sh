@@ -22,6 +22,7 @@ disk() {
 	git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - 2>/dev/null | tar -C "$here/stage/src" -xf -
 	cp bin/fief bin/fiefd bin/fief-mon bin/fief-oci "$here/stage/src/bin/"
 	go build -ldflags '-s -w' -o "$here/stage/src/bin/abilities" ./test/vm/abilities
+	CGO_ENABLED=0 go build -ldflags '-s -w' -o "$here/stage/src/bin/hoard" ./test/accounting/hoard
 	go build -o "$here/ledger" ./test/ledger
 	for p in $packages; do
 		go test -c -ldflags '-s -w' -o "$here/stage/src/$p/vm.test" "./$p"
