@@ -35,7 +35,7 @@ func kernel() []record.Check {
 		{name: "move_mount", worst: record.CheckFail, root: true, do: moveMount, why: needed, fix: newKernel},
 		{name: "mount_setattr", worst: record.CheckFail, root: true, do: mountSetattr, why: needed, fix: newKernel},
 		{name: "open_tree_attr", worst: record.CheckInfo, do: openTreeAttr, why: "mounts that are idmapped already cannot be mapped anew (Linux 6.15)"},
-		{name: "proc for a given pid namespace", worst: record.CheckInfo, root: true, do: procPidns, why: "/proc of a container is mounted from inside it (Linux 6.17 has pidns=)"},
+		{name: "proc for a given pid namespace", worst: record.CheckInfo, root: true, do: procPidns, why: "the proc of a pid namespace that is joined is begun by a process sent there (Linux 6.18 has pidns=)"},
 		{name: "seccomp filters", worst: record.CheckFail, do: seccompFilter, why: "containers are refused rather than run without a filter", fix: "build the kernel with CONFIG_SECCOMP_FILTER"},
 		{name: "seccomp actions", worst: record.CheckWarn, do: seccompActions, why: "profiles that use these actions are refused", fix: newKernel},
 		{name: "overlayfs", worst: record.CheckFail, root: true, do: overlay, why: "root file systems are made of it", fix: "modprobe overlay"},

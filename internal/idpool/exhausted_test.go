@@ -19,13 +19,19 @@ import (
 // dear.
 func leaseSoon(t testing.TB, p *Pool, owner string, size uint32) record.Lease {
 	t.Helper()
+	l, err := soon(p, owner, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// soon is leaseSoon for any goroutine.
+func soon(p *Pool, owner string, size uint32) (record.Lease, error) {
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		l, err := p.Lease(owner, size)
-		if err == nil {
-			return l
-		}
 		if !fault.Is(err, fault.Exhausted) || time.Now().After(end) {
-			t.Fatal(err)
+			return l, err
 		}
 	}
 }

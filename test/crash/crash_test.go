@@ -3,7 +3,9 @@
 package crash
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,52 +74,72 @@ func sequence(t *testing.T, log string) {
 	}
 }
 
+// foreground starts a command that prints "begun" first, waits for that, and a
+// moment more: the client knows whom to ask for the exit code when the daemon
+// has said that the process is started. The rest of its output, and its exit
+// code, come from end.
+func foreground(t *testing.T, d *testenv.Daemon, args ...string) (end func() (string, int)) {
+	t.Helper()
+	cmd := d.Command(t, "fief", args...)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewReader(pipe)
+	line, err := out.ReadString('\n')
+	if err != nil || line != "begun\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	time.Sleep(time.Second)
+	return func() (string, int) {
+		rest, err := io.ReadAll(out)
+		if err != nil {
+			t.Error(err)
+		}
+		cmd.Wait()
+		return string(rest), cmd.ProcessState.ExitCode()
+	}
+}
+
 // The client of a foreground run keeps its output and its exit code.
 func TestForegroundRunOutlivesTheDaemon(t *testing.T) {
 	d := testenv.Start(t)
 	d.Busybox(t)
-	cmd := d.Command(t, "fief", "run", "--name", "fg", "busybox", "sh", "-c", "echo one; sleep 2; echo two; exit 5")
-	var out strings.Builder
-	cmd.Stdout = &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(time.Second)
+	end := foreground(t, d, "run", "--name", "fg", "busybox", "sh", "-c", "echo begun; sleep 3; echo two; exit 5")
 	d.Kill(t)
 	d.Up(t)
-	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 5 || out.String() != "one\ntwo\n" {
-		t.Errorf("exit %d, output %q", code, out.String())
+	if out, code := end(); code != 5 || out != "two\n" {
+		t.Errorf("exit %d, output %q", code, out)
 	}
 }
 
-// So does one that is removed at its end, and ends while no daemon is there, and
-// an exec session.
+// So does one that is removed at its end, and ends while no daemon is there.
 func TestEndsWithoutADaemon(t *testing.T) {
 	d := testenv.Start(t)
 	d.Busybox(t)
+	end := foreground(t, d, "run", "--rm", "busybox", "sh", "-c", "echo begun; sleep 2; echo end; exit 6")
+	d.Kill(t)
+	time.Sleep(2 * time.Second)
+	d.Up(t)
+	if out, code := end(); code != 6 || out != "end\n" {
+		t.Errorf("exit %d, output %q", code, out)
+	}
+}
+
+// An exec session does when the next daemon is there before its end.
+func TestExecOutlivesTheDaemon(t *testing.T) {
+	d := testenv.Start(t)
+	d.Busybox(t)
 	d.Must(t, "run", "-d", "--name", "host", "busybox", "sleep", "1000")
-	for _, args := range [][]string{
-		{"run", "--rm", "busybox", "sh", "-c", "sleep 2; echo end; exit 6"},
-		{"exec", "host", "sh", "-c", "sleep 2; echo end; exit 7"},
-	} {
-		cmd := d.Command(t, "fief", args...)
-		var out strings.Builder
-		cmd.Stdout = &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		d.Kill(t)
-		if args[0] == "run" {
-			time.Sleep(1500 * time.Millisecond)
-		}
-		d.Up(t)
-		cmd.Wait()
-		want := map[string]int{"run": 6, "exec": 7}[args[0]]
-		if code := cmd.ProcessState.ExitCode(); code != want || out.String() != "end\n" {
-			t.Errorf("%s: exit %d, want %d; output %q", args[0], code, want, out.String())
-		}
+	end := foreground(t, d, "exec", "host", "sh", "-c", "echo begun; until test -e /go; do sleep 0.1; done; echo end; exit 7")
+	d.Kill(t)
+	d.Up(t)
+	d.Must(t, "exec", "host", "touch", "/go")
+	if out, code := end(); code != 7 || out != "end\n" {
+		t.Errorf("exit %d, output %q", code, out)
 	}
 }
 

@@ -2,7 +2,7 @@
 # run.sh [SUITE…]: boots the kernel of each Debian suite (default: bookworm,
 # Linux 6.1) in qemu, without KVM, runs there what tests.txt lists, compiled
 # here, and rewrites the tables of docs/kernel.md. Everything lies below .cache/vm.
-#   VM_TESTS=$'package [regexp]\n…' VM_LIMIT=seconds narrow a run; VM_SCRIPT=file is run
+#   VM_TESTS=$'package [regexp [without]]\n…' VM_LIMIT=seconds narrow a run; VM_SCRIPT=file is run
 #   at its end, with a daemon up, and its output is in out/script.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,6 +22,8 @@ disk() {
 	git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - 2>/dev/null | tar -C "$here/stage/src" -xf -
 	cp bin/fief bin/fiefd bin/fief-mon bin/fief-oci "$here/stage/src/bin/"
 	go build -ldflags '-s -w' -o "$here/stage/src/bin/abilities" ./test/vm/abilities
+	CGO_ENABLED=0 go build -ldflags '-s -w' -o "$here/stage/src/bin/hoard" ./test/accounting/hoard
+	! docker=$(command -v docker) || cp "$docker" "$here/stage/src/bin/" # scripts use it; it is static
 	go build -o "$here/ledger" ./test/ledger
 	for p in $packages; do
 		go test -c -ldflags '-s -w' -o "$here/stage/src/$p/vm.test" "./$p"

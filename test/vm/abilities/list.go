@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/cgroup"
+	"fief/internal/kernel/space"
 	"fief/internal/kernel/userns"
 	"fief/internal/words/idmap"
 )
@@ -40,6 +41,12 @@ var abilities = []ability{
 	{"overlay: `volatile`", "5.10", "`--rm` containers are never synced", overlayVolatile},
 	{"open_tree_attr", "6.15", "not used", openTreeAttr},
 	{"statmount", "6.8", "not used", statmount},
+	{"proc: option `pidns`", "6.18", "proc of a joined pid namespace; without it by a forked child", donor(toldPID)},
+	{"proc of a namespace, attached in others", "5.2", "joined pid namespaces", donor(handed("pid", func(f *os.File) (*os.File, error) { return space.Proc(f, "hidepid=invisible") }))},
+	{"sysfs of a namespace, attached in others", "5.2", "joined network namespaces", donor(handed("net", space.Sysfs))},
+	{"mqueue of a namespace, attached in others", "5.2", "joined ipc namespaces", donor(handed("ipc", space.Mqueue))},
+	{"a mount cloned in a mount namespace, attached in others", "5.2", "a joined /dev/shm", donor(handed("mnt", sharedShm))},
+	{"the same, of a mount made there", "5.2", "a joined /dev/shm", donor(ownedBelow)},
 	{"PR_SET_VMA_ANON_NAME", "5.17", "not used", vmaName},
 }
 

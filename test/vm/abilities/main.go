@@ -29,6 +29,9 @@ type ability struct {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == attachHere {
+		attachNow(os.Args[2])
+	}
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "abilities:", err)
 		os.Exit(1)
