@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,8 @@ func imageCommands() []Command {
 	return []Command{
 		{Name: "pull", Use: "[OPTIONS] NAME[:TAG|@DIGEST]", Short: "Download an image from a registry", Min: 1, Max: 1, Objects: images, Setup: setupPull},
 		{Name: "load", Use: "[OPTIONS]", Short: "Load an image from a tar archive, an OCI layout directory or STDIN", Setup: setupLoad},
+		{Name: "save", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Save one or more images to a tar archive (streamed to STDOUT by default)", Long: saveLong,
+			Min: 1, Max: -1, Objects: images, Setup: setupSave},
 		{Name: "import", Use: "[OPTIONS] file|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
 			Min: 1, Max: 2, Objects: files, Setup: setupImport},
 		{Name: "images", Use: "[OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Max: 1, Objects: images, Setup: setupImages},
@@ -95,23 +98,23 @@ func setupLoad(fs *pflag.FlagSet) action {
 	}
 }
 
+// load says what was loaded in docker's words, which come with the progress,
+// also when it is to be quiet.
 func (c *Client) load(verb wire.Verb, request any, quiet bool, fds ...int) error {
-	var loaded []record.Image
 	bars := newBars(c.Out, quiet)
-	err := c.watch(verb, request, &loaded, bars.message, fds...)
+	loud := bars
+	if quiet {
+		loud = newBars(c.Out, false)
+	}
+	err := c.watch(verb, request, nil, func(m wire.Message) error {
+		var p record.Progress
+		if m.Kind == wire.Progress && json.Unmarshal(m.Body, &p) == nil && strings.HasPrefix(p.Status, "Loaded image") {
+			return loud.message(m)
+		}
+		return bars.message(m)
+	}, fds...)
 	bars.end()
-	if err != nil {
-		return err
-	}
-	for _, i := range loaded {
-		for _, n := range i.Names {
-			c.line("Loaded image: " + show.Familiar(n))
-		}
-		if len(i.Names) == 0 {
-			c.line("Loaded image ID: " + i.ID)
-		}
-	}
-	return nil
+	return err
 }
 
 // source opens an archive; empty and "-" are stdin, which must not be a
@@ -166,7 +169,7 @@ func setupImages(fs *pflag.FlagSet) action {
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
-		keep, err := imageFilter(*filters, strings.Join(args, ""), time.Now())
+		keep, err := c.imageFilter(*filters, strings.Join(args, ""), time.Now())
 		if err != nil {
 			return err
 		}
@@ -256,54 +259,4 @@ func setupHistory(fs *pflag.FlagSet) action {
 func setupImageInspect(fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
 	return func(c *Client, args []string) error { return c.inspectAll(args, *format, c.image) }
-}
-
-func setupImagePrune(fs *pflag.FlagSet) action {
-	all := fs.BoolP("all", "a", false, "Remove all unused images, not just dangling ones")
-	force := fs.BoolP("force", "f", false, "Do not prompt for confirmation")
-	filters := fs.StringArray("filter", nil, "Provide filter values (e.g. \"until=24h\", \"label=key\")")
-	return func(c *Client, args []string) error {
-		keep, err := imageFilter(*filters, "", time.Now())
-		if err != nil {
-			return err
-		}
-		warning := "WARNING! This will remove all dangling images."
-		if *all {
-			warning = "WARNING! This will remove all images without at least one container associated to them."
-		}
-		if !*force && !c.confirm(warning) {
-			return nil
-		}
-		return c.pruneImages(*all, keep)
-	}
-}
-
-func (c *Client) pruneImages(everything bool, keep func(record.Image) bool) error {
-	list, err := c.images()
-	if err != nil {
-		return err
-	}
-	containers, err := c.list()
-	if err != nil {
-		return err
-	}
-	used := map[string]bool{}
-	for _, r := range containers {
-		used[r.ImageID] = true
-	}
-	var freed int64
-	for _, i := range list {
-		if i.Host || used[i.ID] || !keep(i) || !everything && len(i.Names) > 0 {
-			continue
-		}
-		var gone []record.Removed
-		if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: i.ID, Force: true}, &gone); err != nil {
-			Print(c.Err, err)
-			continue
-		}
-		c.removed(gone)
-		freed += i.Size
-	}
-	c.line("Total reclaimed space: " + show.Bytes(freed))
-	return nil
 }
