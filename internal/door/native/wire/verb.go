@@ -42,4 +42,7 @@ const (
 	IDs                           // Data: ranges, see Ranges → record.IDs without them
 	Who                           // (ask.Who) → record.Who
 	Update                        // (UpdateCall) → record.Container
+	Commit                        // (ask.Commit) → record.Image
+	Export                        // (Name): with the descriptor to write to
+	Changes                       // (Name): Data: changes, see ReadChanges
 )
