@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 
 	"fief/internal/kernel/cgroup"
+	"fief/internal/words/fault"
 )
 
 // cgroups gives each container a group of its own, or none where the machine
@@ -53,6 +55,20 @@ func (c *cgroups) Pids(id string) ([]int, error) {
 		return nil, nil
 	}
 	return c.tree.Pids(id)
+}
+
+func (c *cgroups) Freeze(ctx context.Context, id string) error {
+	if c.tree == nil {
+		return fault.New(fault.Unsupported, "freeze cgroup", id, "there is none", "")
+	}
+	return c.tree.Freeze(ctx, id)
+}
+
+func (c *cgroups) Thaw(id string) error {
+	if c.tree == nil {
+		return nil
+	}
+	return c.tree.Thaw(id)
 }
 
 func (c *cgroups) version() string { return c.mode.String() }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fief/internal/event"
+	"fief/internal/image"
 	"fief/internal/launch"
 	"fief/internal/monitor"
 	"fief/internal/snapshot"
@@ -94,6 +95,7 @@ type images interface {
 	LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error)
 	Import(context.Context, ask.ImportImage, io.Reader) (record.Image, error)
 	Save(context.Context, ask.SaveImages, io.Writer) error
+	Commit(ctx context.Context, want image.Commit, layer func(io.Writer) (entries int64, err error)) (record.Image, error)
 	Resolve(name string) (record.Image, error)
 	List() []record.Image
 	Tag(src, dst string) error
@@ -113,6 +115,9 @@ type layers interface {
 	// Open opens a regular file as a container that does not run would see it.
 	Open(upper string, layers []string, name string) (*os.File, error)
 	Size(ctx context.Context, upper string, layers []string) (written, shown int64, err error)
+	Changes(context.Context, snapshot.Written) ([]record.Change, error)
+	WriteLayer(ctx context.Context, to io.Writer, w snapshot.Written) (entries int64, err error)
+	Export(ctx context.Context, to io.Writer, w snapshot.Written) error
 }
 
 // monitors hands out idle monitors.
@@ -138,6 +143,10 @@ type cgroups interface {
 	Remove(id string) error
 	// Pids are the group's processes.
 	Pids(id string) ([]int, error)
+	// Freeze stops every process of the group until Thaw; Unsupported where
+	// there is no group.
+	Freeze(ctx context.Context, id string) error
+	Thaw(id string) error
 }
 
 // processes looks at the host's process table.

@@ -71,6 +71,9 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 }
 
 func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Container) {
+	if rec.State.Status == record.Running {
+		e.thaw(rec.ID) // a daemon that was killed in a commit has left it standing still
+	}
 	mon, err := monitor.Reconnect(ctx, e.runDir(rec.ID))
 	if err == nil {
 		e.takeUp(ctx, c, mon)

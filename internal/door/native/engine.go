@@ -20,6 +20,7 @@ type Engine interface {
 	reader
 	imager
 	identifier
+	committer
 }
 
 // runner makes containers.

@@ -3,11 +3,11 @@ package shift
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
@@ -31,7 +31,7 @@ func (o object) path() string { return fd.Path(o.dir) + "/" + o.name }
 
 // xattrs copies all extended attributes, with the ids in them shifted.
 func (c *copier) xattrs(from, to object) error {
-	names, err := listxattr(from.path())
+	names, err := at.Xattrs(from.path())
 	if err != nil {
 		return sysx.Fault("list extended attributes of", from.String(), err)
 	}
@@ -39,7 +39,7 @@ func (c *copier) xattrs(from, to object) error {
 		if strings.HasPrefix(name, aclOfXFS) {
 			continue
 		}
-		value, err := getxattr(from.path(), name)
+		value, err := at.Xattr(from.path(), name)
 		if err != nil {
 			return sysx.Fault("read extended attribute "+name+" of", from.String(), err)
 		}
@@ -51,33 +51,6 @@ func (c *copier) xattrs(from, to object) error {
 		}
 	}
 	return nil
-}
-
-func listxattr(path string) ([]string, error) {
-	buf, err := grow(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
-	if errors.Is(err, unix.EOPNOTSUPP) || len(buf) == 0 {
-		return nil, nil
-	}
-	return strings.Split(strings.TrimSuffix(string(buf), "\x00"), "\x00"), err
-}
-
-func getxattr(path, name string) ([]byte, error) {
-	return grow(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
-}
-
-// grow calls read with growing buffers; attributes are limited to 64 KiB
-// (xattr(7)), lists of names too.
-func grow(read func([]byte) (int, error)) ([]byte, error) {
-	for size := 256; ; size *= 4 {
-		buf := make([]byte, size)
-		n, err := read(buf)
-		if err == nil {
-			return buf[:n], nil
-		}
-		if !errors.Is(err, unix.ERANGE) || size > 1<<17 {
-			return nil, err
-		}
-	}
 }
 
 // shifted returns the value that an attribute must have under pair.

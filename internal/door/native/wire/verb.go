@@ -43,4 +43,7 @@ const (
 	Who                           // (ask.Who) → record.Who
 	Update                        // (UpdateCall) → record.Container
 	Save                          // (ask.SaveImages): with the descriptor to write to
+	Commit                        // (ask.Commit) → record.Image
+	Export                        // (Name): with the descriptor to write to
+	Changes                       // (Name): Data: changes, see ReadChanges
 )

@@ -1,0 +1,39 @@
+package at
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Xattrs lists the extended attributes of path, whose last component is not
+// followed; none where the file system has no such attributes (listxattr(2)).
+// Errors are bare errnos.
+func Xattrs(path string) ([]string, error) {
+	buf, err := grow(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && len(buf) == 0 {
+		return nil, nil
+	}
+	return strings.Split(strings.TrimSuffix(string(buf), "\x00"), "\x00"), err
+}
+
+// Xattr returns the value of one attribute of path, as Xattrs finds it.
+func Xattr(path, name string) ([]byte, error) {
+	return grow(func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+}
+
+// grow calls read with growing buffers; attributes are limited to 64 KiB
+// (xattr(7)), lists of names too.
+func grow(read func([]byte) (int, error)) ([]byte, error) {
+	for size := 256; ; size *= 4 {
+		buf := make([]byte, size)
+		n, err := read(buf)
+		if err == nil {
+			return buf[:n], nil
+		}
+		if !errors.Is(err, unix.ERANGE) || size > 1<<17 {
+			return nil, err
+		}
+	}
+}
