@@ -144,7 +144,7 @@ func (e *Engine) dropGroup(id string) {
 func (e *Engine) prepareRoot(c *container, rec record.Container, pair idmap.Pair, b *bundle) (extra []string, err error) {
 	mapped := c.takeMapped()
 	if mapped == nil {
-		if mapped, err = e.rooms.Layers.Maps(pair); err != nil {
+		if mapped, err = e.rooms.Layers.Maps(pair, ""); err != nil {
 			return nil, err
 		}
 	}

@@ -17,7 +17,9 @@ import (
 	"fief/internal/words/idmap"
 )
 
-var fileSystems = []string{"", "xfs", "btrfs", "tmpfs"}
+var fileSystems = []string{"", "ext4", "xfs", "xfs-noreflink", "btrfs", "tmpfs"}
+
+var ways = []shift.Way{shift.Idmapped, shift.Attached, shift.Metacopy, shift.Reflink, shift.Copy}
 
 var (
 	lowID = "sha256:" + strings.Repeat("1", 64)
@@ -30,7 +32,7 @@ func TestConformance(t *testing.T) {
 	for _, fs := range fileSystems {
 		t.Run("fs="+fs, func(t *testing.T) {
 			dir := mnttest.FileSystem(t, fs)
-			for _, way := range []shift.Way{shift.Idmapped, shift.Attached, shift.Copy} {
+			for _, way := range ways {
 				t.Run(string(way), func(t *testing.T) { conform(t, filepath.Join(dir, string(way)), way) })
 			}
 		})
@@ -69,7 +71,7 @@ func conform(t *testing.T, dataRoot string, way shift.Way) {
 		}
 	}
 	onDisk(t, s, upper, way)
-	if way == shift.Copy {
+	if way.HostIDs() {
 		return // an upper with host ids belongs to its map
 	}
 	m2 := mapsOf(t, s, other)
@@ -86,7 +88,7 @@ func onDisk(t *testing.T, s *Store, upper string, way shift.Way) {
 		t.Fatal(err)
 	}
 	base := uint32(0)
-	if way == shift.Copy {
+	if way.HostIDs() {
 		base = 1 << 20
 	}
 	for path, want := range map[string][2]uint32{"owned": {33, 44}, "newdir": {0, 0}, "plain": {5, 6}, "": {0, 0}} {
@@ -293,7 +295,7 @@ func pairOf(t testing.TB, base idmap.Host) idmap.Pair {
 
 func mapsOf(t testing.TB, s *Store, pair idmap.Pair) *Mapped {
 	t.Helper()
-	m, err := s.Maps(pair)
+	m, err := s.Maps(pair, "")
 	if err != nil {
 		t.Fatal(err)
 	}
