@@ -102,6 +102,7 @@ type images interface {
 // layers makes root filesystems.
 type layers interface {
 	Way() (way, why string)
+	CheckWay(way string) error
 	Maps(pair idmap.Pair, way string) (*snapshot.Mapped, error)
 	NewUpper() (string, error)
 	DropUpper(name string)

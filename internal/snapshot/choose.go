@@ -76,6 +76,17 @@ func (s *Store) climb(force shift.Way) (shift.Way, shift.Mounter, []probe.Answer
 		"overlayfs needs a local file system below the data root, such as ext4, xfs, btrfs or tmpfs: "+last.Feature+" failed")
 }
 
+// CheckWay refuses a way for one container that there is not (class Invalid), or
+// that kernel or file system do not have (Unsupported).
+func (s *Store) CheckWay(way string) error {
+	w, err := shift.ParseWay(way)
+	if err != nil || w == "" {
+		return err
+	}
+	_, err = s.mounterOf(w)
+	return err
+}
+
 // mounterOf returns the mounter of a way that need not be the store's. It is
 // tried at its first use, and the store's to close.
 func (s *Store) mounterOf(way shift.Way) (shift.Mounter, error) {

@@ -50,6 +50,12 @@ func conform(t *testing.T, dataRoot string, way shift.Way) {
 	upper := newUpper(t, s)
 	var look, done, before, after map[string]string
 	request := Request{Mapped: m, Layers: []string{lowID, topID}, Upper: upper}
+	bare := Request{Mapped: m, Layers: []string{lowID, topID}}
+	withRoot(t, s, bare, func(r *Root) {
+		inside(t, base, r, "look", &look)
+		same(t, "look without upper", look, wantLook)
+	})
+	look = nil
 	withRoot(t, s, request, func(r *Root) {
 		if r.Way != string(way) {
 			t.Errorf("way %s", r.Way)
@@ -263,6 +269,9 @@ func openStore(t testing.TB, dataRoot string, opt Options) *Store {
 	mnttest.NeedRoot(t)
 	s, err := Open(dataRoot, opt)
 	if opt.Force != "" && fault.Is(err, fault.Unsupported) {
+		if opt.Force == shift.Reflink {
+			t.Skip("fs: " + err.Error())
+		}
 		t.Skip("kernel: " + err.Error())
 	}
 	if err != nil {

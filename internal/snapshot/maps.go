@@ -54,6 +54,9 @@ func (s *Store) Maps(pair idmap.Pair, way string) (*Mapped, error) {
 	return m, nil
 }
 
+// Way says how stored files appear under the map.
+func (m *Mapped) Way() string { return string(m.way) }
+
 func (m *Mapped) open() (err error) {
 	if m.pair.IsZero() {
 		m.way, m.mounter = shift.Plain, m.s.mounter

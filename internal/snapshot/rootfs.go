@@ -40,7 +40,7 @@ type Root struct {
 	FD    *os.File
 	Extra []ExtraMount
 	Way   string // how stored files appear under the map
-	Why   string // why no better way was taken
+	Why   string // why the store has no better way, if this is the store's
 }
 
 // Close closes all descriptors of the root: what was attached lives on.
@@ -78,12 +78,8 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 		return Root{}, err
 	}
 	root := Root{FD: mount, Way: string(m.way)}
-	switch m.way {
-	case s.way:
+	if m.way == s.way {
 		root.Why = s.why()
-	case shift.Plain:
-	default:
-		root.Why = "the container is stored this way"
 	}
 	if r.Host {
 		if err := m.addHost(&root); err != nil {
