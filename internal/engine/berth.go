@@ -112,7 +112,7 @@ func (e *Engine) newBerth() (*berth, error) {
 	pair, err := idmap.Range(lease.Base, lease.Size)
 	if err == nil {
 		var mapped *snapshot.Mapped
-		if mapped, err = e.rooms.Layers.Maps(pair); err == nil {
+		if mapped, err = e.rooms.Layers.Maps(pair, ""); err == nil {
 			return &berth{owner, lease, pair, mapped}, nil
 		}
 	}

@@ -142,9 +142,10 @@ func (e *Engine) dropGroup(id string) {
 // prepareRoot makes the root file system and returns the targets of the mounts
 // that belong to it.
 func (e *Engine) prepareRoot(c *container, rec record.Container, pair idmap.Pair, b *bundle) (extra []string, err error) {
-	mapped := c.takeMapped()
+	way, why := e.wayOf(rec, pair)
+	mapped := c.takeMapped(way)
 	if mapped == nil {
-		if mapped, err = e.rooms.Layers.Maps(pair); err != nil {
+		if mapped, err = e.rooms.Layers.Maps(pair, way); err != nil {
 			return nil, err
 		}
 	}
@@ -163,18 +164,26 @@ func (e *Engine) prepareRoot(c *container, rec record.Container, pair idmap.Pair
 		b.files["extra:"+x.Target] = x.FD
 		extra = append(extra, x.Target)
 	}
+	if way != "" {
+		root.Why = why
+	}
 	if root.Way != rec.Rootfs.Way || root.Why != rec.Rootfs.Why {
 		c.change(func(r *record.Container) { r.Rootfs.Way, r.Rootfs.Why = root.Way, root.Why })
 	}
 	return extra, nil
 }
 
-// takeMapped takes the store's view that was made for the container, if any.
-func (c *container) takeMapped() *snapshot.Mapped {
+// takeMapped takes the store's view that was made for the container, if any and
+// if it is of that way; any will do when that is empty.
+func (c *container) takeMapped(way string) *snapshot.Mapped {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	m := c.mapped
 	c.mapped = nil
+	c.mu.Unlock()
+	if m != nil && way != "" && m.Way() != way {
+		go m.Close()
+		return nil
+	}
 	return m
 }
 

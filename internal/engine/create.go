@@ -89,7 +89,8 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	if rec.Rootfs.Upper, err = e.rooms.Layers.NewUpper(); err != nil {
 		return nil, nil, err
 	}
-	rec.Rootfs.Way, rec.Rootfs.Why = e.rooms.Layers.Way()
+	way := e.firstWay(a.Shift)
+	rec.Rootfs.Way, rec.Rootfs.Why, rec.Rootfs.Asked = way.Way, way.Why, way.Asked
 	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+"-json.log")
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)

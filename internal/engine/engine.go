@@ -105,7 +105,8 @@ type images interface {
 // layers makes root filesystems.
 type layers interface {
 	Way() (way, why string)
-	Maps(idmap.Pair) (*snapshot.Mapped, error)
+	CheckWay(way string) error
+	Maps(pair idmap.Pair, way string) (*snapshot.Mapped, error)
 	NewUpper() (string, error)
 	DropUpper(name string)
 	DropCopies(idmap.Pair) error

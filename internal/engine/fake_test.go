@@ -188,8 +188,15 @@ func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []string) ([
 
 type layersFake rooms
 
-func (f *layersFake) Way() (string, string)                     { return "idmapped", "" }
-func (f *layersFake) Maps(idmap.Pair) (*snapshot.Mapped, error) { return nil, errFake }
+func (f *layersFake) Way() (string, string)                             { return "idmapped", "" }
+func (f *layersFake) Maps(idmap.Pair, string) (*snapshot.Mapped, error) { return nil, errFake }
+
+func (f *layersFake) CheckWay(way string) error {
+	if way == "copy" || way == "attached" {
+		return fault.New(fault.Unsupported, "shift by", way, "it is a test", "")
+	}
+	return nil
+}
 
 func (f *layersFake) NewUpper() (string, error) {
 	f.mu.Lock()

@@ -223,11 +223,7 @@ func (e *Engine) mayUpdate(rec record.Container) error {
 	case rec.State.Status == record.Removing, rec.State.Status == record.Dead:
 		return fault.Say(fault.Conflict, "container is marked for removal and cannot be updated")
 	}
-	if way, _ := e.rooms.Layers.Way(); way == "copy" {
-		return fault.New(fault.Unsupported, "change the ids of container", rec.Name,
-			"this store cannot idmap: what the container wrote is stored with its host ids", "create a new container and copy the files")
-	}
-	return nil
+	return e.keepsMap(rec)
 }
 
 // donorsOf are the containers whose namespaces a container shares, as far as

@@ -21,9 +21,8 @@ func (e *Engine) refuse(a ask.Container) error {
 		return fault.New(fault.Unsupported, "use runtime", r, "other runtimes are registered, but cannot run containers yet",
 			"leave out --runtime, or use --runtime fief")
 	}
-	if way, _ := e.rooms.Layers.Way(); a.Shift != "" && a.Shift != way {
-		return fault.New(fault.Unsupported, "shift by", a.Shift, "one container cannot be stored another way than the others; this store is "+way,
-			"leave out --storage-opt shift")
+	if err := e.rooms.Layers.CheckWay(a.Shift); err != nil {
+		return err
 	}
 	if a.Restart.Name != "" && a.Restart.Name != "no" {
 		return fault.New(fault.Unsupported, "use restart policy", a.Restart.Name, "containers are not restarted by fief yet", "use --restart no")

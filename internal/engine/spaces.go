@@ -306,6 +306,9 @@ func (e *Engine) follow(c *container, rec record.Container) (record.Container, e
 		return rec, fault.New(fault.Conflict, "share the user namespace of container", donor.Name, "it has none any more",
 			"give this container another one: fief update --userns=auto "+rec.Name)
 	}
+	if err := e.keepsMap(rec); err != nil {
+		return rec, err
+	}
 	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
 	if err := e.rooms.IDs.Share(rec.ID, now); err != nil {
 		return rec, err

@@ -17,7 +17,9 @@ import (
 	"fief/internal/words/idmap"
 )
 
-var fileSystems = []string{"", "xfs", "btrfs", "tmpfs"}
+var fileSystems = []string{"", "ext4", "xfs", "xfs-noreflink", "btrfs", "tmpfs"}
+
+var ways = []shift.Way{shift.Idmapped, shift.Attached, shift.Metacopy, shift.Reflink, shift.Copy}
 
 var (
 	lowID = "sha256:" + strings.Repeat("1", 64)
@@ -30,7 +32,7 @@ func TestConformance(t *testing.T) {
 	for _, fs := range fileSystems {
 		t.Run("fs="+fs, func(t *testing.T) {
 			dir := mnttest.FileSystem(t, fs)
-			for _, way := range []shift.Way{shift.Idmapped, shift.Attached, shift.Copy} {
+			for _, way := range ways {
 				t.Run(string(way), func(t *testing.T) { conform(t, filepath.Join(dir, string(way)), way) })
 			}
 		})
@@ -48,6 +50,12 @@ func conform(t *testing.T, dataRoot string, way shift.Way) {
 	upper := newUpper(t, s)
 	var look, done, before, after map[string]string
 	request := Request{Mapped: m, Layers: []string{lowID, topID}, Upper: upper}
+	bare := Request{Mapped: m, Layers: []string{lowID, topID}}
+	withRoot(t, s, bare, func(r *Root) {
+		inside(t, base, r, "look", &look)
+		same(t, "look without upper", look, wantLook)
+	})
+	look = nil
 	withRoot(t, s, request, func(r *Root) {
 		if r.Way != string(way) {
 			t.Errorf("way %s", r.Way)
@@ -69,7 +77,7 @@ func conform(t *testing.T, dataRoot string, way shift.Way) {
 		}
 	}
 	onDisk(t, s, upper, way)
-	if way == shift.Copy {
+	if way.HostIDs() {
 		return // an upper with host ids belongs to its map
 	}
 	m2 := mapsOf(t, s, other)
@@ -86,7 +94,7 @@ func onDisk(t *testing.T, s *Store, upper string, way shift.Way) {
 		t.Fatal(err)
 	}
 	base := uint32(0)
-	if way == shift.Copy {
+	if way.HostIDs() {
 		base = 1 << 20
 	}
 	for path, want := range map[string][2]uint32{"owned": {33, 44}, "newdir": {0, 0}, "plain": {5, 6}, "": {0, 0}} {
@@ -261,6 +269,9 @@ func openStore(t testing.TB, dataRoot string, opt Options) *Store {
 	mnttest.NeedRoot(t)
 	s, err := Open(dataRoot, opt)
 	if opt.Force != "" && fault.Is(err, fault.Unsupported) {
+		if opt.Force == shift.Reflink {
+			t.Skip("fs: " + err.Error())
+		}
 		t.Skip("kernel: " + err.Error())
 	}
 	if err != nil {
@@ -293,7 +304,7 @@ func pairOf(t testing.TB, base idmap.Host) idmap.Pair {
 
 func mapsOf(t testing.TB, s *Store, pair idmap.Pair) *Mapped {
 	t.Helper()
-	m, err := s.Maps(pair)
+	m, err := s.Maps(pair, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -191,12 +191,12 @@ func (m *Mapped) hostDir(path string) (mount *os.File, why string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	plain, err := planted(m.s.mounter, m.s.layers)
+	plain, err := planted(m.mounter, m.s.layers)
 	if err != nil {
 		return nil, "", err
 	}
 	defer plain.Close()
-	mount, err = m.s.mounter.Mount(shift.Overlay{Lowers: []shift.Dir{{Tree: tree, Name: "."}, {Tree: plain, Name: empty + "/fs"}}})
+	mount, err = m.mounter.Mount(shift.Overlay{Lowers: []shift.Dir{{Tree: tree, Name: "."}, {Tree: plain, Name: empty + "/fs"}}})
 	return mount, why, err
 }
 
@@ -215,6 +215,6 @@ func (m *Mapped) hostTree(path string) (tree *shift.Tree, why string, err error)
 		clone.Close()
 		return nil, "", err
 	}
-	tree, err = m.s.mounter.Plant(clone)
+	tree, err = m.mounter.Plant(clone)
 	return tree, why, err
 }

@@ -16,40 +16,56 @@ import (
 	"fief/internal/words/idmap"
 )
 
-// Mapped is the store as it appears under one map. It holds two to three
+// Mapped is the store as it appears under one map. It holds two to four
 // descriptors. Root file systems made of it live on after Close.
 type Mapped struct {
-	s      *Store
-	pair   idmap.Pair
-	way    shift.Way
-	ns     *os.File // user namespace with the map; nil for Plain
-	layers *shift.Tree
-	uppers *shift.Tree
-	copies *os.File // <uid>.<gid>/layers, only with shift.Copy
+	s       *Store
+	pair    idmap.Pair
+	way     shift.Way
+	mounter shift.Mounter
+	ns      *os.File // user namespace with the map; nil for Plain
+	layers  *shift.Tree
+	uppers  *shift.Tree
+	data    *shift.Tree // the layers that layers, then shadows, stand for; nil but with shift.Metacopy
+	copies  *os.File    // of layers or images, for this map; nil unless the way writes host ids
 }
 
 // Maps makes the store visible under a map; the zero Pair is for containers
-// without a user namespace. This is the slow part of a root file system, some
-// hundred microseconds, and needs to be done once for each map. The caller
+// without a user namespace. way is one of shift's, tried now if it is not the
+// store's; empty is the store's. This is the slow part of a root file system,
+// some hundred microseconds, and needs to be done once for each map. The caller
 // closes the result.
 //
-// A map without id 0 on both sides is refused (class Invalid).
-func (s *Store) Maps(pair idmap.Pair) (*Mapped, error) {
-	m := &Mapped{s: s, pair: pair, way: s.way}
-	err := m.open()
+// A map without id 0 on both sides is refused (class Invalid), and a way that
+// cannot be had (Unsupported).
+func (s *Store) Maps(pair idmap.Pair, way string) (*Mapped, error) {
+	w, err := shift.ParseWay(way)
 	if err != nil {
+		return nil, err
+	}
+	if w == "" {
+		w = s.way
+	}
+	m := &Mapped{s: s, pair: pair, way: w}
+	if err := m.open(); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
+// Way says how stored files appear under the map.
+func (m *Mapped) Way() string { return string(m.way) }
+
 func (m *Mapped) open() (err error) {
 	if m.pair.IsZero() {
-		m.way = shift.Plain
+		m.way, m.mounter = shift.Plain, m.s.mounter
 		return m.plant(m.s.layers)
 	}
 	if err := shift.Check(m.pair); err != nil {
+		return err
+	}
+	if m.mounter, err = m.s.mounterOf(m.way); err != nil {
 		return err
 	}
 	wider, err := shift.ForMounter(m.pair)
@@ -59,28 +75,33 @@ func (m *Mapped) open() (err error) {
 	if m.ns, err = userns.New(m.pair); err != nil {
 		return err
 	}
-	if m.way != shift.Copy {
+	if !m.way.HostIDs() {
 		return m.idmap(wider)
 	}
-	if m.copies, err = m.s.copiesOf(m.pair); err != nil {
+	if m.copies, err = m.s.copiesOf(m.pair, m.way); err != nil {
 		return err
+	}
+	if m.way == shift.Metacopy {
+		if m.data, err = planted(m.mounter, m.s.layers); err != nil {
+			return err
+		}
 	}
 	return m.plant(m.copies)
 }
 
 // plant makes layers and the uppers available as they are.
 func (m *Mapped) plant(layers *os.File) (err error) {
-	if m.layers, err = planted(m.s.mounter, layers); err != nil {
+	if m.layers, err = planted(m.mounter, layers); err != nil {
 		return err
 	}
-	m.uppers, err = planted(m.s.mounter, m.s.uppers)
+	m.uppers, err = planted(m.mounter, m.s.uppers)
 	return err
 }
 
 // idmap makes the idmapped mounts. Only the uppers' has the extra id for the
 // mounter: a layer's file with that id must not become the host root's.
 func (m *Mapped) idmap(wider idmap.Pair) (err error) {
-	if m.layers, err = idmapped(m.s.mounter, m.s.layers, m.ns); err != nil {
+	if m.layers, err = idmapped(m.mounter, m.s.layers, m.ns); err != nil {
 		return err
 	}
 	ns, err := userns.New(wider)
@@ -88,7 +109,7 @@ func (m *Mapped) idmap(wider idmap.Pair) (err error) {
 		return err
 	}
 	defer ns.Close()
-	m.uppers, err = idmapped(m.s.mounter, m.s.uppers, ns)
+	m.uppers, err = idmapped(m.mounter, m.s.uppers, ns)
 	return err
 }
 
@@ -96,6 +117,7 @@ func (m *Mapped) idmap(wider idmap.Pair) (err error) {
 func (m *Mapped) Close() error {
 	m.layers.Close()
 	m.uppers.Close()
+	m.data.Close()
 	fd.CloseAll(m.ns, m.copies)
 	return nil
 }
@@ -120,23 +142,31 @@ func simple(m idmap.Map) bool {
 
 var copiesPattern = regexp.MustCompile(`^[0-9]+\.[0-9]+(\.[0-9a-f]{16})?$`)
 
-// copiesOf opens <uid>.<gid>/layers of a map, making it when missing.
-func (s *Store) copiesOf(pair idmap.Pair) (*os.File, error) {
+// copyDirs are the directories of copies below a map's. Copies and reflinks are
+// the same on disk.
+var copyDirs = [...]string{"layers", "shadows"}
+
+// copiesOf opens the directory of a map's copies, making it when missing.
+func (s *Store) copiesOf(pair idmap.Pair, way shift.Way) (*os.File, error) {
 	dir, err := at.EnsureDir(s.root, copiesName(pair))
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	return at.EnsureDir(dir, "layers")
+	if way == shift.Metacopy {
+		return at.EnsureDir(dir, copyDirs[1])
+	}
+	return at.EnsureDir(dir, copyDirs[0])
 }
 
 // copyLayer makes sure that the map has its copy of a layer. Several callers
-// share one copying; the copy appears when it is complete.
+// share one copying, and wait for no other; the copy appears when it is
+// complete.
 func (m *Mapped) copyLayer(layer string) error {
 	if ok, err := at.Exists(m.copies, layer); ok || err != nil {
 		return err
 	}
-	_, err, _ := m.s.copies.Do(copiesName(m.pair)+"/"+layer, func() (any, error) {
+	_, err, _ := m.s.copies.Do(string(m.way)+"/"+copiesName(m.pair)+"/"+layer, func() (any, error) {
 		return nil, m.makeCopy(layer)
 	})
 	return err
@@ -152,7 +182,7 @@ func (m *Mapped) makeCopy(layer string) error {
 	if err != nil {
 		return err
 	}
-	if err := shift.CopyTree(m.s.ctx, src, b.Dir, m.pair); err != nil {
+	if err := shift.CopyTree(m.s.ctx, shift.Job{Src: src, Dst: b.Dir, Pair: m.pair, Way: m.way}); err != nil {
 		b.Abort()
 		return err
 	}
@@ -184,19 +214,24 @@ func (s *Store) SweepCopies(keep []idmap.Pair) error {
 	})
 }
 
-// dropCopiesOf deletes a layer's copies under every map.
+// dropCopiesOf deletes a layer's copies, and the shadows of images that have
+// it, under every map.
 func (s *Store) dropCopiesOf(layer string) error {
 	return s.eachCopies(func(name string) error {
-		dir, err := at.SubDir(s.root, name+"/layers")
-		if errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		return s.drops.take(dir, layer)
+		return errors.Join(s.dropCopy(name+"/"+copyDirs[0], layer), s.dropShadows(name+"/"+copyDirs[1], layer))
 	})
+}
+
+func (s *Store) dropCopy(copies, layer string) error {
+	dir, err := at.SubDir(s.root, copies)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return s.drops.take(dir, layer)
 }
 
 func (s *Store) eachCopies(do func(name string) error) error {

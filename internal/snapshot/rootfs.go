@@ -40,7 +40,7 @@ type Root struct {
 	FD    *os.File
 	Extra []ExtraMount
 	Way   string // how stored files appear under the map
-	Why   string // why no better way was taken
+	Why   string // why the store has no better way, if this is the store's
 }
 
 // Close closes all descriptors of the root: what was attached lives on.
@@ -52,20 +52,17 @@ func (r *Root) Close() {
 }
 
 // Rootfs joins layers and upper to a mount. The caller closes the Root. An
-// upper must not be in use by another root file system. With shift.Copy the
-// first call for a map and a layer copies the layer.
+// upper must not be in use by another root file system. With
+// ways that write host ids, the first call for a map makes what is missing.
 func (s *Store) Rootfs(r Request) (Root, error) {
 	m := r.Mapped
 	layers, err := s.chain(r)
 	if err != nil {
 		return Root{}, err
 	}
-	if m.way == shift.Copy {
-		for _, l := range layers {
-			if err := m.copyLayer(l); err != nil {
-				return Root{}, err
-			}
-		}
+	overlay, err := m.overlay(r, layers)
+	if err != nil {
+		return Root{}, err
 	}
 	if r.Upper != "" {
 		owner, err := s.rootOf(layers)
@@ -76,12 +73,12 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 			return Root{}, err
 		}
 	}
-	mount, err := s.mounter.Mount(m.overlay(r, layers))
+	mount, err := m.mounter.Mount(overlay)
 	if err != nil {
 		return Root{}, err
 	}
 	root := Root{FD: mount, Way: string(m.way)}
-	if m.way != shift.Plain {
+	if m.way == s.way {
 		root.Why = s.why()
 	}
 	if r.Host {
@@ -126,15 +123,27 @@ func (s *Store) chain(r Request) ([]string, error) {
 	return out, nil
 }
 
-func (m *Mapped) overlay(r Request, layers []string) shift.Overlay {
-	o := shift.Overlay{Lowers: make([]shift.Dir, len(layers)), Volatile: r.Volatile}
-	for i, l := range layers {
-		o.Lowers[i] = shift.Dir{Tree: m.layers, Name: l + "/fs"}
-	}
+// overlay says what to mount, having made what is missing for it.
+func (m *Mapped) overlay(r Request, layers []string) (shift.Overlay, error) {
+	o := shift.Overlay{Volatile: r.Volatile}
 	if r.Upper != "" {
 		o.Upper = shift.Dir{Tree: m.uppers, Name: r.Upper}
 	}
-	return o
+	if m.way == shift.Metacopy {
+		name, err := m.shadow(layers)
+		o.Lowers, o.Data = dirsOf(m.layers, []string{name}), dirsOf(m.data, layers)
+		return o, err
+	}
+	o.Lowers = dirsOf(m.layers, layers)
+	if !m.way.HostIDs() {
+		return o, nil
+	}
+	for _, l := range layers {
+		if err := m.copyLayer(l); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
 }
 
 // rootOwner is owner and mode of a root directory, with inside ids.
@@ -187,7 +196,7 @@ func (s *Store) layerRoot(layer string) (rootOwner, error) {
 
 // onDisk returns the owner that a directory needs on disk to appear as o.
 func (m *Mapped) onDisk(o rootOwner) rootOwner {
-	if m.way != shift.Copy {
+	if !m.way.HostIDs() {
 		return o
 	}
 	return rootOwner{host(m.pair.UID, o.uid), host(m.pair.GID, o.gid), o.mode}

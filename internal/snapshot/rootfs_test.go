@@ -21,10 +21,12 @@ import (
 // store must find that out by itself, and say so.
 func TestFallback(t *testing.T) {
 	s := openStore(t, filepath.Join(mnttest.FileSystem(t, "ext3"), "store"), Options{})
-	if way, why := s.Way(); way != "copy" || !strings.Contains(why, "idmapped overlay layers by descriptor (Linux 6.15)") {
+	if way, why := s.Way(); (way != "metacopy" && way != "copy") || !strings.Contains(why, "idmapped overlay layers by descriptor (Linux 6.15)") {
 		t.Fatalf("way %q because %q", way, why)
 	}
-	conform(t, filepath.Join(filepath.Dir(s.path), "again"), shift.Copy)
+	for _, way := range []shift.Way{shift.Metacopy, shift.Copy} {
+		t.Run(string(way), func(t *testing.T) { conform(t, filepath.Join(filepath.Dir(s.path), string(way)), way) })
+	}
 }
 
 func TestBestWay(t *testing.T) {
@@ -56,7 +58,7 @@ func TestNoOverlay(t *testing.T) {
 }
 
 func TestHostImage(t *testing.T) {
-	for _, way := range []shift.Way{shift.Idmapped, shift.Attached, shift.Copy} {
+	for _, way := range ways {
 		t.Run(string(way), func(t *testing.T) {
 			s := openStore(t, t.TempDir(), Options{Force: way})
 			for _, pair := range []idmap.Pair{pairOf(t, 1<<20), {}} {
@@ -89,7 +91,7 @@ func TestMaps(t *testing.T) {
 		"host 0 mapped":   {UID: extents(idmap.Span{In: 0, Out: 0, N: 65536}), GID: extents(idmap.Span{In: 0, Out: 1 << 20, N: 9}, idmap.Span{In: 9, Out: 0, N: 65527})},
 		"none":            {},
 	} {
-		for _, way := range []shift.Way{shift.Idmapped, shift.Attached, shift.Copy} {
+		for _, way := range ways {
 			t.Run(name+"/"+string(way), func(t *testing.T) { lookAndWork(t, pair, way) })
 		}
 	}
@@ -124,7 +126,7 @@ func TestBadMaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []idmap.Map{noRoot, full} {
-		if _, err := s.Maps(idmap.Pair{UID: m, GID: m}); !fault.Is(err, fault.Invalid) {
+		if _, err := s.Maps(idmap.Pair{UID: m, GID: m}, ""); !fault.Is(err, fault.Invalid) {
 			t.Errorf("map of %d extents: %v", len(m.Spans()), err)
 		}
 	}
@@ -134,7 +136,7 @@ func TestBadMaps(t *testing.T) {
 // has room for by their full names.
 func TestManyLayers(t *testing.T) {
 	const count = 200
-	for _, way := range []shift.Way{shift.Idmapped, shift.Attached, shift.Copy} {
+	for _, way := range ways {
 		t.Run(string(way), func(t *testing.T) {
 			s := openStore(t, mnttest.FileSystem(t, "tmpfs"), Options{Force: way})
 			var ids []string
@@ -174,7 +176,7 @@ func TestNothingWritable(t *testing.T) {
 
 // TestRootMode: / of a container looks as the image says, once.
 func TestRootMode(t *testing.T) {
-	for _, way := range []shift.Way{shift.Copy, shift.Attached, shift.Idmapped} {
+	for _, way := range ways {
 		s := openStore(t, t.TempDir(), Options{Force: way})
 		buildLayer(t, s, lowID, func(dir string) {
 			files{t, dir}.must(os.Chown(dir, 0, 33))
@@ -230,7 +232,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	round := func() {
 		pair := pairOf(t, 1<<20)
-		m, err := s.Maps(pair)
+		m, err := s.Maps(pair, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +266,7 @@ func BenchmarkMaps(b *testing.B) {
 	s := openStore(b, b.TempDir(), Options{})
 	pair := pairOf(b, 1<<20)
 	for b.Loop() {
-		m, err := s.Maps(pair)
+		m, err := s.Maps(pair, "")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -8,7 +8,8 @@
 //	uppers/<name>/{fs,work}     a writable layer
 //	building/                   layers being unpacked; nothing here counts
 //	dropped/                    on its way out
-//	<uid>.<gid>/layers/         copies for one map, only with shift.Copy
+//	<uid>.<gid>/layers/         copies for one map, only with shift.Copy and Reflink
+//	<uid>.<gid>/shadows/        shadows of images for one map, only with shift.Metacopy
 package snapshot
 
 import (
@@ -48,13 +49,15 @@ type Store struct {
 	stock   *stock
 	drops   *dropper
 	copies  singleflight.Group
+	trials  singleflight.Group
 	ctx     context.Context // ends with Close: stops copying
 	cancel  context.CancelFunc
 
-	mu    sync.Mutex           // never held across a system call
-	roots map[string]rootOwner // by layer; guarded by mu
-	sizes map[string]int64     // in bytes, by layer; guarded by mu
-	built map[string]string    // layers of built-in images by name; guarded by mu
+	mu     sync.Mutex                  // never held across a system call
+	roots  map[string]rootOwner        // by layer; guarded by mu
+	sizes  map[string]int64            // in bytes, by layer; guarded by mu
+	built  map[string]string           // layers of built-in images by name; guarded by mu
+	others map[shift.Way]shift.Mounter // of ways that are not the store's; guarded by mu
 }
 
 // Open makes the store's directories below dataRoot where they are missing,
@@ -72,7 +75,7 @@ func Open(dataRoot string, opt Options) (*Store, error) {
 	if err := os.MkdirAll(dataRoot, 0o700); err != nil {
 		return nil, sysx.Fault("make data root", dataRoot, err)
 	}
-	s := &Store{path: dataRoot, roots: map[string]rootOwner{}, sizes: map[string]int64{}, built: map[string]string{}}
+	s := &Store{path: dataRoot, roots: map[string]rootOwner{}, sizes: map[string]int64{}, built: map[string]string{}, others: map[shift.Way]shift.Mounter{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.open(opt); err != nil {
 		s.Close()
@@ -115,6 +118,9 @@ func (s *Store) Close() {
 	if s.mounter != nil {
 		s.mounter.Close()
 	}
+	for _, m := range s.others {
+		m.Close()
+	}
 	fd.CloseAll(s.root, s.layers, s.uppers, s.build)
 }
 
@@ -123,6 +129,10 @@ func (s *Store) Close() {
 func (s *Store) Way() (way, why string) {
 	return string(s.way), s.why()
 }
+
+// HostIDs reports whether a way writes files with the host ids of one map: what
+// was written by it is of no use to another map or to a way that does not.
+func HostIDs(way string) bool { return shift.Way(way).HostIDs() }
 
 // Answers says what was tried, in order, and what came of it.
 func (s *Store) Answers() []probe.Answer { return s.answers }

@@ -7,10 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/at"
+	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/idmap"
 )
@@ -19,42 +23,61 @@ import (
 // for it (/proc/sys/kernel/overflowuid), which no container has.
 const overflow = 65534
 
-type inode struct{ dev, ino uint64 }
-
-// copier copies one tree. Paths in it are relative to the anchors.
-type copier struct {
-	ctx  context.Context
-	pair idmap.Pair
-	root *os.File         // destination
-	seen map[inode]string // first name of files with several links
+// Job is a tree to be made again with the ids of a map.
+type Job struct {
+	Src, Dst *os.File // Dst is empty
+	Pair     idmap.Pair
+	Way      Way // Copy, Reflink or Metacopy
 }
 
-// CopyTree copies what is below src into the empty directory dst, with every
-// id shifted: owners, POSIX ACLs, and file capabilities, which become revision
-// 3 with the container's root as root id. Hard links, holes, times, device
-// nodes and extended attributes are kept. Nothing is synced. On failure dst
-// holds a part.
+type inode struct{ dev, ino uint64 }
+
+// copier carries out a job. Paths in it are relative to the anchors.
+type copier struct {
+	Job
+	ctx     context.Context // ends with the first failure
+	walkers *errgroup.Group
+
+	mu   sync.Mutex       // held while a file with several links is made
+	seen map[inode]string // first name of files with several links; guarded by mu
+}
+
+// CopyTree makes what is below job.Src again in job.Dst, with every id shifted:
+// owners, POSIX ACLs, and file capabilities, which become revision 3 with the
+// container's root as root id. Hard links, holes, times, device nodes and
+// extended attributes are kept. What regular files hold is copied, shared, or
+// left where it is, as job.Way says: a shadow, made by Metacopy, is to be
+// mounted above data layers that have the same files at the same paths. Nothing
+// is synced. On failure Dst holds a part.
 //
 // Nobody else may write to either tree. Depth is limited by descriptors: one
 // is held on each side for each level.
-func CopyTree(ctx context.Context, src, dst *os.File, pair idmap.Pair) error {
-	c := &copier{ctx: ctx, pair: pair, root: dst, seen: map[inode]string{}}
-	in, err := at.Beneath(src, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+func CopyTree(ctx context.Context, job Job) error {
+	in, err := at.Beneath(job.Src, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := at.Beneath(dst, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	out, err := at.Beneath(job.Dst, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
+		in.Close()
 		return err
 	}
-	defer out.Close()
-	return c.inside(in, out, "")
+	c := &copier{Job: job, seen: map[inode]string{}}
+	c.walkers, c.ctx = errgroup.WithContext(ctx)
+	c.walkers.SetLimit(walkers())
+	c.walkers.Go(func() error { return c.inside(in, out, "") })
+	return c.walkers.Wait()
 }
 
-// inside copies the entries of a directory, then the directory's own
-// attributes: its times last, as every new entry changes them.
+// walkers is how many threads make a tree: what they wait for is the file
+// system's locks, more than four only wait for each other.
+func walkers() int { return min(4, max(2, runtime.GOMAXPROCS(0))) }
+
+// inside makes the entries of a directory, then the directory's own attributes:
+// its times last, as every new entry changes them. Entries of directories below
+// change nothing here, so those may come later. It closes both.
 func (c *copier) inside(in, out *os.File, path string) error {
+	defer fd.CloseAll(in, out)
 	for {
 		entries, err := in.ReadDir(256)
 		for _, e := range entries {
@@ -73,7 +96,7 @@ func (c *copier) inside(in, out *os.File, path string) error {
 	if err := unix.Fstat(int(in.Fd()), &st); err != nil {
 		return sysx.Fault("look at", in.Name(), err)
 	}
-	return c.finish(object{in, "."}, object{out, "."}, &st)
+	return c.finish(object{in, ".", in}, object{out, ".", out}, &st)
 }
 
 func (c *copier) entry(in, out *os.File, name, path string) error {
@@ -84,51 +107,17 @@ func (c *copier) entry(in, out *os.File, name, path string) error {
 	if err := unix.Fstatat(int(in.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return sysx.Fault("look at", filepath.Join(in.Name(), name), err)
 	}
-	if linked, err := c.again(out, name, path, &st); linked || err != nil {
-		return err
+	from, to := object{dir: in, name: name}, object{dir: out, name: name}
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return sysx.Fault("copy", to.String(), c.dir(from, to, path))
+	case st.Nlink > 1:
+		return c.linked(from, to, &st, path)
 	}
-	from, to := object{in, name}, object{out, name}
-	if err := c.make(from, to, &st, path); err != nil {
-		return sysx.Fault("copy", to.String(), err)
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return nil // finished by inside
-	}
-	return c.finish(from, to, &st)
+	return c.make(from, to, &st, path)
 }
 
-// again makes a hard link when the file was copied under another name.
-func (c *copier) again(out *os.File, name, path string, st *unix.Stat_t) (bool, error) {
-	if st.Nlink < 2 || st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return false, nil
-	}
-	id := inode{uint64(st.Dev), st.Ino}
-	first, ok := c.seen[id]
-	if !ok {
-		c.seen[id] = path
-		return false, nil
-	}
-	err := unix.Linkat(int(c.root.Fd()), first, int(out.Fd()), name, 0)
-	return true, sysx.Fault("link", filepath.Join(out.Name(), name), err)
-}
-
-func (c *copier) make(from, to object, st *unix.Stat_t, path string) error {
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return c.dir(from, to, path)
-	case unix.S_IFREG:
-		return c.file(from, to)
-	case unix.S_IFLNK:
-		target, err := from.readlink()
-		if err != nil {
-			return err
-		}
-		return unix.Symlinkat(target, int(to.dir.Fd()), to.name)
-	default: // whiteouts and other nodes, fifos, sockets
-		return unix.Mknodat(int(to.dir.Fd()), to.name, st.Mode&unix.S_IFMT|0o600, int(st.Rdev))
-	}
-}
-
+// dir makes a directory, whose entries are for another walker if one is free.
 func (c *copier) dir(from, to object, path string) error {
 	if err := unix.Mkdirat(int(to.dir.Fd()), to.name, 0o700); err != nil {
 		return err
@@ -137,78 +126,57 @@ func (c *copier) dir(from, to object, path string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
 	out, err := at.Beneath(to.dir, to.name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
+		in.Close()
 		return err
 	}
-	defer out.Close()
+	if c.walkers.TryGo(func() error { return c.inside(in, out, path) }) {
+		return nil
+	}
 	return c.inside(in, out, path)
 }
 
-func (c *copier) file(from, to object) error {
-	in, err := at.Beneath(from.dir, from.name, unix.O_RDONLY|unix.O_NOFOLLOW)
-	if err != nil {
-		return err
+// linked makes a file with several names, or another name for it.
+func (c *copier) linked(from, to object, st *unix.Stat_t, path string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := inode{uint64(st.Dev), st.Ino}
+	if first, ok := c.seen[id]; ok {
+		return sysx.Fault("link", to.String(), unix.Linkat(int(c.Dst.Fd()), first, int(to.dir.Fd()), to.name, 0))
 	}
-	defer in.Close()
-	n, err := unix.Openat(int(to.dir.Fd()), to.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	out := os.NewFile(uintptr(n), to.String())
-	defer out.Close()
-	if err := data(in, out); err != nil {
-		return err
-	}
-	return out.Close()
+	c.seen[id] = path
+	return c.make(from, to, st, path)
 }
 
-// data copies a file by its extents, so that holes stay holes: lastlog(8) of
-// a machine with large user ids is hundreds of gigabytes of nothing. io.Copy
-// uses copy_file_range(2), which shares blocks where the file system can.
-func data(in, out *os.File) error {
-	st, err := in.Stat()
+// make makes all but directories and further names.
+func (c *copier) make(from, to object, st *unix.Stat_t, path string) error {
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		return c.file(from, to, st, path)
+	}
+	if err := node(from, to, st); err != nil {
+		return sysx.Fault("copy", to.String(), err)
+	}
+	return c.finish(from, to, st)
+}
+
+// node makes links, whiteouts and other nodes, fifos and sockets.
+func node(from, to object, st *unix.Stat_t) error {
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return unix.Mknodat(int(to.dir.Fd()), to.name, st.Mode&unix.S_IFMT|0o600, int(st.Rdev))
+	}
+	target, err := from.readlink()
 	if err != nil {
 		return err
 	}
-	size := st.Size()
-	for off := int64(0); off < size; {
-		start, err := unix.Seek(int(in.Fd()), off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break // only a hole is left
-		}
-		if err != nil {
-			return err
-		}
-		end, err := unix.Seek(int(in.Fd()), start, unix.SEEK_HOLE)
-		if err != nil {
-			return err
-		}
-		if err := extent(in, out, start, end-start); err != nil {
-			return err
-		}
-		off = end
-	}
-	return out.Truncate(size)
-}
-
-func extent(in, out *os.File, start, n int64) error {
-	if _, err := in.Seek(start, io.SeekStart); err != nil {
-		return err
-	}
-	if _, err := out.Seek(start, io.SeekStart); err != nil {
-		return err
-	}
-	_, err := io.CopyN(out, in, n)
-	return err
+	return unix.Symlinkat(target, int(to.dir.Fd()), to.name)
 }
 
 // finish gives to the attributes of from. The order matters: a change of
 // owner clears setuid bits and file capabilities (chown(2)), and a default ACL
 // changes nothing once the mode is set after it.
 func (c *copier) finish(from, to object, st *unix.Stat_t) error {
-	uid, gid := c.owner(st)
+	uid, gid := toHost(c.Pair.UID, st.Uid), toHost(c.Pair.GID, st.Gid)
 	if err := unix.Fchownat(int(to.dir.Fd()), to.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return sysx.Fault("set owner of", to.String(), err)
 	}
@@ -225,10 +193,6 @@ func (c *copier) finish(from, to object, st *unix.Stat_t) error {
 	return sysx.Fault("set times of", to.String(), err)
 }
 
-func (c *copier) owner(st *unix.Stat_t) (uid, gid int) {
-	return toHost(c.pair.UID, st.Uid), toHost(c.pair.GID, st.Gid)
-}
-
 func toHost(m idmap.Map, id uint32) int {
 	if host, ok := m.ToHost(idmap.Inside(id)); ok {
 		return int(host)
@@ -240,6 +204,7 @@ func toHost(m idmap.Map, id uint32) int {
 type object struct {
 	dir  *os.File
 	name string
+	file *os.File // the entry itself, where it is open
 }
 
 func (o object) String() string { return filepath.Join(o.dir.Name(), o.name) }

@@ -13,6 +13,7 @@ import (
 // Overlay is a root file system to be mounted.
 type Overlay struct {
 	Lowers   []Dir // topmost first
+	Data     []Dir // what files of Lowers, then a shadow, stand for, topmost first; not visible themselves
 	Upper    Dir   // holds fs and work; zero: nothing is writable, for nobody
 	Volatile bool  // never sync the upper (Linux 5.10)
 }
@@ -61,6 +62,14 @@ func (t *Tree) Close() {
 // a forged trusted.overlay.* attribute in a layer reach any file below
 // (overlayfs.rst, "do not use with untrusted layers"); index and nfs_export
 // tie an upper to the file handles of its layers; xino changes inode numbers.
+//
+// A shadow needs none of them: Linux 6.16 follows a redirect from a lower layer
+// into the data layers all the same (commit 5ef7bcdeecc9). It must be the only
+// lower layer: from one above another nothing is followed (EPERM, "refusing to
+// follow metacopy origin"; do_ovl_lookup of fs/overlayfs/namei.c checks before
+// each further layer). Before 6.16 shadows needed metacopy=on, with which a
+// chown in the container would leave uppers that are no whole files; so they
+// are not used there.
 var options = [...][2]string{
 	{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}, {"nfs_export", "off"}, {"xino", "off"},
 }
@@ -96,6 +105,11 @@ func (Direct) Mount(o Overlay) (*os.File, error) {
 	}
 	for _, lower := range o.Lowers {
 		if err := add("lowerdir+", lower, ""); err != nil {
+			return nil, err
+		}
+	}
+	for _, data := range o.Data {
+		if err := add("datadir+", data, ""); err != nil {
 			return nil, err
 		}
 	}

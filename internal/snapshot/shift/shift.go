@@ -1,6 +1,6 @@
 // Package shift makes stored files appear under a container's ids: through
 // idmapped mounts where kernel and file system have them, else by shifted
-// copies of the layers. It also joins layers and a writable layer to one
+// shadows or copies of the layers. It also joins layers and a writable layer to one
 // overlay mount, by descriptor or, before Linux 6.15, by path.
 package shift
 
@@ -18,6 +18,8 @@ type Way string
 const (
 	Idmapped Way = "idmapped" // detached idmapped mounts as layers, by descriptor
 	Attached Way = "attached" // idmapped mounts attached in a private mount namespace, by path
+	Metacopy Way = "metacopy" // a shadow of each image with host ids, one per map; data stays in the layers
+	Reflink  Way = "reflink"  // a copy of each layer with host ids, one per map, that shares its blocks
 	Copy     Way = "copy"     // a copy of each layer with host ids, one per map
 	Plain    Way = "plain"    // as stored
 )
@@ -25,11 +27,15 @@ const (
 // ParseWay reads what a user said in --storage-opt shift=…; empty is the best.
 func ParseWay(s string) (Way, error) {
 	switch w := Way(s); w {
-	case "", Idmapped, Attached, Copy:
+	case "", Idmapped, Attached, Metacopy, Reflink, Copy:
 		return w, nil
 	}
-	return "", fault.New(fault.Invalid, "use way of shifting", s, "there is no such way", "ways are idmapped, attached and copy")
+	return "", fault.New(fault.Invalid, "use way of shifting", s, "there is no such way", "ways are idmapped, attached, metacopy, reflink and copy")
 }
+
+// HostIDs reports whether files are on disk with the host ids of one map, those
+// of the writable layer as well; else they have inside ids, and fit every map.
+func (w Way) HostIDs() bool { return w == Metacopy || w == Reflink || w == Copy }
 
 // Check refuses maps that cannot own a root file system: the directories fief
 // makes belong to inside id 0.

@@ -70,12 +70,12 @@ func TestForMounterKeeps(t *testing.T) {
 }
 
 func TestParseWay(t *testing.T) {
-	for _, s := range []string{"", "idmapped", "attached", "copy"} {
+	for _, s := range []string{"", "idmapped", "attached", "metacopy", "reflink", "copy"} {
 		if w, err := ParseWay(s); err != nil || string(w) != s {
 			t.Error(w, err)
 		}
 	}
-	for _, s := range []string{"plain", "metacopy", "Copy"} {
+	for _, s := range []string{"plain", "chown", "Copy"} {
 		if _, err := ParseWay(s); !fault.Is(err, fault.Invalid) {
 			t.Error(s, err)
 		}

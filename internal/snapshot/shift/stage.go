@@ -195,6 +195,9 @@ func uproot(name string) error {
 
 // Mount mounts on the stage, takes a detached clone, and clears up.
 func (s *Stage) Mount(o Overlay) (*os.File, error) {
+	if len(o.Data) > 0 {
+		return nil, fault.New(fault.Unsupported, "mount", "overlay", "a data layer is given by descriptor only", "")
+	}
 	var root *os.File
 	err := s.do(func() error {
 		s.made++

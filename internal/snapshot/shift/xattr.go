@@ -3,11 +3,11 @@ package shift
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
@@ -29,28 +29,79 @@ const (
 // before Linux 6.13.
 func (o object) path() string { return fd.Path(o.dir) + "/" + o.name }
 
+func (o object) list(buf []byte) (int, error) {
+	if o.file != nil {
+		return unix.Flistxattr(int(o.file.Fd()), buf)
+	}
+	return unix.Llistxattr(o.path(), buf)
+}
+
+func (o object) get(name string, buf []byte) (int, error) {
+	if o.file != nil {
+		return unix.Fgetxattr(int(o.file.Fd()), name, buf)
+	}
+	return unix.Lgetxattr(o.path(), name, buf)
+}
+
+func (o object) set(name string, value []byte) error {
+	if o.file != nil {
+		return unix.Fsetxattr(int(o.file.Fd()), name, value, 0)
+	}
+	return unix.Lsetxattr(o.path(), name, value, 0)
+}
+
 // xattrs copies all extended attributes, with the ids in them shifted.
 func (c *copier) xattrs(from, to object) error {
-	names, err := at.Xattrs(from.path())
+	names, err := from.xattrNames()
 	if err != nil {
 		return sysx.Fault("list extended attributes of", from.String(), err)
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, aclOfXFS) {
+		if skipped(name) {
 			continue
 		}
-		value, err := at.Xattr(from.path(), name)
+		value, err := grow(func(b []byte) (int, error) { return from.get(name, b) })
 		if err != nil {
 			return sysx.Fault("read extended attribute "+name+" of", from.String(), err)
 		}
-		if value, err = shifted(name, value, c.pair); err != nil {
+		if value, err = shifted(name, value, c.Pair); err != nil {
 			return sysx.Fault("shift extended attribute "+name+" of", from.String(), err)
 		}
-		if err := unix.Lsetxattr(to.path(), name, value, 0); err != nil {
+		if err := to.set(name, value); err != nil {
 			return sysx.Fault("set extended attribute "+name+" of", to.String(), err)
 		}
 	}
 	return nil
+}
+
+// skipped says which attributes are not copied. Of those that speak to overlayfs
+// only the mark of an opaque directory is: a redirect in a shadow reaches every
+// layer in the store, whatever its image.
+func skipped(name string) bool {
+	return strings.HasPrefix(name, aclOfXFS) || strings.HasPrefix(name, overlayPrefix) && name != overlayOpaque
+}
+
+func (o object) xattrNames() ([]string, error) {
+	buf, err := grow(o.list)
+	if errors.Is(err, unix.EOPNOTSUPP) || len(buf) == 0 {
+		return nil, nil
+	}
+	return strings.Split(strings.TrimSuffix(string(buf), "\x00"), "\x00"), err
+}
+
+// grow calls read with growing buffers; attributes are limited to 64 KiB
+// (xattr(7)), lists of names too.
+func grow(read func([]byte) (int, error)) ([]byte, error) {
+	for size := 256; ; size *= 4 {
+		buf := make([]byte, size)
+		n, err := read(buf)
+		if err == nil {
+			return buf[:n], nil
+		}
+		if !errors.Is(err, unix.ERANGE) || size > 1<<17 {
+			return nil, err
+		}
+	}
 }
 
 // shifted returns the value that an attribute must have under pair.

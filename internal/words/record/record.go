@@ -113,6 +113,7 @@ type Rootfs struct {
 	Upper    string   // name of the writable layer below uppers/
 	Way      string   // "idmapped", "plain", …: how stored files appear under the map
 	Why      string   // why no better way was taken; empty for the best
+	Asked    string   // the way --storage-opt shift asked for; empty: the best
 	Volatile bool     // upper is not synced: it dies with the container
 }
 

@@ -93,7 +93,7 @@ func ways(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, way := range []shift.Way{"", shift.Idmapped, shift.Attached, shift.Copy} {
+	for _, way := range []shift.Way{"", shift.Idmapped, shift.Attached, shift.Metacopy, shift.Reflink, shift.Copy} {
 		root, err := os.MkdirTemp(dir, "abilities-")
 		if err != nil {
 			return err

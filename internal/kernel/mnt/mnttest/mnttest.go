@@ -42,7 +42,8 @@ func NeedRoot(t testing.TB) {
 }
 
 // FileSystem makes a file system of a kind and mounts it until the test ends.
-// The empty kind is the file system of the temporary directory.
+// The empty kind is the file system of the temporary directory; "xfs-noreflink"
+// is an xfs whose files cannot share blocks.
 func FileSystem(t testing.TB, kind string) string {
 	t.Helper()
 	NeedRoot(t)
@@ -74,9 +75,13 @@ func loop(t testing.TB, kind, dir string) {
 	if err := os.Truncate(image, 400<<20); err != nil {
 		t.Fatal(err)
 	}
-	if kind == "ext3" || kind == "ext4" {
+	switch kind {
+	case "ext3", "ext4":
 		Tool(t, "mkfs."+kind, "-q", "-F", image)
-	} else {
+	case "xfs-noreflink":
+		kind = "xfs"
+		Tool(t, "mkfs.xfs", "-q", "-m", "reflink=0", image)
+	default:
 		Tool(t, "mkfs."+kind, "-q", image)
 	}
 	Tool(t, "mount", "-t", kind, "-o", "loop", image, dir)
