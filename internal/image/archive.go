@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -123,6 +124,7 @@ func (a *archive) spool(name string, size int64, r io.Reader) error {
 	if old := a.files[name]; old != nil {
 		old.in.abort()
 	}
+	failpoint.Hit("archive-spooled")
 	// Closed until it is needed: an archive may have more files than there are descriptors.
 	in.file.Close()
 	a.files[name] = &member{in, sumOf(sum), n}
