@@ -111,6 +111,9 @@ func (s *Store) recover() error {
 			return err
 		}
 	}
+	if err := s.sweepStray(); err != nil {
+		return err
+	}
 	if err := s.blobs.sweep(c.usedBlobs()); err != nil {
 		return err
 	}
