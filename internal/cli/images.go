@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -292,18 +293,26 @@ func (c *Client) pruneImages(everything bool, keep func(record.Image) bool) erro
 		used[r.ImageID] = true
 	}
 	var freed int64
+	failed := false
 	for _, i := range list {
 		if i.Host || used[i.ID] || !keep(i) || !everything && len(i.Names) > 0 {
 			continue
 		}
 		var gone []record.Removed
 		if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: i.ID, Force: true}, &gone); err != nil {
+			if refused := (*wire.Refusal)(nil); !errors.As(err, &refused) {
+				return err // there is no daemon any more
+			}
 			Print(c.Err, err)
+			failed = true
 			continue
 		}
 		c.removed(gone)
 		freed += i.Size
 	}
 	c.line("Total reclaimed space: " + show.Bytes(freed))
+	if failed {
+		return status(1)
+	}
 	return nil
 }
