@@ -1,6 +1,7 @@
 # make build  the four binaries, static, in bin/
 # make demo   build, start an engine of its own and do the main job, told step by step (root)
 # make test   the whole suite (root)
+# make crash  the daemon killed at every failpoint and SEEDS times anywhere, and power cuts (root)
 # make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
 # make bench  medians of whole commands beside the floor and other engines (root)
@@ -10,7 +11,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test race soak-ids test-vm lint fuzz bench deps clean
+.PHONY: build install docs demo test race soak-ids crash test-vm lint fuzz bench deps clean
 
 build:
 	@mkdir -p bin
@@ -49,6 +50,12 @@ race:
 OPS ?= 1000000
 soak-ids:
 	FIEF_IDPOOL_OPS=$(OPS) go test ./internal/idpool -run TestKilledDaemonsNeverOverlap -count 1 -v -timeout 2h
+
+# SEEDS: how many kills, beyond one at each failpoint.
+SEEDS ?= 1000
+crash: build
+	test/deps.sh
+	FIEF_CRASH_SEEDS=$(SEEDS) go test ./test/crash -run 'TestKilledAtEveryPoint|TestPowerCuts' -count 1 -v -timeout 12h
 
 # SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
 SUITES ?= bookworm trixie

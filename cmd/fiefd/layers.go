@@ -35,3 +35,19 @@ func (l layers) Unpack(ctx context.Context, diffID string, r io.Reader) (record.
 		MaxUID: facts.MaxUID, MaxGID: facts.MaxGID, PasswdUID: facts.PasswdUID, PasswdGID: facts.PasswdGID,
 	}, nil
 }
+
+func (l layers) List() ([]string, error) { return l.store.Layers() }
+
+// Differences unpacks the layer once more, beside the stored one, and compares
+// the two: what the extractor makes of a tar is said nowhere else.
+func (l layers) Differences(ctx context.Context, diffID string, r io.Reader) ([]string, error) {
+	b, err := l.store.Build(diffID)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Abort()
+	if _, err := unpack.Tar(ctx, b.Dir, r, unpack.Limits{}); err != nil {
+		return nil, err
+	}
+	return l.store.Differences(ctx, diffID, b)
+}

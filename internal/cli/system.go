@@ -20,6 +20,7 @@ func systemCommands() []Command {
 		{Name: "system-prune", Use: "[OPTIONS]", Short: "Remove unused data", Setup: setupSystemPrune},
 		{Name: "version", Use: "[OPTIONS]", Short: "Show the fief version information", Setup: setupVersion},
 		{Name: "check", Use: "[OPTIONS]", Short: "Find out what this host allows, and how to mend what is missing", Long: checkLong, Setup: setupCheck},
+		{Name: "verify", Use: "[OPTIONS]", Short: "Read everything stored and tell what is damaged", Long: verifyLong, Setup: setupVerify},
 		{Name: "completion", Use: "bash|zsh|fish", Short: "Print the completion script of a shell", Min: 1, Max: 1, Setup: setupCompletion},
 		{Name: "__complete", Short: "Print what may follow a command line", Max: -1, Inside: true, Hidden: true, Setup: setupComplete},
 	}

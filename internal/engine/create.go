@@ -7,6 +7,7 @@ import (
 
 	"fief/internal/snapshot"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 	"fief/internal/words/ref"
@@ -21,6 +22,7 @@ func (e *Engine) Create(ctx context.Context, a ask.Container) (Created, error) {
 	if err != nil {
 		return Created{}, err
 	}
+	failpoint.Hit("container-made")
 	if err := e.keep(c); err != nil {
 		e.forget(c)
 		return Created{}, err
@@ -39,6 +41,7 @@ func (e *Engine) keep(c *container) error {
 	if rec.AutoRemove {
 		return nil
 	}
+	failpoint.Hit("container-noted")
 	return e.rooms.Containers.Put(rec.ID, rec)
 }
 

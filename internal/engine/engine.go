@@ -99,6 +99,7 @@ type images interface {
 	Resolve(name string) (record.Image, error)
 	List() []record.Image
 	Tag(src, dst string) error
+	Verify(context.Context, func(record.Progress)) (record.Verification, error)
 	Remove(name string, force bool, inUse func(imageID string) []string) ([]record.Removed, error)
 }
 

@@ -178,6 +178,9 @@ func (f *imagesFake) Import(context.Context, ask.ImportImage, io.Reader) (record
 
 func (f *imagesFake) List() []record.Image     { return nil }
 func (f *imagesFake) Tag(string, string) error { return errFake }
+func (f *imagesFake) Verify(context.Context, func(record.Progress)) (record.Verification, error) {
+	return record.Verification{}, errFake
+}
 func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []string) ([]record.Removed, error) {
 	if users := inUse(f.images[name].ID); len(users) > 0 {
 		return nil, fault.Say(fault.Conflict, "in use by "+users[0])

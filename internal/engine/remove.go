@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -53,6 +54,7 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 			return err
 		}
 	}
+	failpoint.Hit("container-unrecorded")
 	e.forget(c)
 	return nil
 }
@@ -93,7 +95,9 @@ func (e *Engine) discard(c *container, rec record.Container) {
 	e.table.drop(c.id)
 	e.rooms.Layers.DropUpper(rec.Rootfs.Upper)
 	e.dropCopies(rec)
+	failpoint.Hit("container-dropped")
 	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
+	failpoint.Hit("container-released")
 	e.dropRun(rec.ID)
 	removeLogs(rec)
 	closeMapped(mapped)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -98,6 +99,7 @@ func (p *Pool) keepRest(key string, r *rest) {
 		_ = p.cfg.Quarantine.PutSoon(key, nil)
 		return
 	}
+	failpoint.Hit("quarantine-begun")
 	_ = p.cfg.Quarantine.PutSoon(key, r)
 }
 

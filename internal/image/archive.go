@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -21,6 +22,7 @@ const (
 	maxSpool     = 1 << 40  // bytes of files
 	maxJSON      = 16 << 20 // bytes of manifest.json
 	maxLinkDepth = 8
+	maxTrailing  = 64 << 20 // bytes after the end; tar pads to 10 KiB, to as much as 32 MiB with -b 65535
 )
 
 // archive is the files of an image archive, each in ingest/ until it becomes a
@@ -53,11 +55,24 @@ func readArchive(ctx context.Context, b *blobs, r io.Reader) (*archive, error) {
 		a.close()
 		return nil, err
 	}
-	if _, err := io.Copy(io.Discard, plain); err != nil { // checksums stand at the end of gzip and zstd
+	if err := rest(plain); err != nil {
 		a.close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// rest reads what follows the archive's end: padding, and the checksums of gzip
+// and zstd. What goes on beyond all padding is no archive.
+func rest(r io.Reader) error {
+	n, err := io.CopyN(io.Discard, r, maxTrailing+1)
+	if err == io.EOF {
+		return nil
+	}
+	if n > maxTrailing {
+		return fault.New(fault.Exhausted, "read image archive", "", fmt.Sprintf("it goes on for more than %d bytes after its end", maxTrailing), "")
+	}
+	return err
 }
 
 func (a *archive) read(t *tar.Reader) error {
@@ -123,6 +138,7 @@ func (a *archive) spool(name string, size int64, r io.Reader) error {
 	if old := a.files[name]; old != nil {
 		old.in.abort()
 	}
+	failpoint.Hit("archive-spooled")
 	// Closed until it is needed: an archive may have more files than there are descriptors.
 	in.file.Close()
 	a.files[name] = &member{in, sumOf(sum), n}

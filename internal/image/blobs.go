@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/ref"
 
@@ -85,6 +86,7 @@ func (b *blobs) replace(name string, raw []byte) error {
 	if _, err := in.Write(raw); err != nil {
 		return err
 	}
+	failpoint.Hit("layout-written")
 	if err := b.root.Rename(in.name, name); err != nil {
 		return diskFault("rename into", name, err)
 	}
@@ -124,7 +126,9 @@ func (b *blobs) small(digest string, limit int64) []byte {
 }
 
 func (b *blobs) remove(digest string) error {
+	failpoint.Hit("blob-removing")
 	err := b.root.Remove(blobPath(digest))
+	failpoint.Hit("blob-removed")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -149,6 +153,7 @@ func (b *blobs) add(digest string, raw []byte) error {
 func (b *blobs) ingest() (*ingest, error) {
 	name := ingestDir + "/" + ref.NewID()
 	f, err := b.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	failpoint.Hit("ingest-begun")
 	if err != nil {
 		return nil, diskFault("make a file in", ingestDir, err)
 	}
@@ -178,13 +183,16 @@ func (in *ingest) Restart() error {
 // commit makes the file the blob of that digest, which the caller has checked:
 // first the content durable, then the name.
 func (in *ingest) commit(digest string) error {
+	failpoint.Hit("blob-written")
 	if err := in.file.Sync(); err != nil {
 		return diskFault("sync blob", digest, err)
 	}
+	failpoint.Hit("blob-synced")
 	if err := in.blobs.root.Rename(in.name, blobPath(digest)); err != nil {
 		return diskFault("name blob", digest, err)
 	}
 	in.done = true
+	failpoint.Hit("blob-named")
 	dir, err := in.blobs.root.Open(blobDir)
 	if err != nil {
 		return diskFault("open", blobDir, err)

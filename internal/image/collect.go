@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+
+	"fief/internal/words/failpoint"
 )
 
 // hold is what one operation needs: kept from being collected until release,
@@ -81,6 +83,7 @@ func (s *Store) dropLayer(diffID string) error {
 	if err := s.layers.Remove(diffID); err != nil {
 		return err
 	}
+	failpoint.Hit("layer-removed")
 	return s.change(func(c *catalog) (map[string]any, error) {
 		delete(c.layers, diffID)
 		return map[string]any{layerKey + diffID: nil}, nil

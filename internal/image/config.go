@@ -67,6 +67,9 @@ func parseConfig(raw []byte, layers int) (configFile, error) {
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return c, fault.Wrap(fault.Corrupt, "read image config", "", err, "")
 	}
+	if t := c.RootFS.Type; t != "" && t != "layers" { // an error by the OCI image spec, "Image Configuration", rootfs
+		return c, fault.New(fault.Unsupported, "read image config", "", fmt.Sprintf("its root file system is of type %q, not layers", short(t)), "")
+	}
 	if len(c.RootFS.DiffIDs) != layers {
 		return c, fault.New(fault.Corrupt, "read image config", "",
 			fmt.Sprintf("it names %d layers, the manifest %d", len(c.RootFS.DiffIDs), layers), "")

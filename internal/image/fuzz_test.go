@@ -73,7 +73,7 @@ func FuzzDockerItems(f *testing.F) {
 		}
 		a := &archive{}
 		for _, item := range items {
-			loadedNames(item.RepoTags)
+			loadedNames(item.RepoTags, "")
 			for _, l := range append(item.Layers, item.Config) {
 				if _, err := a.find(l); err == nil {
 					t.Fatalf("found %q in nothing", l)

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -110,6 +111,9 @@ func (s *Store) recover() error {
 			return err
 		}
 	}
+	if err := s.sweepStray(); err != nil {
+		return err
+	}
 	if err := s.blobs.sweep(c.usedBlobs()); err != nil {
 		return err
 	}
@@ -126,9 +130,11 @@ func (s *Store) change(f func(*catalog) (map[string]any, error)) error {
 	if err != nil || len(puts) == 0 {
 		return err
 	}
+	failpoint.Hit("index-changing")
 	if err := s.index.PutAll(puts); err != nil {
 		return err
 	}
+	failpoint.Hit("index-changed")
 	next.link()
 	s.known.Store(next)
 	for key := range puts {

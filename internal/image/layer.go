@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
@@ -100,7 +101,9 @@ func (s *Store) unpack(ctx context.Context, job layerJob, r io.Reader) (record.L
 	if err != nil {
 		return record.Layer{}, err
 	}
+	failpoint.Hit("layer-begun")
 	l, err := s.layers.Unpack(ctx, job.diffID, r)
+	failpoint.Hit("layer-unpacked")
 	if err == nil {
 		l.DiffID, l.Digest, l.Bytes = job.diffID, job.blob.Digest.String(), job.blob.Size
 		err = s.change(func(c *catalog) (map[string]any, error) {

@@ -160,7 +160,7 @@ func onePlatform(all []ocispec.Descriptor, platform string) ([]ocispec.Descripto
 }
 
 func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) error {
-	names, err := layoutNames(desc.Annotations)
+	names, err := layoutNames(desc)
 	if err != nil {
 		return err
 	}
@@ -210,15 +210,15 @@ func layoutPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String
 // layoutNames reads the name from a layout's annotations. Docker and
 // containerd write the full name beside the tag; skopeo and podman write what
 // they were told, a full name or a bare tag, and a bare tag names nothing.
-func layoutNames(annotations map[string]string) ([]string, error) {
-	name := annotations[containerdName]
+func layoutNames(desc ocispec.Descriptor) ([]string, error) {
+	name := desc.Annotations[containerdName]
 	if name == "" {
-		name = annotations[ocispec.AnnotationRefName]
+		name = desc.Annotations[ocispec.AnnotationRefName]
 		if !reference.ReferenceRegexp.MatchString(name) || !hasRepository(name) {
 			return nil, nil
 		}
 	}
-	return loadedNames([]string{name})
+	return loadedNames([]string{name}, desc.Digest)
 }
 
 // hasRepository tells "alpine:3" from "3" and "latest".
@@ -227,7 +227,11 @@ func hasRepository(name string) bool {
 	return err == nil && !reference.IsNameOnly(named)
 }
 
-func loadedNames(names []string) ([]string, error) {
+// loadedNames reads the names that an archive gives an image whose manifest, or
+// index, has the digest own; empty: one that nobody can know. A name with
+// another digest is refused: who asks for an image by its digest must not get
+// what an archive says it is.
+func loadedNames(names []string, own digest.Digest) ([]string, error) {
 	var out []string
 	for _, n := range names {
 		if n == "<none>:<none>" { // what old clients wrote for an image without a name
@@ -236,6 +240,9 @@ func loadedNames(names []string) ([]string, error) {
 		named, err := parseName(n)
 		if err != nil {
 			return nil, fault.Wrap(fault.Corrupt, "load image named", short(n), err, "")
+		}
+		if d, ok := named.(reference.Digested); ok && d.Digest() != own {
+			return nil, fault.New(fault.Corrupt, "load image named", short(n), "that is not its digest", "")
 		}
 		out = append(out, canonical(named))
 	}
@@ -288,7 +295,7 @@ func parseDockerItems(raw []byte) ([]dockerItem, error) {
 // fromDocker loads one of them. The archive has no manifest: one is written.
 // Config and layers come first, as bytes that h holds.
 func (l *loader) fromDocker(ctx context.Context, item dockerItem) error {
-	names, err := loadedNames(item.RepoTags)
+	names, err := loadedNames(item.RepoTags, "")
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"fief/internal/image/remote"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
@@ -180,6 +181,7 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor) (fresh bool, 
 	if err != nil {
 		return false, err
 	}
+	failpoint.Hit("pull-downloaded")
 	p.tell.say(id, "Verifying Checksum")
 	if err := in.commit(d); err != nil {
 		return false, err

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/at"
+	"fief/internal/words/failpoint"
 )
 
 // dropper deletes directory trees in the background. A tree is first moved
@@ -74,6 +75,7 @@ func (d *dropper) take(from *os.File, name string) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("tree-dropped")
 	d.add(d.dir, moved)
 	return nil
 }
@@ -123,6 +125,7 @@ func (d *dropper) remove(next drop) error {
 			return err
 		}
 	}
+	failpoint.Hit("tree-deleting")
 	return at.RemoveTree(d.dir, name)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -121,6 +122,7 @@ func (s *Store) newBuilding(layer string) (*Building, error) {
 	if err := at.MakeDir(s.build, b.name, 0o700); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("layer-building")
 	err := at.MakeDir(s.build, b.name+"/fs", 0o755)
 	if err == nil {
 		b.Dir, err = at.SubDir(s.build, b.name+"/fs")
@@ -138,12 +140,15 @@ func (s *Store) newBuilding(layer string) (*Building, error) {
 func (b *Building) Commit() error { return b.publish(b.s.layers) }
 
 func (b *Building) publish(to *os.File) error {
+	failpoint.Hit("layer-filled")
 	// One syncfs instead of an fsync for each of thousands of files.
 	if err := at.SyncFS(b.Dir); err != nil {
 		b.Abort()
 		return err
 	}
+	failpoint.Hit("layer-synced")
 	err := at.Rename(b.s.build, b.name, to, b.layer)
+	failpoint.Hit("layer-named")
 	b.Abort() // after a rename there is nothing left to remove
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/sysx"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -110,6 +111,7 @@ func (k *stock) make() (string, error) {
 		name string
 		mode uint32
 	}{{name, 0o700}, {name + "/work", 0o700}, {name + "/fs", 0o755}} {
+		failpoint.Hit("upper-making")
 		if err := at.MakeDir(k.dir, d.name, d.mode); err != nil {
 			k.disown(name)
 			at.RemoveTree(k.dir, name)

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 
 	"go.etcd.io/bbolt"
@@ -143,7 +144,9 @@ func syncDir(dir string) error {
 // commit applies ops in order in one transaction: all are on disk, or none. On
 // a full file system deletions still work, from the reserve.
 func (db *DB) commit(ops []op) error {
+	failpoint.Hit("state-writing")
 	err := db.apply(ops)
+	failpoint.Hit("state-written")
 	if classOf(err) == fault.Exhausted && deletions(ops) && db.reserve.spend() {
 		err = db.apply(ops)
 	}

@@ -182,6 +182,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.identities(v)
 	case wire.Commit, wire.Export, wire.Changes:
 		return k.written(v)
+	case wire.Verify:
+		return k.verify()
 	}
 	return k.changes(v)
 }

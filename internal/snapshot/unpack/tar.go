@@ -18,6 +18,7 @@ import (
 	"os"
 	"time"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 
@@ -97,6 +98,7 @@ func (u *unpacker) entries() error {
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue // comments, such as git's
 		}
+		failpoint.Hit("unpack-entry")
 		if err := u.entry(h); err != nil {
 			return err
 		}

@@ -46,4 +46,5 @@ const (
 	Commit                        // (ask.Commit) → record.Image
 	Export                        // (Name): with the descriptor to write to
 	Changes                       // (Name): Data: changes, see ReadChanges
+	Verify                        // Progress → record.Verification
 )
