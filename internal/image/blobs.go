@@ -172,6 +172,12 @@ func (in *ingest) Write(p []byte) (int, error) {
 	return n, diskFault("write below", ingestDir, err)
 }
 
+// again opens the file once more, for reading.
+func (in *ingest) again() (*os.File, error) {
+	f, err := in.blobs.root.Open(in.name)
+	return f, diskFault("open a file in", ingestDir, err)
+}
+
 // Restart forgets what was written.
 func (in *ingest) Restart() error {
 	if _, err := in.file.Seek(0, 0); err != nil {

@@ -155,7 +155,7 @@ func (s *Store) compose(ctx context.Context, h *hold, cfg []byte, layers []ocisp
 		manifest: ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))},
 		raw:      raw,
 		doc:      doc,
-		fetch:    func(context.Context, ocispec.Descriptor) (bool, error) { return true, nil },
+		fetch:    func(context.Context, ocispec.Descriptor, *arriving) (bool, error) { return true, nil },
 	}
 	return b, b.prepare(ctx, func(ocispec.Descriptor) ([]byte, error) { return cfg, nil })
 }

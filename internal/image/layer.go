@@ -2,8 +2,8 @@ package image
 
 import (
 	"context"
+	"errors"
 	"io"
-	"os"
 
 	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
@@ -19,8 +19,9 @@ type layerJob struct {
 }
 
 // fetcher brings a blob into the store; it is there when it returns nil. fresh
-// says that its content was verified just now, rather than whenever it came.
-type fetcher func(ctx context.Context, desc ocispec.Descriptor) (fresh bool, err error)
+// says that its content was verified just now, rather than whenever it came. A
+// fetcher that takes its time lets the blob be read meanwhile, through a.
+type fetcher func(ctx context.Context, desc ocispec.Descriptor, a *arriving) (fresh bool, err error)
 
 // layer makes sure that the layer is unpacked and that its blob is there and is
 // the same, and returns the facts. The caller holds both (see hold).
@@ -33,21 +34,49 @@ func (s *Store) layer(ctx context.Context, job layerJob, fetch fetcher, t *telle
 	if l, ok := s.have(job); ok {
 		return l, nil
 	}
-	fresh, err := fetch(ctx, job.blob)
-	if err != nil {
-		return record.Layer{}, err
-	}
-	l, err := s.open(ctx, job, t)
+	l, fresh, err := s.fetchAndOpen(ctx, job, fetch, t)
 	if fresh || !fault.Is(err, fault.Corrupt) {
 		return l, err
 	}
 	if err := s.blobs.remove(job.blob.Digest.String()); err != nil { // the disk has damaged it: fetch it anew
 		return record.Layer{}, err
 	}
-	if _, err := fetch(ctx, job.blob); err != nil {
-		return record.Layer{}, err
+	l, _, err = s.fetchAndOpen(ctx, job, fetch, t)
+	return l, err
+}
+
+// fetchAndOpen unpacks the blob while it arrives, so that a layer is there soon
+// after its last byte. fresh is the fetcher's, and true when that has failed.
+func (s *Store) fetchAndOpen(ctx context.Context, job layerJob, fetch fetcher, t *teller) (l record.Layer, fresh bool, err error) {
+	fetching, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	a := newArriving()
+	defer a.free()
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		fresh, err = fetch(fetching, job.blob, a)
+		a.end(err)
+		done <- err
+	}()
+	if !a.begun() {
+		if err := <-done; err != nil {
+			return record.Layer{}, true, err
+		}
+		l, err = s.openStored(ctx, job, t)
+		return l, fresh, err
 	}
-	return s.open(ctx, job, t)
+	l, err = s.open(ctx, job, a, nil)
+	if err != nil && !fault.Is(err, fault.Corrupt) { // what is corrupt may be so on its way only: the blob's digest tells
+		giveUp(err)
+	}
+	if fetchErr := <-done; fetchErr != nil && (errors.Is(err, fetchErr) || context.Cause(fetching) != err) {
+		return record.Layer{}, true, fetchErr
+	}
+	if err == nil {
+		t.bytes(barOf(job.blob.Digest), "Extracting", job.blob.Size, job.blob.Size)
+	}
+	return l, true, err
 }
 
 // have returns the facts of a layer that is there with its very blob.
@@ -62,22 +91,26 @@ func (s *Store) have(job layerJob) (record.Layer, bool) {
 	return l, true
 }
 
-// open unpacks a stored blob, or only compares it when another blob has
-// brought the layer already.
-func (s *Store) open(ctx context.Context, job layerJob, t *teller) (record.Layer, error) {
+func (s *Store) openStored(ctx context.Context, job layerJob, t *teller) (record.Layer, error) {
 	f, err := s.blobs.open(job.blob.Digest.String())
 	if err != nil {
 		return record.Layer{}, err
 	}
-	defer f.Close()
-	id := barOf(job.blob.Digest)
-	tar, _, err := plainTar(&extracting{f, ctx, t, id, 0, job.blob.Size})
+	return s.open(ctx, job, f, t)
+}
+
+// open unpacks a blob, which it closes, or only compares it when another blob
+// has brought the layer already.
+func (s *Store) open(ctx context.Context, job layerJob, blob io.ReadCloser, t *teller) (record.Layer, error) {
+	defer blob.Close()
+	tar, _, err := plainTar(&extracting{blob, ctx, t, barOf(job.blob.Digest), 0, job.blob.Size})
 	if err != nil {
 		return record.Layer{}, err
 	}
 	defer tar.Close()
 	r := newAhead(newChecked(tar, job.diffID))
 	defer r.Close()
+	defer blob.Close() // first: r may be waiting for it
 	l, known := s.known.Load().layers[job.diffID]
 	if known && s.layers.Has(job.diffID) {
 		_, err = io.Copy(io.Discard, r)
@@ -118,9 +151,9 @@ func (s *Store) unpack(ctx context.Context, job layerJob, r io.Reader) (record.L
 	return l, nil
 }
 
-// extracting reads a blob and tells how far.
+// extracting reads a blob and tells how far, if anybody listens.
 type extracting struct {
-	f     *os.File
+	r     io.Reader
 	ctx   context.Context
 	tell  *teller
 	id    string
@@ -132,7 +165,7 @@ func (e *extracting) Read(p []byte) (int, error) {
 	if err := e.ctx.Err(); err != nil {
 		return 0, fault.Wrap(fault.Canceled, "unpack layer", e.id, err, "")
 	}
-	n, err := e.f.Read(p)
+	n, err := e.r.Read(p)
 	e.n += int64(n)
 	e.tell.bytes(e.id, "Extracting", e.n, e.total)
 	return n, err

@@ -169,7 +169,7 @@ func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) error 
 		return err
 	}
 	b := &build{Store: l.Store, hold: l.begin(), manifest: desc, raw: raw, doc: doc, tell: l.tell}
-	b.fetch = func(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	b.fetch = func(ctx context.Context, d ocispec.Descriptor, _ *arriving) (bool, error) {
 		got, err := l.src.layer(ctx, b.hold, layoutPath(d.Digest))
 		if err == nil && (got.Digest != d.Digest || got.Size != d.Size) {
 			err = fault.New(fault.Corrupt, "load layer", d.Digest.String(), "its content has digest "+got.Digest.String(), "")

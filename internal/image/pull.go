@@ -160,8 +160,8 @@ func (p *pull) child(ctx context.Context, desc ocispec.Descriptor) ([]byte, erro
 	return raw, nil
 }
 
-// fetch downloads a layer's blob, unless it is there.
-func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor) (fresh bool, err error) {
+// fetch downloads a layer's blob, unless it is there. It can be read meanwhile.
+func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, a *arriving) (fresh bool, err error) {
 	d := desc.Digest.String()
 	unlock, err := p.busy.lock(ctx, "blob "+d)
 	if err != nil {
@@ -176,11 +176,20 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor) (fresh bool, 
 		return false, err
 	}
 	defer in.abort()
-	id := barOf(desc.Digest)
-	err = p.repo.Blob(ctx, desc, in, func(n int64) { p.tell.bytes(id, "Downloading", n, desc.Size) })
+	same, err := in.again()
 	if err != nil {
 		return false, err
 	}
+	a.begin(same)
+	id := barOf(desc.Digest)
+	err = p.repo.Blob(ctx, desc, in, func(n int64) {
+		a.grew(n)
+		p.tell.bytes(id, "Downloading", n, desc.Size)
+	})
+	if err != nil {
+		return false, err
+	}
+	a.end(nil)
 	failpoint.Hit("pull-downloaded")
 	p.tell.say(id, "Verifying Checksum")
 	if err := in.commit(d); err != nil {

@@ -126,6 +126,7 @@ func (u *unpacker) parent(name string) (int, error) {
 	case err != nil:
 		return -1, sysFault("make directory", name, err)
 	}
+	delete(u.times, name) // of another that was there
 	if err := own(parent, base, 0, 0, 0o755); err != nil {
 		return -1, sysFault("set the owner of", name, err)
 	}

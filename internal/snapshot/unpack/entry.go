@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"fief/internal/words/fault"
@@ -16,6 +17,9 @@ import (
 // make makes one entry that is not a whiteout. Like Docker, a later entry of a
 // name replaces an earlier one, except that directories of one name are one.
 func (u *unpacker) make(parent int, name string, h *tar.Header) error {
+	if h.Typeflag != tar.TypeDir {
+		delete(u.times, name) // of a directory that was there
+	}
 	if h.Typeflag == tar.TypeLink {
 		return u.link(parent, name, h)
 	}
@@ -48,10 +52,9 @@ func (u *unpacker) root(h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	if err := u.remember("."); err != nil {
+	if err := u.later(".", &m); err != nil {
 		return err
 	}
-	u.times["."] = m.stamp
 	return u.apply(u.dirs.root, ".", m)
 }
 
@@ -64,14 +67,27 @@ func (u *unpacker) dir(parent int, name string, m meta) error {
 	if err != nil {
 		return sysFault("make directory", name, err)
 	}
-	if err := u.remember(name); err != nil {
+	if err := u.later(name, &m); err != nil {
 		return err
 	}
-	u.times[name] = m.stamp
 	if u.gone[name] { // the name was whited out before: what is below stays hidden
 		m.xattrs = append(m.xattrs, opaqueMark)
 	}
 	return u.apply(parent, base, m)
+}
+
+// later notes what a directory gets when nothing is made in it any more: its
+// times, and the default ACL, which everything made in it would inherit.
+func (u *unpacker) later(name string, m *meta) error {
+	s := m.stamp
+	m.xattrs = slices.DeleteFunc(m.xattrs, func(x xattr) bool {
+		if x.name == aclDefault {
+			s.acl = x.value
+		}
+		return x.name == aclDefault
+	})
+	u.times[name] = s
+	return u.remember(name, len(s.acl))
 }
 
 // existingDir makes sure that name, which exists, is a directory.

@@ -63,7 +63,7 @@ func stampOf(h *tar.Header) stamp {
 	if atime.IsZero() || atime.Unix() < 0 {
 		atime = mtime
 	}
-	return stamp{atime, mtime}
+	return stamp{atime: atime, mtime: mtime}
 }
 
 func setTimes(parent int, base string, s stamp) error {
@@ -107,6 +107,24 @@ func (u *unpacker) xattrsOf(name string, h *tar.Header) ([]xattr, error) {
 		}
 		out = append(out, xattr{attr, value})
 	}
+	return withACLs(out, name, h)
+}
+
+// withACLs adds the ACLs that an entry has as text only.
+func withACLs(out []xattr, name string, h *tar.Header) ([]xattr, error) {
+	for _, pair := range paxACLs {
+		text := h.PAXRecords[pair[0]]
+		if text == "" || slices.ContainsFunc(out, func(x xattr) bool { return x.name == pair[1] }) {
+			continue
+		}
+		value, err := aclOfText(text)
+		if err != nil {
+			return nil, bad(name, err.Error())
+		}
+		if value != nil {
+			out = append(out, xattr{pair[1], value})
+		}
+	}
 	return out, nil
 }
 
@@ -114,7 +132,7 @@ const capability = "security.capability"
 
 func wanted(attr string) bool {
 	switch attr {
-	case capability, "system.posix_acl_access", "system.posix_acl_default":
+	case capability, aclAccess, aclDefault:
 		return true
 	}
 	return strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "user.overlay.")

@@ -71,8 +71,11 @@ func Tar(ctx context.Context, dir *os.File, r io.Reader, lim Limits) (Facts, err
 	return u.facts, nil
 }
 
-// stamp is the times a directory gets when nothing is made in it any more.
-type stamp struct{ atime, mtime time.Time }
+// stamp is what a directory gets when nothing is made in it any more.
+type stamp struct {
+	atime, mtime time.Time
+	acl          []byte // the default ACL, as an attribute; nil: none
+}
 
 type unpacker struct {
 	ctx   context.Context
@@ -145,8 +148,8 @@ func (u *unpacker) count() error {
 	return nil
 }
 
-func (u *unpacker) remember(name string) error {
-	u.names += int64(len(name)) + 64 // 64: what a map entry costs beyond its key, roughly
+func (u *unpacker) remember(name string, more int) error {
+	u.names += int64(len(name)+more) + 96 // 96: what a map entry costs beyond its key, roughly
 	if u.names > u.lim.NameBytes {
 		return over("bytes of directory names", u.lim.NameBytes)
 	}
@@ -154,12 +157,12 @@ func (u *unpacker) remember(name string) error {
 }
 
 // stampDirs sets the times of directories, which making entries in them had
-// changed. One that a later entry has replaced by something else is left.
+// changed, and their default ACLs. One that was removed is left.
 func (u *unpacker) stampDirs() error {
 	for name, s := range u.times {
 		if name == "." {
-			if err := setTimes(u.dirs.root, ".", s); err != nil {
-				return sysFault("set the times of", name, err)
+			if err := s.set(u.dirs.root, ".", name); err != nil {
+				return err
 			}
 			continue
 		}
@@ -171,11 +174,21 @@ func (u *unpacker) stampDirs() error {
 		if err != nil {
 			return sysFault("open", dir, err)
 		}
-		if err := setTimes(parent, base, s); err != nil && !errors.Is(err, unix.ENOENT) {
-			return sysFault("set the times of", name, err)
+		if err := s.set(parent, base, name); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
 		}
 	}
 	return nil
+}
+
+// set applies a stamp to base of parent, the directory called name.
+func (s stamp) set(parent int, base, name string) error {
+	if s.acl != nil {
+		if err := setXattrs(parent, base, name, []xattr{{aclDefault, s.acl}}); err != nil {
+			return err
+		}
+	}
+	return sysFault("set the times of", name, setTimes(parent, base, s))
 }
 
 // counted bounds the raw stream and ends it when the context does.

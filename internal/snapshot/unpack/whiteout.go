@@ -15,7 +15,7 @@ var opaqueMark = xattr{"trusted.overlay.opaque", []byte("y")}
 // 0:0, as overlayfs wants it. A whiteout never hides what its own layer has
 // (OCI image layer spec): that stays, and a directory becomes opaque.
 func (u *unpacker) whiteout(parent int, name string) error {
-	if err := u.remember(name); err != nil {
+	if err := u.remember(name, 0); err != nil {
 		return err
 	}
 	u.gone[name] = true
