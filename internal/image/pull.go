@@ -25,7 +25,7 @@ func (s *Store) Pull(ctx context.Context, want ask.PullImage, tell func(record.P
 	if reference.FamiliarName(name) == "scratch" {
 		return record.Image{}, fault.Say(fault.Denied, "'scratch' is a reserved name")
 	}
-	repo, err := remote.Connect(ctx, name, s.remoteOptions(want))
+	repo, err := remote.Connect(ctx, name, s.remoteOptions(want.Auth, want.PlainTLS))
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -39,16 +39,6 @@ func (s *Store) Pull(ctx context.Context, want ask.PullImage, tell func(record.P
 		return p.all(ctx, name)
 	}
 	return p.one(ctx, reference.TagNameOnly(name))
-}
-
-func (s *Store) remoteOptions(want ask.PullImage) remote.Options {
-	return remote.Options{
-		Insecure:  s.opt.Insecure,
-		PlainHTTP: want.PlainTLS,
-		Auth:      want.Auth,
-		UserAgent: s.opt.UserAgent,
-		Stall:     s.opt.Stall,
-	}
 }
 
 type pull struct {
