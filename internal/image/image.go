@@ -47,6 +47,7 @@ type Options struct {
 	MaxParallel int           // layers fetched and unpacked at once; 0: 3, as in Docker
 	Platform    string        // "os/arch[/variant]" when none is asked for; empty: the host's
 	UserAgent   string        // sent to registries
+	Policy      Policy        // which images need signatures
 	Registries  Registries    // how some registries are reached
 	Stall       time.Duration // a download that brings nothing for so long is begun anew; 0: a minute
 }

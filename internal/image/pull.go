@@ -77,6 +77,9 @@ func (p *pull) one(ctx context.Context, name reference.Named) (record.Image, err
 	if err != nil {
 		return record.Image{}, err
 	}
+	if err := p.opt.Policy.check(ctx, p.repo, name, top); err != nil {
+		return record.Image{}, err
+	}
 	desc, raw, doc, err := p.descend(ctx, top, raw)
 	if err != nil {
 		return record.Image{}, err
