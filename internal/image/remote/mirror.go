@@ -69,6 +69,7 @@ type end struct {
 	mirror    *Mirror // nil: the origin
 	repo      *remote.Repository
 	client    *auth.Client
+	single    *auth.Client // does not ask again: a part of what it sent may be there
 	transport *http.Transport
 	unsure    bool // plain http is allowed: find out
 	once      sync.Once
@@ -78,8 +79,11 @@ type end struct {
 
 func newEnd(ref registry.Reference, lax bool, userAgent string) *end {
 	e := &end{transport: newTransport(lax)}
-	e.client = &auth.Client{Client: retrying(e.transport), Cache: auth.NewCache()}
+	tokens := auth.NewCache()
+	e.client = &auth.Client{Client: retrying(e.transport), Cache: tokens}
+	e.single = &auth.Client{Client: &http.Client{Transport: e.transport}, Cache: tokens}
 	e.client.SetUserAgent(userAgent)
+	e.single.SetUserAgent(userAgent)
 	e.repo = &remote.Repository{
 		Client:             e.client,
 		Reference:          ref,

@@ -40,6 +40,8 @@ type Options struct {
 	Mirrors   map[string][]Mirror // by registry, "docker.io" or "host[:port]": asked in order before it
 	UserAgent string
 	Stall     time.Duration // a transfer that brings next to nothing for so long is begun anew; 0: a minute
+	Answer    time.Duration // how long a registry may take to begin an answer; 0: half a minute
+	Chunk     int64         // largest blob, in bytes, that is uploaded in one request; 0: 64 MiB
 	// Fallen, if set, hears of a mirror that could not serve, and why.
 	Fallen func(mirror Mirror, err error)
 }
@@ -50,6 +52,7 @@ type Repo struct {
 	name   reference.Named
 	ends   []*end // never empty; the origin is the last
 	stall  time.Duration
+	chunk  int64
 	fallen func(Mirror, error)
 }
 
@@ -57,6 +60,9 @@ type Repo struct {
 // are asked whether they speak TLS when they are first needed.
 func Connect(_ context.Context, name reference.Named, opt Options) (*Repo, error) {
 	r := &Repo{name: name, stall: opt.Stall, fallen: opt.Fallen}
+	if r.chunk = opt.Chunk; r.chunk == 0 {
+		r.chunk = whole
+	}
 	if r.stall == 0 {
 		r.stall = time.Minute
 	}
@@ -73,6 +79,10 @@ func Connect(_ context.Context, name reference.Named, opt Options) (*Repo, error
 	e.unsure = lax
 	if cred := credential(opt.Auth); cred != auth.EmptyCredential {
 		e.client.Credential = auth.StaticCredential(ref.Host(), cred)
+		e.single.Credential = e.client.Credential
+	}
+	if opt.Answer > 0 {
+		e.transport.ResponseHeaderTimeout = opt.Answer
 	}
 	r.ends = append(r.ends, e)
 	return r, nil

@@ -156,6 +156,13 @@ type Log struct {
 	MaxFile int
 }
 
+// Pushed is one manifest that a registry has stored under a tag.
+type Pushed struct {
+	Tag    string
+	Digest string
+	Size   int64 // of the manifest, in bytes
+}
+
 // Image is an image that is complete in the store.
 type Image struct {
 	Version  int
