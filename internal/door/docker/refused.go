@@ -34,7 +34,6 @@ var refusals = [...]refusal{
 	{"POST /session", "BuildKit", "build elsewhere and use docker load or docker pull"},
 	{"POST /grpc", "BuildKit", "build elsewhere and use docker load or docker pull"},
 	{"POST /commit", "committing a container", ""},
-	{"POST /images/*/push", "pushing images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
 	{"GET /images/get", "saving images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
 	{"GET /images/*/get", "saving images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
 	{"GET /images/search", "searching a registry", ""},

@@ -74,12 +74,6 @@ func (d *door) version(w http.ResponseWriter, r *request) error {
 	})
 }
 
-// auth would have to ask the registry whether the credentials are good.
-func (d *door) auth(http.ResponseWriter, *request) error {
-	return refuse("checking credentials against a registry",
-		"put them into ~/.docker/config.json or a credential helper: they are used with every pull")
-}
-
 // diskUsage is the answer of GET /system/df before API 1.52.
 type diskUsage struct {
 	LayersSize int64

@@ -64,7 +64,7 @@ func (r *Repo) explain(op, ref string, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errStalled):
 		return fault.Wrap(fault.Unavailable, op, r.pretty(ref), err, "try again")
 	}
-	return r.explainNet(op, ref, err)
+	return explainNet(op, r.pretty(ref), err)
 }
 
 func (r *Repo) explainAnswer(op, ref string, answer *errcode.ErrorResponse) error {
@@ -92,7 +92,7 @@ func (r *Repo) denied(says string) error {
 		", repository does not exist or may require 'docker login': "+says)
 }
 
-func (r *Repo) explainNet(op, ref string, err error) error {
+func explainNet(op, object string, err error) error {
 	var refusedCert *tls.CertificateVerificationError
 	var lookup *net.DNSError
 	hint := ""
@@ -104,7 +104,7 @@ func (r *Repo) explainNet(op, ref string, err error) error {
 	case errors.As(err, &lookup), errors.Is(err, syscall.ECONNREFUSED):
 		hint = "is the registry's name right, and is it running?"
 	}
-	return fault.Wrap(fault.Unavailable, op, r.pretty(ref), err, hint)
+	return fault.Wrap(fault.Unavailable, op, object, err, hint)
 }
 
 // parseRefusal reads an error body (OCI distribution spec, "Error Codes").

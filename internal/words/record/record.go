@@ -156,6 +156,13 @@ type Log struct {
 	MaxFile int
 }
 
+// LoggedIn is a registry's answer to credentials that it takes. A token, where
+// there is one, is to be kept instead of the password.
+type LoggedIn struct {
+	Status        string
+	IdentityToken string
+}
+
 // Pushed is one manifest that a registry has stored under a tag.
 type Pushed struct {
 	Tag    string

@@ -42,4 +42,6 @@ const (
 	IDs                           // Data: ranges, see Ranges → record.IDs without them
 	Who                           // (ask.Who) → record.Who
 	Update                        // (UpdateCall) → record.Container
+	Push                          // (ask.PushImage): Progress → []record.Pushed
+	Login                         // (ask.RegistryAuth) → record.LoggedIn
 )
