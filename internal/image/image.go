@@ -64,6 +64,7 @@ type Store struct {
 
 	writing sync.Mutex // held across a change of the index: changes are few, readers never wait for it
 	known   atomic.Pointer[catalog]
+	joins   joins // pulls that run
 	busy    locks // one at a time per blob and per layer
 	pins    pins  // what running operations will need
 }

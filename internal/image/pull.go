@@ -13,11 +13,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Pull fetches an image, or with All every tag of a repository, whose last is
-// then returned. tell (nil: nobody listens) hears Docker's words, never from
-// two goroutines at once. When Pull returns without error the image is on disk;
-// else names, images, layers and blobs are as they were.
-func (s *Store) Pull(ctx context.Context, want ask.PullImage, tell func(record.Progress)) (record.Image, error) {
+// pull is Pull for one caller. tell is never called from two goroutines at once.
+func (s *Store) pull(ctx context.Context, want ask.PullImage, tell func(record.Progress)) (record.Image, error) {
 	name, err := parseName(want.Name)
 	if err != nil {
 		return record.Image{}, err
