@@ -21,19 +21,21 @@ const defaultConfig = "/etc/fief/fief.toml"
 // settings is what the daemon was told, by flags and by fief.toml. The keys of
 // the file are the flags' long names; a flag wins over the file.
 type settings struct {
-	DataRoot       string   `toml:"data-root"`
-	ExecRoot       string   `toml:"exec-root"`
-	Hosts          []string `toml:"hosts"`
-	PIDFile        string   `toml:"pidfile"`
-	Remap          string   `toml:"userns-remap"`
-	UsernsMode     string   `toml:"default-userns-mode"`
-	DefaultRuntime string   `toml:"default-runtime"`
-	AddRuntime     []string `toml:"add-runtime"`
-	Insecure       []string `toml:"insecure-registries"`
-	IDRegistry     string   `toml:"id-registry"`
-	Debug          bool     `toml:"debug"`
-	LogLevel       string   `toml:"log-level"`
-	Pool           int      `toml:"pool-size"`
+	DataRoot       string                      `toml:"data-root"`
+	ExecRoot       string                      `toml:"exec-root"`
+	Hosts          []string                    `toml:"hosts"`
+	PIDFile        string                      `toml:"pidfile"`
+	Remap          string                      `toml:"userns-remap"`
+	UsernsMode     string                      `toml:"default-userns-mode"`
+	DefaultRuntime string                      `toml:"default-runtime"`
+	AddRuntime     []string                    `toml:"add-runtime"`
+	Insecure       []string                    `toml:"insecure-registries"`
+	IDRegistry     string                      `toml:"id-registry"`
+	Debug          bool                        `toml:"debug"`
+	LogLevel       string                      `toml:"log-level"`
+	Pool           int                         `toml:"pool-size"`
+	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
+	Policy         policySettings              `toml:"policy"`
 	configFile     string
 	version        bool
 }
@@ -93,7 +95,7 @@ func (s *settings) readFile(f *pflag.FlagSet) error {
 	given := *s
 	dec := toml.NewDecoder(strings.NewReader(string(b))).DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {
-		return fault.Wrap(fault.Invalid, "read configuration", s.configFile, tomlReason(err), "keys are the long names of fiefd's flags")
+		return fault.Wrap(fault.Invalid, "read configuration", s.configFile, tomlReason(err), "keys are the long names of fiefd's flags, registries and policy")
 	}
 	return s.restore(f, given)
 }
@@ -154,6 +156,12 @@ func (s settings) check() (settings, error) {
 		return s, fault.New(fault.Invalid, "use", "--pool-size", "it must be from 0 to 64", "")
 	}
 	if _, err := s.userns(); err != nil {
+		return s, err
+	}
+	if _, err := s.reach(); err != nil {
+		return s, err
+	}
+	if _, err := s.policy(); err != nil {
 		return s, err
 	}
 	_, err := s.runtimes()

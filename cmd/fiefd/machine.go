@@ -10,7 +10,6 @@ import (
 	"fief/internal/event"
 	"fief/internal/idpool"
 	"fief/internal/idpool/hostids"
-	"fief/internal/image"
 	"fief/internal/kernel/harden"
 	"fief/internal/kernel/seccomp"
 	"fief/internal/launch"
@@ -80,9 +79,7 @@ func open(ctx context.Context, s settings) (_ *machine, err error) {
 	if err := snaps.SweepBuilding(); err != nil {
 		return nil, err
 	}
-	images, err := image.Open(s.DataRoot, db.Bucket("images"), layers{snaps}, image.Options{
-		Insecure: s.Insecure, UserAgent: "fief/" + version,
-	})
+	images, err := openImages(s, db, snaps)
 	if err != nil {
 		return nil, err
 	}

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"fief/internal/words/ask"
@@ -32,25 +30,16 @@ type dockerConfig struct {
 // image, from $DOCKER_CONFIG/config.json or a credential helper. None is no
 // failure.
 func credentials(image string) (ask.RegistryAuth, error) {
-	dir := os.Getenv("DOCKER_CONFIG")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return ask.RegistryAuth{}, nil
-		}
-		dir = filepath.Join(home, ".docker")
+	name := configName()
+	if name == "" {
+		return ask.RegistryAuth{}, nil
 	}
-	name := filepath.Join(dir, "config.json")
-	b, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	c, _, err := readConfig(name)
+	if errors.Is(err, fs.ErrPermission) {
 		return ask.RegistryAuth{}, nil
 	}
 	if err != nil {
-		return ask.RegistryAuth{}, fault.Wrap(fault.Invalid, "read", name, err, "")
-	}
-	var c dockerConfig
-	if err := json.Unmarshal(b, &c); err != nil {
-		return ask.RegistryAuth{}, fault.Wrap(fault.Invalid, "read", name, err, "")
+		return ask.RegistryAuth{}, err
 	}
 	return c.find(registry(image))
 }
@@ -65,15 +54,11 @@ func registry(image string) string {
 }
 
 func (c dockerConfig) find(key string) (ask.RegistryAuth, error) {
-	helper := c.CredsStore
-	if h, ok := c.CredHelpers[key]; ok {
-		helper = h
-	}
-	if helper != "" {
-		return askHelper(helper, key)
+	if h := c.helper(key); h != "" {
+		return askHelper(h, key)
 	}
 	for k, a := range c.Auths {
-		if k != key && strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(k, "https://"), "http://"), "/") != key {
+		if serverOf(k) != key {
 			continue
 		}
 		out := ask.RegistryAuth{ServerAddress: key, IdentityToken: a.IdentityToken}

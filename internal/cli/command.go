@@ -67,7 +67,7 @@ func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 // Commands returns all commands, in the order of help.
 func Commands() []Command {
 	var all []Command
-	for _, group := range [][]Command{runCommands(), lifecycleCommands(), lookCommands(), idCommands(), imageCommands(), commitCommands(), systemCommands()} {
+	for _, group := range [][]Command{runCommands(), lifecycleCommands(), lookCommands(), idCommands(), imageCommands(), commitCommands(), registryCommands(), systemCommands()} {
 		all = append(all, group...)
 	}
 	return all
@@ -111,7 +111,7 @@ func groups() map[string]map[string]string {
 	return map[string]map[string]string{
 		"container": container,
 		"image": {
-			"ls": "images", "list": "images", "pull": "pull", "load": "load", "save": "save", "import": "import", "rm": "rmi",
+			"ls": "images", "list": "images", "pull": "pull", "push": "push", "load": "load", "save": "save", "import": "import", "rm": "rmi",
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
 		},
 		"ids":    {"ls": "ids", "list": "ids", "who": "ids-who"},

@@ -91,6 +91,8 @@ type spaces interface {
 // images holds what can be run.
 type images interface {
 	Pull(context.Context, ask.PullImage, func(record.Progress)) (record.Image, error)
+	Push(context.Context, ask.PushImage, func(record.Progress)) ([]record.Pushed, error)
+	Login(context.Context, ask.RegistryAuth) (record.LoggedIn, error)
 	Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error)
 	LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error)
 	Import(context.Context, ask.ImportImage, io.Reader) (record.Image, error)

@@ -164,6 +164,14 @@ func (f *imagesFake) Pull(context.Context, ask.PullImage, func(record.Progress))
 	return record.Image{}, errFake
 }
 
+func (f *imagesFake) Push(context.Context, ask.PushImage, func(record.Progress)) ([]record.Pushed, error) {
+	return nil, errFake
+}
+
+func (f *imagesFake) Login(context.Context, ask.RegistryAuth) (record.LoggedIn, error) {
+	return record.LoggedIn{}, errFake
+}
+
 func (f *imagesFake) Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error) {
 	return nil, errFake
 }

@@ -48,6 +48,8 @@ type Options struct {
 	MaxParallel int           // layers fetched and unpacked at once; 0: 3, as in Docker
 	Platform    string        // "os/arch[/variant]" when none is asked for; empty: the host's
 	UserAgent   string        // sent to registries
+	Policy      Policy        // which images need signatures
+	Registries  Registries    // how some registries are reached
 	Stall       time.Duration // a download that brings nothing for so long is begun anew; 0: a minute
 }
 
@@ -63,6 +65,7 @@ type Store struct {
 
 	writing sync.Mutex // held across a change of the index: changes are few, readers never wait for it
 	known   atomic.Pointer[catalog]
+	joins   joins // pulls that run
 	busy    locks // one at a time per blob and per layer
 	pins    pins  // what running operations will need
 }

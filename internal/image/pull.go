@@ -14,11 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Pull fetches an image, or with All every tag of a repository, whose last is
-// then returned. tell (nil: nobody listens) hears Docker's words, never from
-// two goroutines at once. When Pull returns without error the image is on disk;
-// else names, images, layers and blobs are as they were.
-func (s *Store) Pull(ctx context.Context, want ask.PullImage, tell func(record.Progress)) (record.Image, error) {
+// pull is Pull for one caller. tell is never called from two goroutines at once.
+func (s *Store) pull(ctx context.Context, want ask.PullImage, tell func(record.Progress)) (record.Image, error) {
 	name, err := parseName(want.Name)
 	if err != nil {
 		return record.Image{}, err
@@ -26,7 +23,7 @@ func (s *Store) Pull(ctx context.Context, want ask.PullImage, tell func(record.P
 	if reference.FamiliarName(name) == "scratch" {
 		return record.Image{}, fault.Say(fault.Denied, "'scratch' is a reserved name")
 	}
-	repo, err := remote.Connect(ctx, name, s.remoteOptions(want))
+	repo, err := remote.Connect(ctx, name, s.remoteOptions(want.Auth, want.PlainTLS))
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -40,16 +37,6 @@ func (s *Store) Pull(ctx context.Context, want ask.PullImage, tell func(record.P
 		return p.all(ctx, name)
 	}
 	return p.one(ctx, reference.TagNameOnly(name))
-}
-
-func (s *Store) remoteOptions(want ask.PullImage) remote.Options {
-	return remote.Options{
-		Insecure:  s.opt.Insecure,
-		PlainHTTP: want.PlainTLS,
-		Auth:      want.Auth,
-		UserAgent: s.opt.UserAgent,
-		Stall:     s.opt.Stall,
-	}
 }
 
 type pull struct {
@@ -86,6 +73,9 @@ func (p *pull) one(ctx context.Context, name reference.Named) (record.Image, err
 	p.tell.say(ref, "Pulling from "+reference.Path(name))
 	top, raw, err := p.repo.Manifest(ctx, ref)
 	if err != nil {
+		return record.Image{}, err
+	}
+	if err := p.opt.Policy.check(ctx, p.repo, name, top); err != nil {
 		return record.Image{}, err
 	}
 	desc, raw, doc, err := p.descend(ctx, top, raw)

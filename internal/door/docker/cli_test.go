@@ -35,8 +35,11 @@ func TestCLISystem(t *testing.T) {
 	} else {
 		wantIn(t, errs, "not a swarm manager")
 	}
-	if _, errs, _ := c.feed("secret", "login", "-u", "a", "--password-stdin", "localhost:1"); !strings.Contains(errs, "not supported") {
+	if _, errs, _ := c.feed("secret", "login", "-u", "u", "--password-stdin", "localhost:1"); !strings.Contains(errs, "incorrect username or password") {
 		t.Error(errs)
+	}
+	if out, errs, code := c.feed("right", "login", "-u", "u", "--password-stdin", "localhost:1"); code != 0 || !strings.Contains(out, "Login Succeeded") {
+		t.Error(out, errs)
 	}
 }
 

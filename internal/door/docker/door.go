@@ -26,6 +26,7 @@ type Engine interface {
 	containers
 	execs
 	images
+	pusher
 	reporter
 	committer
 }

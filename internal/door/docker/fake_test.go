@@ -30,6 +30,7 @@ type fake struct {
 	containers map[string]*proc
 	execs      map[string]*proc
 	imgs       []record.Image
+	pushed     []ask.PushImage
 	asked      ask.Container // the last create
 	past       []record.Event
 	listeners  []chan record.Event

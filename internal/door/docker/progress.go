@@ -29,6 +29,7 @@ type line struct {
 	ID       string               `json:"id,omitempty"`
 	Detail   *jsonstream.Error    `json:"errorDetail,omitempty"`
 	Error    string               `json:"error,omitempty"`
+	Aux      any                  `json:"aux,omitempty"`
 }
 
 func newProgress(w http.ResponseWriter) *progress { return &progress{w: w} }
@@ -92,6 +93,8 @@ func (p *progress) text(s string) { p.send(line{Stream: s}) }
 func (p *progress) step(s record.Progress) {
 	p.send(line{Status: s.Status, ID: s.ID, Progress: &jsonstream.Progress{Current: s.Current, Total: s.Total}})
 }
+
+func (p *progress) aux(v any) { p.send(line{Progress: &jsonstream.Progress{}, Aux: v}) }
 
 // fail returns err for a proper status when nothing was sent yet; else it is
 // the last line.

@@ -27,6 +27,7 @@ func (d *door) fetchRoutes() []route {
 	return []route{
 		on("POST /images/create", d.imageCreate),
 		on("POST /images/load", d.imageLoad),
+		on("POST /images/*/push", d.imagePush),
 	}
 }
 

@@ -33,7 +33,6 @@ var refusals = [...]refusal{
 	{"POST /build", "building images", "build elsewhere and use docker load or docker pull"},
 	{"POST /session", "BuildKit", "build elsewhere and use docker load or docker pull"},
 	{"POST /grpc", "BuildKit", "build elsewhere and use docker load or docker pull"},
-	{"POST /images/*/push", "pushing images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
 	{"GET /images/search", "searching a registry", ""},
 	{"GET /distribution/*/json", "asking a registry about an image without pulling it", "pull it and inspect it"},
 	{"GET /containers/*/stats", "container statistics", ""},

@@ -71,12 +71,6 @@ func (d *door) version(w http.ResponseWriter, r *request) error {
 	})
 }
 
-// auth would have to ask the registry whether the credentials are good.
-func (d *door) auth(http.ResponseWriter, *request) error {
-	return refuse("checking credentials against a registry",
-		"put them into ~/.docker/config.json or a credential helper: they are used with every pull")
-}
-
 // swarmAbsent is what every swarm endpoint says, in Docker's words.
 func swarmAbsent(http.ResponseWriter, *request) error {
 	return fault.Say(fault.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)

@@ -178,6 +178,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.images(v)
 	case wire.List, wire.Inspect, wire.Size, wire.Logs, wire.Top, wire.Plan, wire.Info, wire.Events:
 		return k.reads(v)
+	case wire.Push, wire.Login:
+		return k.registry(v)
 	case wire.IDs, wire.Who, wire.Update:
 		return k.identities(v)
 	case wire.Commit, wire.Export, wire.Changes:

@@ -69,6 +69,8 @@ type reader interface {
 // imager is everything about images.
 type imager interface {
 	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
+	Push(ctx context.Context, p ask.PushImage, progress func(record.Progress)) ([]record.Pushed, error)
+	Login(ctx context.Context, a ask.RegistryAuth) (record.LoggedIn, error)
 	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
 	LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error)
 	Import(ctx context.Context, i ask.ImportImage, r io.Reader) (record.Image, error)

@@ -138,6 +138,11 @@ func (g *Registry) Push(repo, tag string, img Image) ocispec.Descriptor {
 		g.Add(b)
 	}
 	g.Tag(repo, tag, desc.MediaType, manifest)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range append([][]byte{config}, img.Blobs...) {
+		g.owned(repo, digest.FromBytes(b).String())
+	}
 	return desc
 }
 

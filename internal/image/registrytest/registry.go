@@ -1,5 +1,5 @@
 // Package registrytest is a registry in memory for tests: enough of the OCI
-// distribution spec to pull from, with every fault a test needs.
+// distribution spec to pull from and push to, with every fault a test needs.
 package registrytest
 
 import (
@@ -31,12 +31,17 @@ type Registry struct {
 	Tamper func(w http.ResponseWriter, r *http.Request, body []byte) bool
 	// NoRanges makes it ignore Range.
 	NoRanges bool
+	Pushing  Pushing
 
 	mu        sync.Mutex
 	blobs     map[string][]byte
 	manifests map[string]document // "repo tag" and "repo digest"
 	tags      map[string][]string
 	asked     map[string]int
+	sent      []string           // "METHOD path" of every request let in
+	owners    map[string]bool    // "repo digest" of blobs pushed or mounted
+	begun     map[string]*upload // by id
+	next      int
 }
 
 type document struct {
@@ -108,15 +113,26 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	g.mu.Lock()
+	g.sent = append(g.sent, r.Method+" "+r.URL.Path)
+	g.mu.Unlock()
 	switch {
 	case path == "":
 		w.WriteHeader(http.StatusOK)
 	case strings.HasSuffix(path, "/tags/list"):
 		g.list(w, strings.TrimSuffix(path, "/tags/list"))
+	case strings.Contains(path, "/blobs/uploads/"):
+		repo, id, _ := strings.Cut(path, "/blobs/uploads/")
+		g.uploads(w, r, repo, id)
 	case strings.Contains(path, "/blobs/"):
-		g.blob(w, r, path[strings.LastIndex(path, "/")+1:])
+		repo, d, _ := strings.Cut(path, "/blobs/")
+		g.blob(w, r, repo, d)
 	case strings.Contains(path, "/manifests/"):
 		repo, ref, _ := strings.Cut(path, "/manifests/")
+		if r.Method == http.MethodPut {
+			g.putManifest(w, r, repo, ref)
+			return
+		}
 		g.manifest(w, r, repo+" "+ref)
 	default:
 		http.NotFound(w, r)
@@ -181,9 +197,12 @@ func (g *Registry) count(r *http.Request) {
 	}
 }
 
-func (g *Registry) blob(w http.ResponseWriter, r *http.Request, d string) {
+// blob answers from every repository what was added for tests; what is there
+// already for a push is only what that repository was given.
+func (g *Registry) blob(w http.ResponseWriter, r *http.Request, repo, d string) {
 	g.mu.Lock()
 	body, ok := g.blobs[d]
+	ok = ok && (r.Method != http.MethodHead || g.owners[repo+" "+d])
 	g.count(r)
 	g.mu.Unlock()
 	if !ok {

@@ -3,62 +3,56 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"fief/internal/words/fault"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// attempts is how often a transfer that breaks off is taken up again, as in
-// Docker.
-const attempts = 5
+const (
+	// attempts is how often a transfer that breaks off is taken up again, as in
+	// Docker. One that got ahead by a step counts anew: a large blob over a bad
+	// line may break often and still arrive.
+	attempts = 5
+	step     = 1 << 20
+	// pulse is how many bytes must come within the stall time. Single bytes are
+	// no sign of life: with them a server could hold a pull for ever.
+	pulse = 16 << 10
+)
 
 // Blob fetches a blob into w, from where it broke off when that happens and
-// the registry can (RFC 9110 §14), and verifies size and digest. got is told
-// how many bytes are there. On an error w holds something, or nothing.
+// the registry can (RFC 9110 §14), and verifies size and digest. A mirror that
+// fails, or sends something else, is followed by the next one and the origin.
+// got is told how many bytes are there. On an error w holds something, or
+// nothing.
 func (r *Repo) Blob(ctx context.Context, desc ocispec.Descriptor, w Sink, got func(int64)) error {
-	t := &transfer{repo: r, desc: desc, w: w, got: got, sum: desc.Digest.Verifier()}
-	var err error
-	for try := range attempts {
-		if try > 0 && !sleep(ctx, time.Duration(try)*200*time.Millisecond) {
-			break
+	t := &transfer{stall: r.stall, desc: desc, w: w, got: got}
+	return r.each(ctx, func(e *end) error {
+		if err := t.restart(); err != nil { // of what the one before sent
+			return err
 		}
-		var final bool
-		if final, err = t.run(ctx); final {
-			break
-		}
-	}
-	if ctx.Err() != nil {
-		return fault.Wrap(fault.Canceled, "fetch", desc.Digest.String(), context.Cause(ctx), "")
-	}
-	if err != nil {
-		return r.explain("fetch blob", desc.Digest.String(), err)
-	}
-	if !t.sum.Verified() {
-		return fault.New(fault.Corrupt, "fetch blob", desc.Digest.String(), "what the registry sent has another digest", "")
-	}
-	return nil
+		t.end = e
+		return r.explain("fetch blob", desc.Digest.String(), t.all(ctx))
+	})
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
+// transfer is one blob from one place.
 type transfer struct {
-	repo *Repo
-	desc ocispec.Descriptor
-	w    Sink
-	got  func(int64)
-	sum  digest.Verifier
-	have int64
+	end   *end
+	stall time.Duration
+	desc  ocispec.Descriptor
+	w     Sink
+	got   func(int64)
+	sum   digest.Verifier
+	have  int64
+	mixed bool // it was resumed: the parts may be of two different things
 }
 
 // sinkError is an error of the receiving side, which trying again does not mend.
@@ -66,54 +60,139 @@ type sinkError struct{ error }
 
 func (e sinkError) Unwrap() error { return e.error }
 
+func (t *transfer) restart() error {
+	t.sum, t.mixed = t.desc.Digest.Verifier(), false
+	if t.have == 0 {
+		return nil
+	}
+	t.have = 0
+	if err := t.w.Restart(); err != nil {
+		return sinkError{err}
+	}
+	return nil
+}
+
+// all makes attempts until the blob is there and verified.
+func (t *transfer) all(ctx context.Context) (err error) {
+	for try := 0; try < attempts; try++ {
+		if try > 0 && !sleep(ctx, wait(try-1)) {
+			return context.Cause(ctx)
+		}
+		before := t.have
+		var final bool
+		if final, err = t.run(ctx); final && err != nil {
+			return err
+		}
+		if err == nil && t.sum.Verified() {
+			return nil
+		}
+		if err == nil {
+			if !t.mixed {
+				return fault.New(fault.Corrupt, "fetch blob", t.desc.Digest.String(), "what the registry sent has another digest", "")
+			}
+			if err := t.restart(); err != nil {
+				return err
+			}
+			continue
+		}
+		if t.have-before >= step {
+			try = 0
+		}
+	}
+	if err == nil {
+		err = fault.New(fault.Corrupt, "fetch blob", t.desc.Digest.String(), "the registry resumes it with something else", "")
+	}
+	return err
+}
+
 // run makes one attempt; final says that another one is of no use.
 func (t *transfer) run(ctx context.Context) (final bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stall := t.repo.stall
-	if stall == 0 {
-		stall = time.Minute
-	}
-	watch := time.AfterFunc(stall, func() { cancel(errStalled) })
+	watch := time.AfterFunc(t.stall, func() { cancel(errStalled) })
 	defer watch.Stop()
 	body, err := t.open(ctx)
-	if err != nil {
-		return !errors.Is(context.Cause(ctx), errStalled) && !temporary(err), err
+	if err != nil { // what may pass has been tried again below, but for a stall
+		return !errors.Is(context.Cause(ctx), errStalled), because(ctx, err)
 	}
 	defer body.Close()
-	err = t.copy(body, func() { watch.Reset(stall) })
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
-	}
+	err = because(ctx, t.copy(body, func() { watch.Reset(t.stall) }))
 	var own sinkError
 	return err == nil || errors.As(err, &own), err
 }
 
-// open asks for what is missing, or for everything where that cannot be.
+// because is why a request ended: the reason for which its context did, if it
+// did.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// open asks for what is missing. A registry that sends everything, or another
+// part than asked for, makes the transfer begin anew.
 func (t *transfer) open(ctx context.Context) (io.ReadCloser, error) {
-	body, err := t.repo.repo.Blobs().Fetch(ctx, t.desc)
-	if err != nil || t.have == 0 {
-		return body, err
+	resp, err := t.get(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if seeker, ok := body.(io.Seeker); ok {
-		if _, err := seeker.Seek(t.have, io.SeekStart); err == nil {
-			return body, nil
+	var first, last, size int64
+	switch {
+	case resp.StatusCode == http.StatusPartialContent && t.have > 0:
+		_, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/", &first, &last)
+		if err == nil && first == t.have && last == t.desc.Size-1 {
+			t.mixed = true
+			return resp.Body, nil
 		}
+	case resp.StatusCode == http.StatusOK:
+		if size = resp.ContentLength; size >= 0 && size != t.desc.Size {
+			resp.Body.Close()
+			return nil, fault.New(fault.Corrupt, "fetch blob", t.desc.Digest.String(), fmt.Sprintf("mismatch: its manifest says %d bytes, the registry %d", t.desc.Size, size), "")
+		}
+		if err := t.restart(); err != nil {
+			resp.Body.Close()
+			return nil, err
+		}
+		return resp.Body, nil
+	case resp.StatusCode == http.StatusNotFound:
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s: %w", t.desc.Digest, errdef.ErrNotFound)
+	case resp.StatusCode != http.StatusRequestedRangeNotSatisfiable && resp.StatusCode != http.StatusPartialContent:
+		return nil, refusal(resp)
 	}
-	body.Close()
-	if err := t.w.Restart(); err != nil {
-		return nil, sinkError{err}
+	resp.Body.Close()
+	if t.have == 0 {
+		return nil, fault.New(fault.Corrupt, "fetch blob", t.desc.Digest.String(), "the registry sends a part of it unasked", "")
 	}
-	t.have, t.sum = 0, t.desc.Digest.Verifier()
-	return t.repo.repo.Blobs().Fetch(ctx, t.desc)
+	if err := t.restart(); err != nil {
+		return nil, err
+	}
+	return t.open(ctx)
+}
+
+func (t *transfer) get(ctx context.Context) (*http.Response, error) {
+	ctx = auth.AppendRepositoryScope(ctx, t.end.repo.Reference, auth.ActionPull)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.end.url("/blobs/"+t.desc.Digest.String()), nil)
+	if err != nil {
+		return nil, err
+	}
+	if t.have > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", t.have, t.desc.Size-1))
+	}
+	return t.end.client.Do(req)
 }
 
 func (t *transfer) copy(body io.Reader, alive func()) error {
 	buf := make([]byte, 128<<10)
+	beat := 0
 	for {
 		n, err := body.Read(buf)
 		if n > 0 {
-			alive()
+			if beat += n; beat >= pulse {
+				alive()
+				beat = 0
+			}
 			if t.have += int64(n); t.have > t.desc.Size {
 				return sinkError{fault.New(fault.Corrupt, "fetch blob", t.desc.Digest.String(), "the registry sends more than it said", "")}
 			}
@@ -133,4 +212,10 @@ func (t *transfer) copy(body io.Reader, alive func()) error {
 			return err
 		}
 	}
+}
+
+// refusal is the error that an answer means. It closes the answer.
+func refusal(resp *http.Response) error {
+	defer resp.Body.Close()
+	return parseRefusal(resp.Request, resp.StatusCode, io.LimitReader(resp.Body, 64<<10))
 }

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -34,6 +35,9 @@ func (r *Repo) pretty(ref string) string {
 // explain makes a fault of what oras and net/http return. The sentences about
 // missing and denied images are Docker's, whole: its clients match them.
 func (r *Repo) explain(op, ref string, err error) error {
+	if err == nil {
+		return nil
+	}
 	var known *fault.Error
 	if errors.As(err, &known) {
 		return err
@@ -44,7 +48,7 @@ func (r *Repo) explain(op, ref string, err error) error {
 	}
 	var answer *errcode.ErrorResponse
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled): // a deadline would be net/http's own for a connection
 		return fault.Wrap(fault.Canceled, op, r.pretty(ref), err, "")
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
 		return r.denied("authentication required")
@@ -60,7 +64,7 @@ func (r *Repo) explain(op, ref string, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errStalled):
 		return fault.Wrap(fault.Unavailable, op, r.pretty(ref), err, "try again")
 	}
-	return r.explainNet(op, ref, err)
+	return explainNet(op, r.pretty(ref), err)
 }
 
 func (r *Repo) explainAnswer(op, ref string, answer *errcode.ErrorResponse) error {
@@ -88,7 +92,7 @@ func (r *Repo) denied(says string) error {
 		", repository does not exist or may require 'docker login': "+says)
 }
 
-func (r *Repo) explainNet(op, ref string, err error) error {
+func explainNet(op, object string, err error) error {
 	var refusedCert *tls.CertificateVerificationError
 	var lookup *net.DNSError
 	hint := ""
@@ -100,11 +104,21 @@ func (r *Repo) explainNet(op, ref string, err error) error {
 	case errors.As(err, &lookup), errors.Is(err, syscall.ECONNREFUSED):
 		hint = "is the registry's name right, and is it running?"
 	}
-	return fault.Wrap(fault.Unavailable, op, r.pretty(ref), err, hint)
+	return fault.Wrap(fault.Unavailable, op, object, err, hint)
 }
 
-// temporary reports whether asking again may help: the request did not get
-// through, or broke off. Answers were retried below already.
-func temporary(err error) bool {
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
+// parseRefusal reads an error body (OCI distribution spec, "Error Codes").
+// One that cannot be read says nothing.
+func parseRefusal(req *http.Request, status int, body io.Reader) error {
+	answer := &errcode.ErrorResponse{StatusCode: status}
+	if req != nil {
+		answer.Method, answer.URL = req.Method, req.URL
+	}
+	var said struct {
+		Errors errcode.Errors `json:"errors"`
+	}
+	if json.NewDecoder(body).Decode(&said) == nil {
+		answer.Errors = said.Errors
+	}
+	return answer
 }

@@ -9,7 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
+	"strings"
 	"time"
 
 	"fief/internal/words/ask"
@@ -19,7 +19,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry"
-	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -35,48 +34,58 @@ const (
 
 // Options say how to reach registries.
 type Options struct {
-	Insecure  []string         // "host[:port]" or CIDR: certificates are not verified, plain http is allowed
-	PlainHTTP bool             // treat this registry as if it were in Insecure
-	Auth      ask.RegistryAuth // zero: anonymous
+	Insecure  []string            // "host[:port]" or CIDR: certificates are not verified, plain http is allowed
+	PlainHTTP bool                // treat this registry as if it were in Insecure
+	Auth      ask.RegistryAuth    // zero: anonymous; no mirror is sent it
+	Mirrors   map[string][]Mirror // by registry, "docker.io" or "host[:port]": asked in order before it
 	UserAgent string
-	Stall     time.Duration // a transfer that brings nothing for so long is begun anew; 0: a minute
+	Stall     time.Duration // a transfer that brings next to nothing for so long is begun anew; 0: a minute
+	Answer    time.Duration // how long a registry may take to begin an answer; 0: half a minute
+	Chunk     int64         // largest blob, in bytes, that is uploaded in one request; 0: 64 MiB
+	// Fallen, if set, hears of a mirror that could not serve, and why.
+	Fallen func(mirror Mirror, err error)
 }
 
-// Repo is a repository of a registry. Close it when done.
+// Repo is a repository of a registry, with the registry's mirrors. Close it
+// when done. It may be used by several goroutines.
 type Repo struct {
-	name      reference.Named
-	repo      *remote.Repository
-	transport *http.Transport
-	stall     time.Duration
+	name   reference.Named
+	ends   []*end // never empty; the origin is the last
+	stall  time.Duration
+	chunk  int64
+	fallen func(Mirror, error)
 }
 
 // Connect prepares for requests about name. Registries that may be insecure
-// are asked whether they speak TLS; nothing is sent to others.
-func Connect(ctx context.Context, name reference.Named, opt Options) (*Repo, error) {
-	ref := registry.Reference{Registry: reference.Domain(name), Repository: reference.Path(name)}
+// are asked whether they speak TLS when they are first needed.
+func Connect(_ context.Context, name reference.Named, opt Options) (*Repo, error) {
+	r := &Repo{name: name, stall: opt.Stall, fallen: opt.Fallen}
+	if r.chunk = opt.Chunk; r.chunk == 0 {
+		r.chunk = whole
+	}
+	if r.stall == 0 {
+		r.stall = time.Minute
+	}
+	domain, path := reference.Domain(name), reference.Path(name)
+	for _, m := range opt.Mirrors[domain] {
+		ref := registry.Reference{Registry: m.Host, Repository: m.Prefix + path}
+		e := newEnd(ref, !m.Plain && mayBeInsecure(m.Host, opt.Insecure), opt.UserAgent)
+		e.mirror, e.repo.PlainHTTP = &m, m.Plain
+		r.ends = append(r.ends, e)
+	}
+	ref := registry.Reference{Registry: domain, Repository: path}
 	lax := opt.PlainHTTP || mayBeInsecure(ref.Host(), opt.Insecure)
-	transport := newTransport(lax)
-	client := &auth.Client{
-		Client: retrying(transport),
-		Cache:  auth.NewCache(),
-	}
-	client.SetUserAgent(opt.UserAgent)
+	e := newEnd(ref, lax, opt.UserAgent)
+	e.unsure = lax
 	if cred := credential(opt.Auth); cred != auth.EmptyCredential {
-		client.Credential = auth.StaticCredential(ref.Host(), cred)
+		e.client.Credential = auth.StaticCredential(ref.Host(), cred)
+		e.single.Credential = e.client.Credential
 	}
-	return &Repo{
-		name:      name,
-		transport: transport,
-		stall:     opt.Stall,
-		repo: &remote.Repository{
-			Client:             client,
-			Reference:          ref,
-			PlainHTTP:          lax && !speaksTLS(ctx, transport, ref.Host()),
-			MaxMetadataBytes:   MaxManifest,
-			TagListMaxPages:    100,
-			ManifestMediaTypes: []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, DockerList, DockerManifest},
-		},
-	}, nil
+	if opt.Answer > 0 {
+		e.transport.ResponseHeaderTimeout = opt.Answer
+	}
+	r.ends = append(r.ends, e)
+	return r, nil
 }
 
 // credential prefers the tokens a client has over its password, as Docker does.
@@ -91,12 +100,28 @@ func credential(a ask.RegistryAuth) auth.Credential {
 }
 
 // Close drops the idle connections.
-func (r *Repo) Close() { r.transport.CloseIdleConnections() }
+func (r *Repo) Close() {
+	for _, e := range r.ends {
+		e.transport.CloseIdleConnections()
+	}
+}
+
+// origin is the registry that the name names, which alone is pushed to.
+func (r *Repo) origin() *end { return r.ends[len(r.ends)-1] }
 
 // Manifest fetches a manifest or index by tag or digest, with its descriptor.
 // Its bytes have that digest and size; for a digest they are what was asked.
-func (r *Repo) Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-	desc, body, err := r.repo.Manifests().FetchReference(ctx, ref)
+// For a tag the first mirror that knows it is believed.
+func (r *Repo) Manifest(ctx context.Context, ref string) (desc ocispec.Descriptor, raw []byte, err error) {
+	err = r.each(ctx, func(e *end) error {
+		desc, raw, err = r.manifest(ctx, e, ref)
+		return err
+	})
+	return desc, raw, err
+}
+
+func (r *Repo) manifest(ctx context.Context, e *end, ref string) (ocispec.Descriptor, []byte, error) {
+	desc, body, err := e.repo.Manifests().FetchReference(ctx, ref)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, r.explain("fetch manifest", ref, err)
 	}
@@ -107,6 +132,9 @@ func (r *Repo) Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []
 	raw, err := content.ReadAll(body, desc)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, r.explain("fetch manifest", ref, err)
+	}
+	if strings.Contains(ref, ":") && desc.Digest.String() != ref {
+		return ocispec.Descriptor{}, nil, fault.New(fault.Corrupt, "fetch manifest", r.pretty(ref), "the registry sent another one", "")
 	}
 	return desc, raw, nil
 }
@@ -134,17 +162,18 @@ func (b buffer) Restart() error {
 // Tags lists every tag of the repository.
 func (r *Repo) Tags(ctx context.Context) ([]string, error) {
 	var all []string
-	err := r.repo.Tags(ctx, "", func(tags []string) error {
-		all = append(all, tags...)
-		if len(all) > 10_000 {
-			return fault.New(fault.Exhausted, "list the tags of", r.name.Name(), "there are more than 10000", "name the tags you want")
-		}
-		return nil
+	err := r.each(ctx, func(e *end) error {
+		all = nil
+		err := e.repo.Tags(ctx, "", func(tags []string) error {
+			all = append(all, tags...)
+			if len(all) > 10_000 {
+				return fault.New(fault.Exhausted, "list the tags of", r.name.Name(), "there are more than 10000", "name the tags you want")
+			}
+			return nil
+		})
+		return r.explain("list tags of", "", err)
 	})
-	if err != nil {
-		return nil, r.explain("list tags of", "", err)
-	}
-	return all, nil
+	return all, err
 }
 
 // errStalled is why a transfer was given up.

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
-
-	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 func newTransport(lax bool) *http.Transport {
@@ -21,17 +19,6 @@ func newTransport(lax bool) *http.Transport {
 		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // asked for by name (Options.Insecure), or loopback, as in Docker
 	}
 	return t
-}
-
-func retrying(base http.RoundTripper) *http.Client {
-	policy := &retry.GenericPolicy{
-		Retryable: retry.DefaultPredicate,
-		Backoff:   retry.DefaultBackoff,
-		MinWait:   100 * time.Millisecond,
-		MaxWait:   3 * time.Second,
-		MaxRetry:  4,
-	}
-	return &http.Client{Transport: &retry.Transport{Base: base, Policy: func() retry.Policy { return policy }}}
 }
 
 // mayBeInsecure reports whether host ("name[:port]") may be spoken to without

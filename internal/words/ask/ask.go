@@ -174,6 +174,14 @@ type PullImage struct {
 	PlainTLS bool // allow http: the registry was named insecure by the client
 }
 
+// PushImage is a request to store an image, or with All every tag of a
+// repository, in the registry that its name names.
+type PushImage struct {
+	Name string // as typed
+	All  bool
+	Auth RegistryAuth
+}
+
 // RegistryAuth is what a client sends in X-Registry-Auth; never stored.
 type RegistryAuth struct {
 	Username, Password, ServerAddress, IdentityToken, RegistryToken string

@@ -157,6 +157,20 @@ type Log struct {
 	MaxFile int
 }
 
+// LoggedIn is a registry's answer to credentials that it takes. A token, where
+// there is one, is to be kept instead of the password.
+type LoggedIn struct {
+	Status        string
+	IdentityToken string
+}
+
+// Pushed is one manifest that a registry has stored under a tag.
+type Pushed struct {
+	Tag    string
+	Digest string
+	Size   int64 // of the manifest, in bytes
+}
+
 // Image is an image that is complete in the store.
 type Image struct {
 	Version  int

@@ -47,4 +47,6 @@ const (
 	Export                        // (Name): with the descriptor to write to
 	Changes                       // (Name): Data: changes, see ReadChanges
 	Verify                        // Progress → record.Verification
+	Push                          // (ask.PushImage): Progress → []record.Pushed
+	Login                         // (ask.RegistryAuth) → record.LoggedIn
 )
