@@ -27,6 +27,7 @@ type Engine interface {
 	execs
 	images
 	reporter
+	copier
 }
 
 // Options are the facts the door tells about the build. Version is the version
@@ -42,7 +43,7 @@ type Options struct {
 func New(engine Engine, opt Options) http.Handler {
 	d := &door{engine: engine, opt: opt}
 	for _, table := range [][]route{
-		d.systemRoutes(), d.containerRoutes(), d.lifecycleRoutes(), d.streamRoutes(), d.execRoutes(),
+		d.systemRoutes(), d.containerRoutes(), d.lifecycleRoutes(), d.streamRoutes(), d.execRoutes(), d.archiveRoutes(),
 		d.imageRoutes(), d.fetchRoutes(), d.networkRoutes(), d.volumeRoutes(), d.refusedRoutes(),
 	} {
 		d.routes = append(d.routes, table...)

@@ -180,6 +180,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.reads(v)
 	case wire.IDs, wire.Who, wire.Update:
 		return k.identities(v)
+	case wire.StatPath, wire.ReadPath, wire.WritePath:
+		return k.archives(v)
 	}
 	return k.changes(v)
 }

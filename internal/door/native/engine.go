@@ -20,6 +20,7 @@ type Engine interface {
 	reader
 	imager
 	identifier
+	copier
 }
 
 // runner makes containers.
