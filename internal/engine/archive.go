@@ -66,14 +66,15 @@ func (e *Engine) livePlace(ctx context.Context, c *container) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, done := c.copies.begin(ctx)
 	root, err := e.rooms.Processes.Root(rec.State.PID, rec.State.StartedAt)
 	if err != nil {
+		done()
 		if c.record().State.Status != record.Running { // it has just ended
 			return nil, nil
 		}
 		return nil, err
 	}
-	ctx, done := c.copies.begin(ctx)
 	return &place{c: c, rec: rec, pair: pair, root: root, live: true, ctx: ctx, done: func() { root.Close(); done() }}, nil
 }
 

@@ -181,7 +181,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestExtract(t *testing.T) {
 	path, root := jail(t)
-	must(t, os.Mkdir(filepath.Join(path, "hosts"), 0o777), os.Mkdir(filepath.Join(path, "a/full"), 0o755), os.WriteFile(filepath.Join(path, "a/full/x"), nil, 0o600))
+	must(t, os.Mkdir(filepath.Join(path, "hosts"), 0o755), os.Mkdir(filepath.Join(path, "open"), 0o700), os.Chmod(filepath.Join(path, "open"), 0o777), os.Mkdir(filepath.Join(path, "a/full"), 0o755), os.WriteFile(filepath.Join(path, "a/full/x"), nil, 0o600))
 	must(t, os.Chown(filepath.Join(path, "a/full"), base, base))
 	owned := func(uid int) item { return item{h: tar.Header{Name: "owned", Uid: uid, Gid: uid}} }
 	special := func(kind byte) item {
@@ -220,6 +220,8 @@ func TestExtract(t *testing.T) {
 		{"/a", true, []item{xattr("security.capability")}, fault.Invalid, ""},
 		{"/hosts", true, []item{text("n", "")}, fault.Denied, ""},
 		{"/", true, []item{dir("hosts")}, fault.Denied, ""},
+		{"/", true, []item{dir("open")}, fault.Denied, ""},
+		{"/open", true, []item{text("n", "11")}, 0, "open/n 11"},
 		{"/a/n", true, []item{text("n", "")}, fault.Invalid, ""},
 		{"/none", true, []item{text("n", "")}, fault.NotFound, ""},
 		{"/broken/", true, []item{text("n", "")}, fault.NotFound, ""},

@@ -200,7 +200,7 @@ func (w *writer) parent(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.check(f); err != nil {
+	if err := w.mayMake(f); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -237,7 +237,19 @@ func (w *writer) makeParent(name string) (*os.File, error) {
 	return w.find(name)
 }
 
-// check refuses directories that the container's root may not write to and those
+// mayMake refuses directories that the container's root may not make files in:
+// somebody else's, unless everybody may, and those through which the kernel is
+// governed.
+func (w *writer) mayMake(dir *os.File) error {
+	const everybody, sticky = unix.S_IWOTH | unix.S_IXOTH, unix.S_ISVTX
+	st, err := look(dir)
+	if err == nil && st.Mode&(everybody|sticky) == everybody {
+		return w.refuseGoverned(dir)
+	}
+	return w.check(dir)
+}
+
+// check refuses directories that the container's root may not change and those
 // through which the kernel is governed.
 func (w *writer) check(dir *os.File) error {
 	if err := w.refuseGoverned(dir); err != nil {
@@ -299,10 +311,26 @@ func (w *writer) overDir(parent *os.File, base, name string) error {
 	if w.to.KeepKinds {
 		return fault.Say(fault.Invalid, "cannot overwrite non-directory "+quote(path.Join(absolute(w.to.Path), name))+" with directory "+quote(base))
 	}
-	if err := unix.Unlinkat(int(parent.Fd()), base, 0); err != nil {
+	if err := unlink(parent, base); err != nil {
 		return err
 	}
 	return unix.Mkdirat(int(parent.Fd()), base, 0o700)
+}
+
+// unlink removes what is no directory. A mount point is left (EBUSY): unlinkat(2)
+// protects only those of the caller's mount namespace, and takes the mounts of
+// others away with the name (Linux 3.18, commit 8ed936b5671b, "vfs: Lazily
+// remove mounts on unlinked files and directories").
+func unlink(parent *os.File, base string) error {
+	var st unix.Statx_t
+	err := unix.Statx(int(parent.Fd()), base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	if err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		err = unix.EBUSY
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Unlinkat(int(parent.Fd()), base, 0)
 }
 
 // place does what makes something at base, after removing what is there.
@@ -323,7 +351,7 @@ func (w *writer) place(parent *os.File, base string, do func() error) error {
 }
 
 func (w *writer) clear(parent *os.File, base string) error {
-	err := unix.Unlinkat(int(parent.Fd()), base, 0)
+	err := unlink(parent, base)
 	if !errors.Is(err, unix.EISDIR) {
 		return err
 	}
