@@ -94,6 +94,7 @@ func (e *Engine) startClaimed(ctx context.Context, c *container, tr *trace) erro
 	if rec.State.Status == record.Removing || rec.State.Status == record.Dead {
 		return fault.Say(fault.Conflict, "container is marked for removal and cannot be started")
 	}
+	c.copies.end()
 	err := e.launch(ctx, c, tr)
 	if err == nil {
 		return nil

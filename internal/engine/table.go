@@ -16,8 +16,9 @@ import (
 
 // container is a container's record with what is alive about it.
 type container struct {
-	id    string        // never changes
-	claim chan struct{} // held by the verb that is changing the container; may be held across I/O
+	id     string        // never changes
+	claim  chan struct{} // held by the verb that is changing the container; may be held across I/O
+	copies copies        // of its files, which use the root of its running processes
 
 	mu      sync.Mutex                     // order: after Engine.table; never held across a call out
 	rec     record.Container               // guarded by mu

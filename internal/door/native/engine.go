@@ -21,6 +21,7 @@ type Engine interface {
 	imager
 	identifier
 	committer
+	copier
 }
 
 // runner makes containers.

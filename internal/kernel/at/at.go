@@ -49,6 +49,12 @@ func InRoot(dir *os.File, unsafeName string, flags int) (*os.File, error) {
 	return resolve(dir, unsafeName, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 }
 
+// Below opens unsafeName below dir as Beneath does, but also on the far side of
+// mounts. The caller closes the result.
+func Below(dir *os.File, unsafeName string, flags int) (*os.File, error) {
+	return resolve(dir, unsafeName, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+}
+
 // SubDir opens the directory name below dir as an anchor, as Beneath does.
 func SubDir(dir *os.File, name string) (*os.File, error) {
 	return Beneath(dir, name, dirFlags)
