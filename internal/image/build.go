@@ -62,7 +62,13 @@ func (b *build) finish(ctx context.Context, names []string) (record.Image, error
 	if err := b.addBlob(ctx, b.manifest.Digest.String(), b.raw); err != nil {
 		return record.Image{}, err
 	}
-	e := b.entry(layers)
+	e, translated := b.entry(layers)
+	if translated != nil {
+		b.hold.blob(e.Layout.Digest.String())
+		if err := b.addBlob(ctx, e.Layout.Digest.String(), translated); err != nil {
+			return record.Image{}, err
+		}
+	}
 	var before entry
 	err = b.change(func(c *catalog) (map[string]any, error) {
 		before = c.images[e.Image.ID]
@@ -83,7 +89,9 @@ func (b *build) finish(ctx context.Context, names []string) (record.Image, error
 	return b.known.Load().images[e.Image.ID].Image, nil
 }
 
-func (b *build) entry(layers []record.Layer) entry {
+// entry is the image's record, and the bytes of a manifest for OCI layouts
+// where that is not its own.
+func (b *build) entry(layers []record.Layer) (entry, []byte) {
 	img := b.config.image(b.doc.Config.Digest.String())
 	img.Manifest = b.manifest.Digest.String()
 	img.Layers = layers
@@ -100,7 +108,14 @@ func (b *build) entry(layers []record.Layer) entry {
 	if b.doc.MediaType != "" {
 		desc.MediaType = b.doc.MediaType
 	}
-	return entry{Image: img, Manifest: desc, Blobs: uniqueStrings(blobs)}
+	e := entry{Image: img, Manifest: desc}
+	layout, translated := layoutManifest(desc, b.doc)
+	if translated != nil {
+		e.Layout = layout
+		blobs = append(blobs, layout.Digest.String())
+	}
+	e.Blobs = uniqueStrings(blobs)
+	return e, translated
 }
 
 // allLayers returns the layers in order. The first failure ends the others.

@@ -27,7 +27,8 @@ const (
 type entry struct {
 	Image    record.Image
 	Manifest ocispec.Descriptor
-	Blobs    []string // every blob the image needs
+	Layout   ocispec.Descriptor // of the manifest translated for OCI layouts; none where Manifest is OCI's
+	Blobs    []string           // every blob the image needs
 }
 
 // layerState is a layer as stored: begun, then done.
@@ -167,6 +168,9 @@ func (c *catalog) descriptors() []ocispec.Descriptor {
 	for _, img := range c.list() {
 		e := c.images[img.ID]
 		d := e.Manifest
+		if e.Layout.Digest != "" {
+			d = e.Layout
+		}
 		d.Platform = &ocispec.Platform{OS: img.OS, Architecture: img.Arch, Variant: img.Variant}
 		if len(img.Names) == 0 {
 			all = append(all, d)

@@ -96,6 +96,11 @@ func (c configFile) checkPlatform(name, asked string) error {
 	if match.Match(is) {
 		return nil
 	}
+	return notOfPlatform(name, asked, is)
+}
+
+// notOfPlatform is Docker's sentence.
+func notOfPlatform(name, asked string, is ocispec.Platform) error {
 	return fault.Say(fault.NotFound, fmt.Sprintf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
 		name, asked, platforms.Format(is)))
 }
