@@ -111,7 +111,7 @@ func groups() map[string]map[string]string {
 	return map[string]map[string]string{
 		"container": container,
 		"image": {
-			"ls": "images", "list": "images", "pull": "pull", "load": "load", "import": "import", "rm": "rmi",
+			"ls": "images", "list": "images", "pull": "pull", "load": "load", "save": "save", "import": "import", "rm": "rmi",
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
 		},
 		"ids":    {"ls": "ids", "list": "ids", "who": "ids-who"},

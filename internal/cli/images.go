@@ -22,6 +22,8 @@ func imageCommands() []Command {
 	return []Command{
 		{Name: "pull", Use: "[OPTIONS] NAME[:TAG|@DIGEST]", Short: "Download an image from a registry", Min: 1, Max: 1, Objects: images, Setup: setupPull},
 		{Name: "load", Use: "[OPTIONS]", Short: "Load an image from a tar archive, an OCI layout directory or STDIN", Setup: setupLoad},
+		{Name: "save", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Save one or more images to a tar archive (streamed to STDOUT by default)", Long: saveLong,
+			Min: 1, Max: -1, Objects: images, Setup: setupSave},
 		{Name: "import", Use: "[OPTIONS] file|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
 			Min: 1, Max: 2, Objects: files, Setup: setupImport},
 		{Name: "images", Use: "[OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Max: 1, Objects: images, Setup: setupImages},

@@ -93,6 +93,7 @@ type images interface {
 	Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error)
 	LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error)
 	Import(context.Context, ask.ImportImage, io.Reader) (record.Image, error)
+	Save(context.Context, ask.SaveImages, io.Writer) error
 	Resolve(name string) (record.Image, error)
 	List() []record.Image
 	Tag(src, dst string) error

@@ -257,3 +257,5 @@ func (noProcesses) Root(int, time.Time) (*os.File, error)        { return nil, e
 func (noProcesses) Kill(int, time.Time) error                    { return errFake }
 
 var errFake = fault.New(fault.Unavailable, "use", "room", "not in this test", "")
+
+func (f *imagesFake) Save(context.Context, ask.SaveImages, io.Writer) error { return nil }

@@ -113,7 +113,21 @@ want "run imported" "$(docker run --rm imported echo yes)" '^yes$'
 docker rmi imported >/dev/null
 want load "$(docker load -i "$ARCHIVE")" 'Loaded image: archived:latest'
 want "run loaded" "$(docker run --rm archived echo loaded)" '^loaded$'
-docker rmi archived >/dev/null
+
+# Save: what comes back has the same id and names; the client's own words.
+id=$(docker images -q --no-trunc archived)
+docker tag archived archived:two
+docker save -o saved.tar archived:latest archived:two
+docker save archived:latest archived:two | cmp - saved.tar || fail "two archives of the same images differ"
+docker save "$id" >nameless.tar
+docker rmi archived:latest archived:two >/dev/null
+want "load saved" "$(docker load -i saved.tar | sort | tr '\n' ,)" '^Loaded image: archived:latest,Loaded image: archived:two,$'
+want "id after save and load" "$(docker images -q --no-trunc archived:two)" "^$id\$"
+docker rmi archived:latest archived:two >/dev/null
+want "load by id" "$(docker load -i nameless.tar)" "Loaded image ID: $id"
+code 1 docker save no-such-image
+want "save of a missing one" "$(docker save no-such-image 2>&1 || true)" '^Error response from daemon: No such image: no-such-image:latest$'
+want "save to a terminal" "$(script -qec 'docker save busybox' /dev/null | tr -d '\r' || true)" 'cowardly refusing to save to a terminal'
 want "rmi" "$(docker rmi busybox)" 'Deleted: sha256:'
 want "nothing left" "$(docker images -q)$(docker ps -aq)" '^$'
 echo "session: all as expected"

@@ -43,7 +43,7 @@ func New(engine Engine, opt Options) http.Handler {
 	d := &door{engine: engine, opt: opt}
 	for _, table := range [][]route{
 		d.systemRoutes(), d.containerRoutes(), d.lifecycleRoutes(), d.streamRoutes(), d.execRoutes(),
-		d.imageRoutes(), d.fetchRoutes(), d.networkRoutes(), d.volumeRoutes(), d.refusedRoutes(),
+		d.imageRoutes(), d.fetchRoutes(), d.saveRoutes(), d.networkRoutes(), d.volumeRoutes(), d.refusedRoutes(),
 	} {
 		d.routes = append(d.routes, table...)
 	}

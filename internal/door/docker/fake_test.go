@@ -761,3 +761,15 @@ func (f *fake) Import(_ context.Context, a ask.ImportImage, r io.Reader) (record
 	}
 	return testImage(), nil
 }
+
+func (f *fake) Save(ctx context.Context, s ask.SaveImages, w io.Writer) error {
+	for _, name := range s.Names {
+		if _, err := f.Image(ctx, name); err != nil {
+			return err
+		}
+	}
+	if _, err := io.WriteString(w, "an archive"); err != nil || s.Platform != "broken/off" {
+		return err
+	}
+	return fault.New(fault.Corrupt, "save blob", "", "its content has another digest", "")
+}

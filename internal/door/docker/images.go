@@ -19,6 +19,7 @@ import (
 type images interface {
 	imageTable
 	fetcher
+	saver
 }
 
 // imageTable is the images as objects. Names may be references, ids, digests

@@ -35,8 +35,6 @@ var refusals = [...]refusal{
 	{"POST /grpc", "BuildKit", "build elsewhere and use docker load or docker pull"},
 	{"POST /commit", "committing a container", ""},
 	{"POST /images/*/push", "pushing images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
-	{"GET /images/get", "saving images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
-	{"GET /images/*/get", "saving images", "blobs/ below the data root is an OCI layout: any OCI tool can copy from it"},
 	{"GET /images/search", "searching a registry", ""},
 	{"GET /distribution/*/json", "asking a registry about an image without pulling it", "pull it and inspect it"},
 	{"GET /containers/*/stats", "container statistics", ""},

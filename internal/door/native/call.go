@@ -174,7 +174,7 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 	switch v {
 	case wire.RunArgs, wire.ExecArgs, wire.Run, wire.Exec, wire.Attach, wire.StartAttached, wire.Wait, wire.WaitExec:
 		return k.processes(v)
-	case wire.Pull, wire.Load, wire.LoadLayout, wire.Import, wire.Images, wire.Image, wire.Tag, wire.RemoveImage:
+	case wire.Pull, wire.Load, wire.LoadLayout, wire.Import, wire.Save, wire.Images, wire.Image, wire.Tag, wire.RemoveImage:
 		return k.images(v)
 	case wire.List, wire.Inspect, wire.Size, wire.Logs, wire.Top, wire.Plan, wire.Info, wire.Events:
 		return k.reads(v)

@@ -71,6 +71,7 @@ type imager interface {
 	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
 	LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error)
 	Import(ctx context.Context, i ask.ImportImage, r io.Reader) (record.Image, error)
+	Save(ctx context.Context, s ask.SaveImages, w io.Writer) error
 	Images(ctx context.Context) ([]record.Image, error)
 	Image(ctx context.Context, name string) (record.Image, error)
 	Tag(ctx context.Context, src, dst string) error

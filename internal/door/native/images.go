@@ -35,6 +35,8 @@ func (k *call) images(v wire.Verb) (any, error) {
 			return nil, err
 		}
 		return k.engine.Import(k.ctx, i, f)
+	case wire.Save:
+		return nil, k.save()
 	case wire.Tag:
 		t, err := decode[wire.RenameCall](k)
 		if err != nil {
@@ -58,10 +60,23 @@ func (k *call) images(v wire.Verb) (any, error) {
 	return k.engine.Image(k.ctx, n.Name)
 }
 
+// save writes an archive to the descriptor that came along.
+func (k *call) save() error {
+	want, err := decode[ask.SaveImages](k)
+	if err != nil {
+		return err
+	}
+	f, err := k.upload()
+	if err != nil {
+		return err
+	}
+	return k.engine.Save(k.ctx, want, f)
+}
+
 // upload is the one file that came with the request.
 func (k *call) upload() (*os.File, error) {
 	if len(k.files) != 1 {
-		return nil, fault.New(fault.Invalid, "read archive", "", "no descriptor came with the request", "")
+		return nil, fault.New(fault.Invalid, "use archive", "", "no descriptor came with the request", "")
 	}
 	return k.files[0], nil
 }

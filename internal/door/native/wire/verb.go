@@ -42,4 +42,5 @@ const (
 	IDs                           // Data: ranges, see Ranges → record.IDs without them
 	Who                           // (ask.Who) → record.Who
 	Update                        // (UpdateCall) → record.Container
+	Save                          // (ask.SaveImages): with the descriptor to write to
 )
