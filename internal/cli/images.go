@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -97,23 +98,23 @@ func setupLoad(fs *pflag.FlagSet) action {
 	}
 }
 
+// load says what was loaded in docker's words, which come with the progress,
+// also when it is to be quiet.
 func (c *Client) load(verb wire.Verb, request any, quiet bool, fds ...int) error {
-	var loaded []record.Image
 	bars := newBars(c.Out, quiet)
-	err := c.watch(verb, request, &loaded, bars.message, fds...)
+	loud := bars
+	if quiet {
+		loud = newBars(c.Out, false)
+	}
+	err := c.watch(verb, request, nil, func(m wire.Message) error {
+		var p record.Progress
+		if m.Kind == wire.Progress && json.Unmarshal(m.Body, &p) == nil && strings.HasPrefix(p.Status, "Loaded image") {
+			return loud.message(m)
+		}
+		return bars.message(m)
+	}, fds...)
 	bars.end()
-	if err != nil {
-		return err
-	}
-	for _, i := range loaded {
-		for _, n := range i.Names {
-			c.line("Loaded image: " + show.Familiar(n))
-		}
-		if len(i.Names) == 0 {
-			c.line("Loaded image ID: " + i.ID)
-		}
-	}
-	return nil
+	return err
 }
 
 // source opens an archive; empty and "-" are stdin, which must not be a

@@ -43,7 +43,7 @@ type member struct {
 // readArchive writes down all of r, a tar of any compression known. On an
 // error nothing of it stays.
 func readArchive(ctx context.Context, b *blobs, r io.Reader) (*archive, error) {
-	plain, _, err := plainTar(&canceled{ctx, r})
+	plain, err := plainArchive(&canceled{ctx, r})
 	if err != nil {
 		return nil, err
 	}

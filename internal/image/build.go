@@ -49,44 +49,76 @@ func (b *build) prepare(ctx context.Context, get func(ocispec.Descriptor) ([]byt
 	return err
 }
 
-// finish gets every layer, several at once, and makes the image known under
-// names. Order: layers and blobs, durable; then the record.
+// settled is an image that is whole, and known to nobody yet.
+type settled struct {
+	entry
+	names []string
+	hold  *hold
+}
+
+// finish makes the image known under names.
 func (b *build) finish(ctx context.Context, names []string) (record.Image, error) {
-	layers, err := b.allLayers(ctx)
+	whole, err := b.settle(ctx, names)
 	if err != nil {
 		return record.Image{}, err
 	}
-	if err := b.addBlob(ctx, b.doc.Config.Digest.String(), b.cfgRaw); err != nil {
+	all, err := b.publish([]settled{whole})
+	if err != nil {
 		return record.Image{}, err
 	}
+	return all[0], nil
+}
+
+// settle gets every layer, several at once. Layers and blobs are durable when
+// it returns, and held.
+func (b *build) settle(ctx context.Context, names []string) (settled, error) {
+	layers, err := b.allLayers(ctx)
+	if err != nil {
+		return settled{}, err
+	}
+	if err := b.addBlob(ctx, b.doc.Config.Digest.String(), b.cfgRaw); err != nil {
+		return settled{}, err
+	}
 	if err := b.addBlob(ctx, b.manifest.Digest.String(), b.raw); err != nil {
-		return record.Image{}, err
+		return settled{}, err
 	}
 	e, translated := b.entry(layers)
 	if translated != nil {
 		b.hold.blob(e.Layout.Digest.String())
-		if err := b.addBlob(ctx, e.Layout.Digest.String(), translated); err != nil {
-			return record.Image{}, err
-		}
+		err = b.addBlob(ctx, e.Layout.Digest.String(), translated)
 	}
-	var before entry
-	err = b.change(func(c *catalog) (map[string]any, error) {
-		before = c.images[e.Image.ID]
-		if before.Image.Manifest == e.Image.Manifest {
-			e.Image.Pulled = before.Image.Pulled
+	return settled{e, names, b.hold}, err
+}
+
+// publish makes all of the images known in one write, or none. Their holds must
+// last until it returns.
+func (s *Store) publish(list []settled) ([]record.Image, error) {
+	before := make([]entry, len(list))
+	err := s.change(func(c *catalog) (map[string]any, error) {
+		puts := map[string]any{}
+		for i, whole := range list {
+			e := whole.entry
+			before[i] = c.images[e.Image.ID]
+			if before[i].Image.Manifest == e.Image.Manifest {
+				e.Image.Pulled = before[i].Image.Pulled
+			}
+			c.images[e.Image.ID] = e
+			puts[imageKey+e.Image.ID] = e
+			c.setNames(e.Image.ID, whole.names, puts)
 		}
-		c.images[e.Image.ID] = e
-		puts := map[string]any{imageKey + e.Image.ID: e}
-		c.setNames(e.Image.ID, names, puts)
 		return puts, nil
 	})
 	if err != nil {
-		return record.Image{}, err
+		return nil, err
 	}
-	for _, old := range before.Blobs { // another manifest of the same config: its blobs may be of no use now
-		b.hold.blob(old)
+	var all []record.Image
+	for i, whole := range list {
+		for _, old := range before[i].Blobs { // another manifest of the same config: its blobs may be of no use now
+			whole.hold.blob(old)
+		}
+		all = append(all, s.known.Load().images[whole.Image.ID].Image)
 	}
-	return b.known.Load().images[e.Image.ID].Image, nil
+	return all, nil
 }
 
 // entry is the image's record, and the bytes of a manifest for OCI layouts

@@ -3,6 +3,7 @@ package image
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -30,6 +31,23 @@ var (
 	xzMagic    = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
 	bzip2Magic = []byte("BZh")
 )
+
+// plainArchive is plainTar of a whole archive, which may be compressed with
+// bzip2 as well: what is in it is stored anew. A layer is kept as it came, and
+// bzip2 is none of the compressions that layers may have.
+func plainArchive(r io.Reader) (io.ReadCloser, error) {
+	in := &counter{r: r}
+	buffered := bufio.NewReaderSize(in, 128<<10)
+	head, err := buffered.Peek(len(bzip2Magic))
+	if err != nil && err != io.EOF {
+		return nil, streamFault(err)
+	}
+	if bytes.HasPrefix(head, bzip2Magic) {
+		return &unpacked{r: bzip2.NewReader(buffered), in: in, end: func() {}}, nil
+	}
+	plain, _, err := plainTar(buffered)
+	return plain, err
+}
 
 // plainTar returns what r holds, uncompressed, and the media type r would have
 // as a layer. The bytes decide, not what anybody says about them. The reader's

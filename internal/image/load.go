@@ -26,9 +26,8 @@ type source interface {
 
 // Load reads an archive of images, as `docker save` of any age, podman and
 // skopeo write them: Docker's archive or an OCI layout, in a tar, plain or
-// compressed. It returns the images it made known. An archive that is damaged
-// changes nothing, unless it holds several images and the damage is in a later
-// one: those before it are loaded, and returned with the error.
+// compressed. It returns the images it made known, all at once: an archive that
+// is damaged, in whichever image, changes nothing.
 func (s *Store) Load(ctx context.Context, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
 	a, err := readArchive(ctx, s.blobs, r)
 	if err != nil {
@@ -42,63 +41,90 @@ func (s *Store) Load(ctx context.Context, r io.Reader, tell func(record.Progress
 // manifests and compressed layers as they came from the registry.
 func (s *Store) load(ctx context.Context, src source, t *teller) ([]record.Image, error) {
 	l := &loader{Store: s, src: src, tell: t}
-	switch {
-	case src.has(ocispec.ImageIndexFile) && src.has(ocispec.ImageLayoutFile):
-		return l.layout(ctx)
-	case src.has("manifest.json"):
-		return l.docker(ctx)
+	defer l.release()
+	if err := l.read(ctx); err != nil {
+		return nil, err
 	}
-	return nil, fault.New(fault.Corrupt, "load images", "", "there is neither index.json nor manifest.json in the archive", "is it an image archive? A root file system is taken by import")
+	all, err := s.publish(l.whole)
+	if err != nil {
+		return nil, err
+	}
+	for i, whole := range l.whole {
+		for _, name := range whole.names {
+			t.say("", "Loaded image: "+Familiar(name))
+		}
+		if len(whole.names) == 0 {
+			t.say("", "Loaded image ID: "+all[i].ID)
+		}
+	}
+	return distinct(all), nil
 }
 
 type loader struct {
 	*Store
-	src  source
-	tell *teller
+	src   source
+	tell  *teller
+	holds []*hold
+	whole []settled
 }
 
-// finish makes one image known.
-func (l *loader) finish(ctx context.Context, b *build, names []string) (record.Image, error) {
-	img, err := b.finish(ctx, names)
+func (l *loader) read(ctx context.Context) error {
+	switch {
+	case l.src.has(ocispec.ImageIndexFile) && l.src.has(ocispec.ImageLayoutFile):
+		return l.layout(ctx)
+	case l.src.has("manifest.json"):
+		return l.docker(ctx)
+	case l.src.has("repositories"):
+		return fault.New(fault.Unsupported, "load images", "", "the archive is of the form that Docker wrote before 1.10", "load it with an old Docker and save it again")
+	}
+	return fault.New(fault.Corrupt, "load images", "", "there is neither index.json nor manifest.json in the archive", "is it an image archive? A root file system is taken by import")
+}
+
+// begin makes a hold that lasts until all images are known.
+func (l *loader) begin() *hold {
+	h := l.hold()
+	l.holds = append(l.holds, h)
+	return h
+}
+
+func (l *loader) release() {
+	for _, h := range l.holds {
+		h.release()
+	}
+}
+
+// finish gets the layers of one image.
+func (l *loader) finish(ctx context.Context, b *build, names []string) error {
+	whole, err := b.settle(ctx, names)
 	if err == nil {
-		l.tell.say("", "Loaded image: "+nameOrID(names, img))
+		l.whole = append(l.whole, whole)
 	}
-	return img, err
-}
-
-func nameOrID(names []string, img record.Image) string {
-	if len(names) == 0 {
-		return img.ID
-	}
-	return Familiar(names[0])
+	return err
 }
 
 // layout loads every image of an OCI layout.
-func (l *loader) layout(ctx context.Context) ([]record.Image, error) {
+func (l *loader) layout(ctx context.Context) error {
 	raw, err := l.src.small(ocispec.ImageIndexFile, 4<<20)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	doc, err := parseDocument(raw, ocispec.MediaTypeImageIndex)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !doc.isIndex || len(doc.Manifests) == 0 {
-		return nil, fault.New(fault.Corrupt, "load images", "", "index.json lists no image", "")
+		return fault.New(fault.Corrupt, "load images", "", "index.json lists no image", "")
 	}
-	var all []record.Image
 	manifests, err := onePlatform(doc.Manifests, l.opt.Platform)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, desc := range manifests {
-		img, err := l.fromLayout(ctx, desc)
-		if err != nil {
-			return all, err
+		if err := l.fromLayout(ctx, desc); err != nil {
+			return err
 		}
-		all = append(all, img)
 	}
-	return distinct(all), nil
+	return nil
 }
 
 // onePlatform leaves out what cannot be run here of what has the same name:
@@ -133,16 +159,16 @@ func onePlatform(all []ocispec.Descriptor, platform string) ([]ocispec.Descripto
 	return out, nil
 }
 
-func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) (record.Image, error) {
+func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) error {
 	names, err := layoutNames(desc.Annotations)
 	if err != nil {
-		return record.Image{}, err
+		return err
 	}
 	desc, raw, doc, err := l.descend(desc)
 	if err != nil {
-		return record.Image{}, err
+		return err
 	}
-	b := &build{Store: l.Store, hold: l.hold(), manifest: desc, raw: raw, doc: doc, tell: l.tell}
+	b := &build{Store: l.Store, hold: l.begin(), manifest: desc, raw: raw, doc: doc, tell: l.tell}
 	b.fetch = func(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 		got, err := l.src.layer(ctx, b.hold, layoutPath(d.Digest))
 		if err == nil && (got.Digest != d.Digest || got.Size != d.Size) {
@@ -150,10 +176,9 @@ func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) (recor
 		}
 		return true, err
 	}
-	defer b.hold.release()
 	err = b.prepare(ctx, func(d ocispec.Descriptor) ([]byte, error) { return l.src.small(layoutPath(d.Digest), maxConfig) })
 	if err != nil {
-		return record.Image{}, err
+		return err
 	}
 	return l.finish(ctx, b, names)
 }
@@ -165,8 +190,8 @@ func (l *loader) descend(desc ocispec.Descriptor) (ocispec.Descriptor, []byte, d
 		if err != nil {
 			return desc, nil, document{}, err
 		}
-		if digestOf(raw) != desc.Digest.String() {
-			return desc, nil, document{}, fault.New(fault.Corrupt, "load manifest", desc.Digest.String(), "its content has another digest", "")
+		if digestOf(raw) != desc.Digest.String() || int64(len(raw)) != desc.Size {
+			return desc, nil, document{}, fault.New(fault.Corrupt, "load manifest", desc.Digest.String(), "its content has another digest or size", "")
 		}
 		doc, err := parseDocument(raw, desc.MediaType)
 		if err != nil || !doc.isIndex {
@@ -227,24 +252,21 @@ type dockerItem struct {
 // docker loads every image of a Docker archive. Its layers are named as the
 // archive likes (<id>/layer.tar, <digest>.tar, blobs/sha256/<digest>) and may
 // be links to each other.
-func (l *loader) docker(ctx context.Context) ([]record.Image, error) {
+func (l *loader) docker(ctx context.Context) error {
 	raw, err := l.src.small("manifest.json", maxJSON)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	items, err := parseDockerItems(raw)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var all []record.Image
 	for _, item := range items {
-		img, err := l.fromDocker(ctx, item)
-		if err != nil {
-			return all, err
+		if err := l.fromDocker(ctx, item); err != nil {
+			return err
 		}
-		all = append(all, img)
 	}
-	return distinct(all), nil
+	return nil
 }
 
 func parseDockerItems(raw []byte) ([]dockerItem, error) {
@@ -265,28 +287,27 @@ func parseDockerItems(raw []byte) ([]dockerItem, error) {
 
 // fromDocker loads one of them. The archive has no manifest: one is written.
 // Config and layers come first, as bytes that h holds.
-func (l *loader) fromDocker(ctx context.Context, item dockerItem) (record.Image, error) {
+func (l *loader) fromDocker(ctx context.Context, item dockerItem) error {
 	names, err := loadedNames(item.RepoTags)
 	if err != nil {
-		return record.Image{}, err
+		return err
 	}
 	cfg, err := l.src.small(item.Config, maxConfig)
 	if err != nil {
-		return record.Image{}, err
+		return err
 	}
-	h := l.hold()
-	defer h.release()
+	h := l.begin()
 	var layers []ocispec.Descriptor
 	for _, name := range item.Layers {
 		desc, err := l.src.layer(ctx, h, name)
 		if err != nil {
-			return record.Image{}, err
+			return err
 		}
 		layers = append(layers, desc)
 	}
 	b, err := l.compose(ctx, h, cfg, layers)
 	if err != nil {
-		return record.Image{}, err
+		return err
 	}
 	b.tell = l.tell
 	return l.finish(ctx, b, names)

@@ -131,8 +131,8 @@ func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
 	out := newProgress(w)
 	out.open()
 	_, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
-		if what, done := strings.CutPrefix(p.Status, "Loaded image: "); done {
-			out.text(loaded(what))
+		if strings.HasPrefix(p.Status, "Loaded image") {
+			out.text(p.Status + "\n")
 		} else if !quiet {
 			out.step(p)
 		}
@@ -141,11 +141,4 @@ func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
 		return out.fail(err)
 	}
 	return nil
-}
-
-func loaded(what string) string {
-	if strings.HasPrefix(what, "sha256:") {
-		return "Loaded image ID: " + what + "\n"
-	}
-	return "Loaded image: " + what + "\n"
 }

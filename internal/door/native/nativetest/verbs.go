@@ -273,16 +273,19 @@ func (e *Engine) Pull(_ context.Context, p ask.PullImage, progress func(record.P
 }
 
 // Load reads an archive: its text is the image's name.
-func (e *Engine) Load(_ context.Context, r io.Reader, _ func(record.Progress)) ([]record.Image, error) {
+func (e *Engine) Load(_ context.Context, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
 	}
-	return e.LoadLayout(context.Background(), strings.TrimSpace(string(b)), nil)
+	return e.LoadLayout(context.Background(), strings.TrimSpace(string(b)), tell)
 }
 
 // LoadLayout makes an image of that name.
-func (e *Engine) LoadLayout(_ context.Context, name string, _ func(record.Progress)) ([]record.Image, error) {
+func (e *Engine) LoadLayout(_ context.Context, name string, tell func(record.Progress)) ([]record.Image, error) {
+	if tell != nil {
+		tell(record.Progress{Status: "Loaded image: " + strings.TrimPrefix(name, "docker.io/library/")})
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := Image(name, e.Now())
