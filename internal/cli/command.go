@@ -115,7 +115,7 @@ func groups() map[string]map[string]string {
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
 		},
 		"ids":    {"ls": "ids", "list": "ids", "who": "ids-who"},
-		"system": {"info": "info", "events": "events", "check": "check"},
+		"system": {"info": "info", "events": "events", "check": "check", "df": "system-df", "prune": "system-prune"},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fief/internal/cli/show"
+	"fief/internal/door/native/wire"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 	"fief/internal/words/ref"
@@ -116,9 +117,10 @@ func parseTime(v string, now time.Time) (time.Time, error) {
 	return time.Time{}, fault.Say(fault.Invalid, "failed to parse value as time or duration: \""+v+"\"")
 }
 
-// imageFilter makes the predicate of images --filter and of a name pattern.
-func imageFilter(given []string, pattern string, now time.Time) (func(record.Image) bool, error) {
-	f, err := parseFilters(given, "dangling", "label", "reference", "until")
+// imageFilter makes the predicate of images --filter and of a name pattern. It
+// asks the daemon about the images that before= and since= name.
+func (c *Client) imageFilter(given []string, pattern string, now time.Time) (func(record.Image) bool, error) {
+	f, err := parseFilters(given, "before", "dangling", "label", "label!", "reference", "since", "until")
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +133,14 @@ func imageFilter(given []string, pattern string, now time.Time) (func(record.Ima
 	if err != nil {
 		return nil, err
 	}
+	var before, since record.Image
+	for key, to := range map[string]*record.Image{"before": &before, "since": &since} {
+		for _, name := range f[key] {
+			if err := c.call(wire.Image, wire.Name{Name: name}, to); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if pattern != "" {
 		f["reference"] = append(f["reference"], pattern)
 	}
@@ -138,8 +148,11 @@ func imageFilter(given []string, pattern string, now time.Time) (func(record.Ima
 		dangling := len(i.Names) == 0
 		return f.any("dangling", func(v string) bool { want, _ := strconv.ParseBool(v); return want == dangling }) &&
 			f.labels("label", i.Config.Labels) &&
+			(len(f["label!"]) == 0 || !f.labels("label!", i.Config.Labels)) &&
 			f.any("reference", func(v string) bool { return len(matching(i.Names, v)) > 0 }) &&
-			(until.IsZero() || i.Created.Before(until))
+			(until.IsZero() || i.Created.Before(until)) &&
+			(len(f["before"]) == 0 || i.Created.Before(before.Created)) &&
+			(len(f["since"]) == 0 || i.Created.After(since.Created))
 	}, nil
 }
 

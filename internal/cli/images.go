@@ -169,7 +169,7 @@ func setupImages(fs *pflag.FlagSet) action {
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
-		keep, err := imageFilter(*filters, strings.Join(args, ""), time.Now())
+		keep, err := c.imageFilter(*filters, strings.Join(args, ""), time.Now())
 		if err != nil {
 			return err
 		}
@@ -259,54 +259,4 @@ func setupHistory(fs *pflag.FlagSet) action {
 func setupImageInspect(fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
 	return func(c *Client, args []string) error { return c.inspectAll(args, *format, c.image) }
-}
-
-func setupImagePrune(fs *pflag.FlagSet) action {
-	all := fs.BoolP("all", "a", false, "Remove all unused images, not just dangling ones")
-	force := fs.BoolP("force", "f", false, "Do not prompt for confirmation")
-	filters := fs.StringArray("filter", nil, "Provide filter values (e.g. \"until=24h\", \"label=key\")")
-	return func(c *Client, args []string) error {
-		keep, err := imageFilter(*filters, "", time.Now())
-		if err != nil {
-			return err
-		}
-		warning := "WARNING! This will remove all dangling images."
-		if *all {
-			warning = "WARNING! This will remove all images without at least one container associated to them."
-		}
-		if !*force && !c.confirm(warning) {
-			return nil
-		}
-		return c.pruneImages(*all, keep)
-	}
-}
-
-func (c *Client) pruneImages(everything bool, keep func(record.Image) bool) error {
-	list, err := c.images()
-	if err != nil {
-		return err
-	}
-	containers, err := c.list()
-	if err != nil {
-		return err
-	}
-	used := map[string]bool{}
-	for _, r := range containers {
-		used[r.ImageID] = true
-	}
-	var freed int64
-	for _, i := range list {
-		if i.Host || used[i.ID] || !keep(i) || !everything && len(i.Names) > 0 {
-			continue
-		}
-		var gone []record.Removed
-		if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: i.ID, Force: true}, &gone); err != nil {
-			Print(c.Err, err)
-			continue
-		}
-		c.removed(gone)
-		freed += i.Size
-	}
-	c.line("Total reclaimed space: " + show.Bytes(freed))
-	return nil
 }

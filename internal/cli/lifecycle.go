@@ -2,12 +2,9 @@ package cli
 
 import (
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/spf13/pflag"
 
-	"fief/internal/cli/show"
 	"fief/internal/door/native/wire"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -108,58 +105,4 @@ func setupRename(*pflag.FlagSet) action {
 	return func(c *Client, args []string) error {
 		return c.call(wire.Rename, wire.RenameCall{Old: args[0], New: args[1]}, nil)
 	}
-}
-
-func setupPrune(fs *pflag.FlagSet) action {
-	force := fs.BoolP("force", "f", false, "Do not prompt for confirmation")
-	filters := fs.StringArray("filter", nil, "Provide filter values (e.g. \"until=24h\", \"label=key\")")
-	return func(c *Client, args []string) error {
-		keep, err := containerFilter(*filters, time.Now())
-		if err != nil {
-			return err
-		}
-		if !*force && !c.confirm("WARNING! This will remove all stopped containers.") {
-			return nil
-		}
-		all, err := c.list()
-		if err != nil {
-			return err
-		}
-		return c.prune(all, keep)
-	}
-}
-
-func (c *Client) prune(all []record.Container, keep func(record.Container) bool) error {
-	var removed []string
-	var freed int64
-	for _, r := range all {
-		stopped := r.State.Status == record.Exited || r.State.Status == record.Created || r.State.Status == record.Dead
-		if !stopped || !keep(r) {
-			continue
-		}
-		var size wire.SizeReply
-		_ = c.call(wire.Size, wire.Name{Name: r.ID}, &size) // not measured: nothing is claimed as freed
-		if err := c.call(wire.Remove, wire.RemoveCall{Name: r.ID}, nil); err != nil {
-			Print(c.Err, err)
-			continue
-		}
-		removed, freed = append(removed, r.ID), freed+size.Upper
-	}
-	if len(removed) > 0 {
-		c.line("Deleted Containers:")
-		for _, id := range removed {
-			c.line(id)
-		}
-		c.line()
-	}
-	c.line("Total reclaimed space: " + show.Bytes(freed))
-	return nil
-}
-
-// confirm asks on the terminal; anything but y and yes is no.
-func (c *Client) confirm(warning string) bool {
-	fmt.Fprint(c.Out, warning+"\nAre you sure you want to continue? [y/N] ")
-	var answer string
-	_, _ = fmt.Fscanln(c.In, &answer) // no answer is no
-	return answer == "y" || answer == "Y" || answer == "yes"
 }

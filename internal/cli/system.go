@@ -16,6 +16,8 @@ import (
 func systemCommands() []Command {
 	return []Command{
 		{Name: "info", Use: "[OPTIONS]", Short: "Display system-wide information", Setup: setupInfo},
+		{Name: "system-df", Use: "[OPTIONS]", Short: "Show disk usage", Setup: setupDF},
+		{Name: "system-prune", Use: "[OPTIONS]", Short: "Remove unused data", Setup: setupSystemPrune},
 		{Name: "version", Use: "[OPTIONS]", Short: "Show the fief version information", Setup: setupVersion},
 		{Name: "check", Use: "[OPTIONS]", Short: "Find out what this host allows, and how to mend what is missing", Long: checkLong, Setup: setupCheck},
 		{Name: "completion", Use: "bash|zsh|fish", Short: "Print the completion script of a shell", Min: 1, Max: 1, Setup: setupCompletion},

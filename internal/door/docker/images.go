@@ -61,6 +61,9 @@ func (d *door) imageList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if r.truth("shared-size") {
+		share(all)
+	}
 	out := []imageSummary{}
 	for _, s := range all {
 		if !pick(&s) {
@@ -245,7 +248,7 @@ func removedOf(removed []record.Removed) []image.DeleteResponse {
 }
 
 // imagePrune removes images that no container uses: those without a name, or
-// with dangling=false all. SpaceReclaimed counts shared layers once per image.
+// with dangling=false all.
 func (d *door) imagePrune(w http.ResponseWriter, r *request) error {
 	f, err := parseFilters(r.Form.Get("filters"), []string{"dangling", "label", "label!", "until"})
 	if err != nil {
@@ -292,9 +295,7 @@ func (d *door) pruneOne(ctx context.Context, img record.Image, out *image.PruneR
 			return err
 		}
 		out.ImagesDeleted = append(out.ImagesDeleted, removedOf(removed)...)
-		if slices.ContainsFunc(removed, func(r record.Removed) bool { return strings.HasPrefix(r.Deleted, img.ID) && img.ID != "" }) {
-			out.SpaceReclaimed += uint64(max(img.Size, 0))
-		}
+		out.SpaceReclaimed += uint64(img.Freed(removed))
 	}
 	return nil
 }

@@ -7,10 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
-	"github.com/moby/moby/api/types/volume"
 
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -78,48 +75,6 @@ func (d *door) version(w http.ResponseWriter, r *request) error {
 func (d *door) auth(http.ResponseWriter, *request) error {
 	return refuse("checking credentials against a registry",
 		"put them into ~/.docker/config.json or a credential helper: they are used with every pull")
-}
-
-// diskUsage is the answer of GET /system/df before API 1.52.
-type diskUsage struct {
-	LayersSize int64
-	Images     []image.Summary
-	Containers []container.Summary
-	Volumes    []volume.Volume
-	BuildCache []struct{}
-}
-
-func (d *door) diskUsage(w http.ResponseWriter, r *request) error {
-	out := diskUsage{Images: []image.Summary{}, Containers: []container.Summary{}, Volumes: []volume.Volume{}, BuildCache: []struct{}{}}
-	kinds := r.Form["type"]
-	want := func(kind string) bool {
-		for _, k := range kinds {
-			if k == kind {
-				return true
-			}
-		}
-		return len(kinds) == 0
-	}
-	if want("container") {
-		list, err := d.engine.List(r.Context())
-		if err != nil {
-			return err
-		}
-		for _, c := range list {
-			out.Containers = append(out.Containers, summarize(c, r.version))
-		}
-	}
-	if want("image") {
-		list, err := d.imageSummaries(r.Context())
-		if err != nil {
-			return err
-		}
-		for _, img := range list {
-			out.LayersSize += img.Size
-			out.Images = append(out.Images, img.Summary)
-		}
-	}
-	return ok(w, out)
 }
 
 // swarmAbsent is what every swarm endpoint says, in Docker's words.

@@ -1,0 +1,120 @@
+package show
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"fief/internal/words/record"
+)
+
+// Space is a size as docker's sums have it, with four digits.
+func Space(n int64) string { return units.HumanSize(float64(n)) }
+
+// Disk is what `system df` shows.
+type Disk struct {
+	Images     []record.Image
+	Usage      record.Usage
+	Containers []Sized
+}
+
+// Sized is a container and what it takes on disk: its writable layer, and that
+// with its image.
+type Sized struct {
+	record.Container
+	Upper, Whole int64
+}
+
+// DiskRow is a row of system df. Fields are docker's.
+type DiskRow struct {
+	Active      string
+	Reclaimable string
+	Size        string
+	TotalCount  string
+	Type        string
+}
+
+// DiskTable is the table of system df.
+func DiskTable(format string) Table {
+	return Table{Format: format, Headings: Headings{
+		"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE",
+	}, Default: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"}
+}
+
+// Rows are docker's four: scripts look for each by its type.
+func (d Disk) Rows() []DiskRow {
+	return []DiskRow{d.images(), d.containers(), {"0", "0B", "0B", "0", "Local Volumes"}, {"0", "0B", "0B", "0", "Build Cache"}}
+}
+
+// images says that what no image in use has is reclaimable. docker's own client
+// calls what several images share reclaimable too, even when all are in use.
+func (d Disk) images() DiskRow {
+	uses := d.uses()
+	var active []record.Image
+	for _, i := range d.Images {
+		if uses[i.ID] > 0 {
+			active = append(active, i)
+		}
+	}
+	return diskRow("Images", len(d.Images), len(active), d.Usage.Layers, d.Usage.Layers-record.Measure(active).Layers)
+}
+
+func (d Disk) containers() DiskRow {
+	active, size, idle := 0, int64(0), int64(0)
+	for _, c := range d.Containers {
+		size += c.Upper
+		if c.State.Status == record.Running {
+			active++
+		} else {
+			idle += c.Upper
+		}
+	}
+	return diskRow("Containers", len(d.Containers), active, size, idle)
+}
+
+func diskRow(kind string, total, active int, size, reclaimable int64) DiskRow {
+	row := DiskRow{Type: kind, TotalCount: strconv.Itoa(total), Active: strconv.Itoa(active), Size: Space(size), Reclaimable: Space(reclaimable)}
+	if size > 0 {
+		row.Reclaimable += fmt.Sprintf(" (%d%%)", reclaimable*100/size)
+	}
+	return row
+}
+
+// uses counts the containers of each image.
+func (d Disk) uses() map[string]int {
+	uses := map[string]int{}
+	for _, c := range d.Containers {
+		uses[c.ImageID]++
+	}
+	return uses
+}
+
+// Verbose writes a table of the images and one of the containers.
+func (d Disk) Verbose(w io.Writer, now time.Time) error {
+	uses := d.uses()
+	var images []Image
+	for _, i := range d.Images {
+		for _, row := range ImageRows(i, true, now) {
+			shared := d.Usage.Shared[i.ID]
+			row.SharedSize, row.UniqueSize, row.Containers = Bytes(shared), Bytes(i.Size-shared), strconv.Itoa(uses[i.ID])
+			images = append(images, row)
+		}
+	}
+	var containers []Container
+	for _, c := range d.Containers {
+		containers = append(containers, ContainerRow(c.Container, true, now, c.Upper, c.Whole))
+	}
+	fmt.Fprint(w, "Images space usage:\n\n")
+	t := ImageTable("", false)
+	t.Default += "\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
+	if err := Write(w, t, images); err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\nContainers space usage:\n\n")
+	t = ContainerTable("", false)
+	t.Default = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
+	return Write(w, t, containers)
+}
