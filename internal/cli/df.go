@@ -51,7 +51,7 @@ func (c *Client) disk() (show.Disk, error) {
 		if err != nil {
 			return d, err
 		}
-		d.Containers = append(d.Containers, show.Sized{Container: r, Upper: size.Upper, Whole: size.Whole})
+		d.Containers = append(d.Containers, show.Sized{Container: r, Upper: size.Upper})
 	}
 	d.Usage = record.Measure(d.Images)
 	return d, nil

@@ -211,11 +211,13 @@ func setupRmi(fs *pflag.FlagSet) action {
 	return func(c *Client, args []string) error {
 		return c.many(args, func(name string) error {
 			var gone []record.Removed
-			if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: name, Force: *force}, &gone); err != nil {
-				return err
-			}
+			err := c.call(wire.RemoveImage, wire.RemoveCall{Name: name, Force: *force}, &gone)
 			c.removed(gone)
-			return nil
+			if *force && fault.Is(err, fault.NotFound) {
+				Print(c.Err, err)
+				return nil
+			}
+			return err
 		})
 	}
 }

@@ -74,7 +74,7 @@ func plainTar(r io.Reader) (io.ReadCloser, string, error) {
 		}
 		return &unpacked{r: z, in: in, end: z.Close}, "application/vnd.oci.image.layer.v1.tar+zstd", nil
 	case bytes.HasPrefix(head, xzMagic), bytes.HasPrefix(head, bzip2Magic):
-		return nil, "", fault.New(fault.Unsupported, "unpack archive", "", "it is compressed with xz or bzip2", "use gzip, zstd or no compression")
+		return nil, "", fault.New(fault.Unsupported, "unpack archive", "", "it is compressed with xz or bzip2", "use gzip, zstd or no compression, as by: xz -dc FILE | fief load")
 	}
 	return &unpacked{r: buffered, in: in, end: func() {}}, "application/vnd.oci.image.layer.v1.tar", nil
 }

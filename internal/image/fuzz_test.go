@@ -153,6 +153,9 @@ func FuzzLoad(f *testing.F) {
 	img := registrytest.Plain(registrytest.Layer("a", "1"))
 	f.Add(img.DockerArchive("x:1"))
 	f.Add(img.OCIArchive("x:1"))
+	f.Add(registrytest.Tar("oci-layout", "{}", "index.json", `{"schemaVersion":2,"manifests":[{"digest":"sha256:../../x","size":5}]}`))
+	f.Add(registrytest.Tar("../../manifest.json", `[{"Config":"/c","RepoTags":["x:1"],"Layers":["l","l"]}]`, "c", "{}", "l", "", "manifest.json", "[]"))
+	f.Add([]byte("BZh91AY&SY"))
 	w := newWorld(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		before := w.state(t)

@@ -94,6 +94,9 @@ func TestLoadTells(t *testing.T) {
 	w := newWorld(t)
 	img := registrytest.Plain(registrytest.Layer("a", "1"))
 	w.load(t, img.DockerArchive("before:1"))
+	if p := w.told[0]; p.ID != barOf(digest.FromBytes(img.Blobs[0])) || p.Status != "Loading layer" || p.Current == 0 {
+		t.Errorf("%+v", p)
+	}
 	for want, archive := range map[string][]byte{
 		"Loaded image: x:1,Loaded image: quay.io/y:2": img.DockerArchive("x:1", "quay.io/y:2"),
 		"Loaded image ID: " + w.List()[0].ID:          img.DockerArchive(),
@@ -102,7 +105,9 @@ func TestLoadTells(t *testing.T) {
 		w.load(t, archive)
 		var got []string
 		for _, p := range w.told {
-			if p.ID == "" {
+			if p.ID != "" {
+				t.Errorf("told of a layer that was there: %+v", p)
+			} else {
 				got = append(got, p.Status)
 			}
 		}

@@ -40,7 +40,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, tell func(record.Progress
 // load takes the OCI layout where there is one that is whole: it has the
 // manifests and compressed layers as they came from the registry.
 func (s *Store) load(ctx context.Context, src source, t *teller) ([]record.Image, error) {
-	l := &loader{Store: s, src: src, tell: t}
+	l := &loader{Store: s, src: src, tell: t.loading()}
 	defer l.release()
 	if err := l.read(ctx); err != nil {
 		return nil, err

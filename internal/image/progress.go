@@ -23,6 +23,23 @@ func newTeller(tell func(record.Progress)) *teller {
 	return &teller{tell: tell, last: map[string]time.Time{}}
 }
 
+// loading is a teller whose layers come from an archive, in Docker's words:
+// only those that are unpacked are worth one.
+func (t *teller) loading() *teller {
+	if t == nil {
+		return nil
+	}
+	return newTeller(func(p record.Progress) {
+		switch p.Status {
+		case "Pulling fs layer", "Already exists", "Pull complete":
+			return
+		case "Extracting":
+			p.Status = "Loading layer"
+		}
+		t.tell(p)
+	})
+}
+
 // say tells a sentence about the bar id, or about everything when id is empty.
 func (t *teller) say(id, status string) {
 	if t == nil {

@@ -21,11 +21,10 @@ type Disk struct {
 	Containers []Sized
 }
 
-// Sized is a container and what it takes on disk: its writable layer, and that
-// with its image.
+// Sized is a container and the bytes of its writable layer.
 type Sized struct {
 	record.Container
-	Upper, Whole int64
+	Upper int64
 }
 
 // DiskRow is a row of system df. Fields are docker's.
@@ -105,7 +104,9 @@ func (d Disk) Verbose(w io.Writer, now time.Time) error {
 	}
 	var containers []Container
 	for _, c := range d.Containers {
-		containers = append(containers, ContainerRow(c.Container, true, now, c.Upper, c.Whole))
+		row := ContainerRow(c.Container, true, now, -1, -1)
+		row.Size = Bytes(c.Upper)
+		containers = append(containers, row)
 	}
 	fmt.Fprint(w, "Images space usage:\n\n")
 	t := ImageTable("", false)
