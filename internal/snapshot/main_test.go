@@ -21,10 +21,11 @@ import (
 // The test binary plays several parts: the tests, a process in a container, a
 // program that is executed there, and a daemon that is killed.
 const (
-	partEnv   = "FIEF_TEST_PART"
-	targetEnv = "FIEF_TEST_TARGET"
-	partWho   = "who"
-	partChurn = "churn"
+	partEnv     = "FIEF_TEST_PART"
+	targetEnv   = "FIEF_TEST_TARGET"
+	partWho     = "who"
+	partChurn   = "churn"
+	partCopying = "copying"
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 		os.Exit(who())
 	case part == partChurn:
 		os.Exit(churn(os.Getenv(targetEnv)))
+	case part == partCopying:
+		os.Exit(copying(os.Getenv(targetEnv)))
 	case part != "":
 		os.Exit(inContainer(part))
 	}

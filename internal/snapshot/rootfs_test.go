@@ -58,7 +58,7 @@ func TestNoOverlay(t *testing.T) {
 }
 
 func TestHostImage(t *testing.T) {
-	for _, way := range ways {
+	for _, way := range waysOn(t, os.TempDir()) {
 		t.Run(string(way), func(t *testing.T) {
 			s := openStore(t, t.TempDir(), Options{Force: way})
 			for _, pair := range []idmap.Pair{pairOf(t, 1<<20), {}} {
@@ -91,7 +91,7 @@ func TestMaps(t *testing.T) {
 		"host 0 mapped":   {UID: extents(idmap.Span{In: 0, Out: 0, N: 65536}), GID: extents(idmap.Span{In: 0, Out: 1 << 20, N: 9}, idmap.Span{In: 9, Out: 0, N: 65527})},
 		"none":            {},
 	} {
-		for _, way := range ways {
+		for _, way := range waysOn(t, os.TempDir()) {
 			t.Run(name+"/"+string(way), func(t *testing.T) { lookAndWork(t, pair, way) })
 		}
 	}
@@ -136,7 +136,7 @@ func TestBadMaps(t *testing.T) {
 // has room for by their full names.
 func TestManyLayers(t *testing.T) {
 	const count = 200
-	for _, way := range ways {
+	for _, way := range waysOn(t, mnttest.FileSystem(t, "tmpfs")) {
 		t.Run(string(way), func(t *testing.T) {
 			s := openStore(t, mnttest.FileSystem(t, "tmpfs"), Options{Force: way})
 			var ids []string
@@ -176,7 +176,7 @@ func TestNothingWritable(t *testing.T) {
 
 // TestRootMode: / of a container looks as the image says, once.
 func TestRootMode(t *testing.T) {
-	for _, way := range ways {
+	for _, way := range waysOn(t, os.TempDir()) {
 		s := openStore(t, t.TempDir(), Options{Force: way})
 		buildLayer(t, s, lowID, func(dir string) {
 			files{t, dir}.must(os.Chown(dir, 0, 33))

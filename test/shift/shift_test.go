@@ -23,8 +23,8 @@ func TestAskedWays(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			out, errs, code := d.Fief(t, "run", "--name", way, "--network", "none", "--storage-opt", "shift="+way, "busybox", "sh", "-c",
 				"test -e /root/file || { "+write+"; }; "+read)
-			if code != 0 && strings.Contains(errs, "Linux ") {
-				t.Skip("fs: " + errs)
+			if code != 0 && way == "reflink" && strings.Contains(errs, "share") {
+				return // ext4 and tmpfs say so: it is refused, and nothing else taken
 			}
 			if code != 0 || !strings.HasSuffix(out, "33:50\n33:50\nmine\n") {
 				t.Fatalf("%d %q %s", code, out, errs)

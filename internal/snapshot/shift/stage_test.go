@@ -7,7 +7,12 @@ import (
 	"fief/internal/kernel/mnt/mnttest"
 )
 
-func TestMain(m *testing.M) { os.Exit(mnttest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(rootlessPart) != "" {
+		os.Exit(useShadow())
+	}
+	os.Exit(mnttest.Main(m))
+}
 
 // TestStageLeavesTheProcess: what /proc/self shows is the first thread's, and
 // that is never a stage's.
