@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,6 +90,26 @@ func TestUnpackFailsWhileItComes(t *testing.T) {
 	w.unchanged(t, func() {
 		_, err = w.Pull(ctx, ask.PullImage{Name: host + "/img"}, nil)
 		wantClass(t, err, fault.Exhausted, "no room")
+	})
+}
+
+// A layer that is unpacked is none when its blob cannot be kept.
+func TestBlobLostAfterUnpack(t *testing.T) {
+	more := make(chan struct{})
+	g := halting(more)
+	host := serve(t, g)
+	g.Push("img", "latest", registrytest.Gzipped(largeLayer()))
+	w := newWorld(t)
+	w.layers.inside = sync.OnceFunc(func() {
+		names, _ := filepath.Glob(w.dir + "/ingest/*")
+		for _, name := range names {
+			os.Remove(name)
+		}
+		close(more)
+	})
+	w.unchanged(t, func() {
+		_, err := w.Pull(context.Background(), ask.PullImage{Name: host + "/img"}, nil)
+		wantClass(t, err, fault.NotFound, "name blob")
 	})
 }
 

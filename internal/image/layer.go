@@ -70,7 +70,7 @@ func (s *Store) fetchAndOpen(ctx context.Context, job layerJob, fetch fetcher, t
 	if err != nil && !fault.Is(err, fault.Corrupt) { // what is corrupt may be so on its way only: the blob's digest tells
 		giveUp(err)
 	}
-	if fetchErr := <-done; fetchErr != nil && (errors.Is(err, fetchErr) || context.Cause(fetching) != err) {
+	if fetchErr := <-done; fetchErr != nil && (err == nil || errors.Is(err, fetchErr) || context.Cause(fetching) != err) {
 		return record.Layer{}, true, fetchErr
 	}
 	if err == nil {

@@ -34,7 +34,8 @@ type contestant struct {
 func main() {
 	n := flag.Int("n", 40, "runs of each command")
 	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
-	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids)")
+	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images)")
+	big := flag.Bool("big", false, "pull the large image: some 37,000 files, 1.6 GB")
 	out := flag.String("json", "", "file for the JSON (default: below the table)")
 	flag.Parse()
 	if os.Geteuid() != 0 {
@@ -59,6 +60,9 @@ func main() {
 	list = append(list, stage.floor(*n, *idle)...)
 	if *only == "" || strings.Contains(*only, "ids") {
 		list = append(list, stage.ids(*n, *idle)...)
+	}
+	if *only == "" || strings.Contains(*only, "pull") {
+		list = append(list, stage.images(*big, min(*n, 3))...)
 	}
 	report(list, *out)
 }
