@@ -247,7 +247,7 @@ func TestCLIImages(t *testing.T) {
 		t.Errorf("%q %q %d", out, errs, code)
 	}
 	wantIn(t, c.must("rmi", "busybox"), "Untagged: busybox:latest", "Deleted: sha256:")
-	if _, errs, code := c.run("push", "busybox"); code == 0 || !strings.Contains(errs, "not supported") {
+	if _, errs, code := c.run("push", "busybox"); code == 0 || !strings.Contains(errs, "An image does not exist locally") {
 		t.Errorf("%q %d", errs, code)
 	}
 }

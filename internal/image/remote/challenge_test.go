@@ -1,0 +1,68 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"fief/internal/words/ask"
+
+	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// asked answers every request with the same challenge, and notes who was sent
+// credentials.
+type asked struct {
+	challenge string
+	told      []string // schemes and hosts
+}
+
+func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Host == "" || req.URL.Scheme != "https" && req.URL.Scheme != "http" {
+		return nil, errors.New("no such address") // as http.Transport says
+	}
+	if req.Header.Get("Authorization") != "" {
+		a.told = append(a.told, req.URL.Scheme+"://"+req.URL.Host)
+	}
+	return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {a.challenge}},
+		Body: io.NopCloser(strings.NewReader(`{"token":"t"}`)), Request: req}, nil
+}
+
+// Whatever a registry demands, credentials go to it or, safely, to the token
+// server that it names.
+func FuzzChallenge(f *testing.F) {
+	f.Add(`Basic realm="x"`)
+	f.Add(`Bearer realm="https://reg.example/token",service="reg",scope="repository:a/b:pull"`)
+	f.Add(`Bearer realm="http://203.0.113.9/token"`)
+	f.Add(`Bearer realm="https://127.0.0.1/token"`)
+	f.Add(`Bearer realm="",error=`)
+	f.Add("Bearer realm=\"https://a\\\"b\", ,=,x")
+	f.Fuzz(func(t *testing.T, challenge string) {
+		if realm := strings.ToLower(challenge); strings.Contains(realm, "://") && strings.ContainsAny(strings.Trim(realm, `"`), "ghijklmnoqruvwxyz") &&
+			!strings.Contains(realm, "reg.example") && !strings.Contains(realm, "203.0.113.9") && !strings.Contains(realm, "127.0.0.1") {
+			t.Skip("the name would be looked up")
+		}
+		a := &asked{challenge: challenge}
+		e := newEnd(registry.Reference{Registry: "reg.example", Repository: "a/b"}, false, "test")
+		e.single = &auth.Client{Client: &http.Client{Transport: a}, Cache: auth.NewCache(), Credential: auth.StaticCredential("reg.example", credential(ask.RegistryAuth{Username: "u", Password: "p"}))}
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url("/blobs/x"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := e.single.Do(req); err == nil {
+			resp.Body.Close()
+		}
+		for _, to := range a.told {
+			if !strings.HasPrefix(to, "https://") {
+				t.Errorf("%q: the password went in the clear to %s", challenge, to)
+			}
+			if strings.HasPrefix(to, "https://127.") {
+				t.Errorf("%q: the password went to %s", challenge, to)
+			}
+		}
+	})
+}
