@@ -95,7 +95,7 @@ func (e *Engine) stillPlace(ctx context.Context, c *container) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer mapped.Close()
+	defer func() { go mapped.Close() }() // waits for the kernel, as in prepareRoot
 	root, err := e.rooms.Layers.Rootfs(snapshot.Request{
 		Mapped: mapped, Layers: rec.Rootfs.Layers, Host: rec.Rootfs.Host, Upper: rec.Rootfs.Upper,
 	}) // not volatile: an upper that once was cannot be mounted again (overlayfs.rst, "Volatile mount")
