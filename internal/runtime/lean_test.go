@@ -123,7 +123,7 @@ func checkMaps(t *testing.T, name, maps string) {
 // and no start fails.
 func TestLeanStress(t *testing.T) {
 	b := newBox(t).lean()
-	running := b.running(launchtest.Spec("sleep", "100"))
+	running := b.running(launchtest.Spec("sleep", "10000"))
 	joined, user := b.joined(running.PID)
 	b.fds = map[string]int{"pidfd": running.PIDFD, "ns:user": user}
 	good, err := compiler().Container(launchtest.Spec("true"), b.opt)
