@@ -36,9 +36,24 @@ func (m *machine) close() {
 
 func (m *machine) then(closer func()) { m.closers = append(m.closers, closer) }
 
-// open opens the rooms from the bottom up, makes the engine over them, and
+// open makes the machine, also on a full disk, where nothing but this daemon can
+// make room: what trying the file system out takes was kept aside.
+func open(ctx context.Context, s settings) (*machine, error) {
+	spare := store.Reserve{Path: filepath.Join(s.DataRoot, "reserve")}
+	m, err := assemble(ctx, s)
+	if fault.Is(err, fault.Exhausted) && spare.Spend() {
+		slog.Warn("the disk is full; the daemon starts in the room it has kept aside", "error", err)
+		m, err = assemble(ctx, s)
+	}
+	if err == nil {
+		spare.Keep()
+	}
+	return m, err
+}
+
+// assemble opens the rooms from the bottom up, makes the engine over them, and
 // takes up the containers of the daemon before this one.
-func open(ctx context.Context, s settings) (_ *machine, err error) {
+func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	m := &machine{}
 	defer func() {
 		if err != nil {

@@ -24,17 +24,27 @@ const (
 // blobs is the OCI image layout at the data root.
 type blobs struct{ root *os.Root }
 
-// prepare makes the directories and throws away unfinished downloads.
+// prepare makes the directories and throws away unfinished downloads. It takes
+// no room where it has been before.
 func (b *blobs) prepare() error {
-	if err := b.root.RemoveAll(ingestDir); err != nil {
-		return diskFault("sweep", ingestDir, err)
-	}
 	for _, dir := range []string{ingestDir, blobDir} {
 		if err := b.root.MkdirAll(dir, 0o700); err != nil {
 			return diskFault("make", dir, err)
 		}
 	}
+	left, err := fs.ReadDir(b.root.FS(), ingestDir)
+	if err != nil {
+		return diskFault("list", ingestDir, err)
+	}
+	for _, e := range left {
+		if err := b.root.RemoveAll(ingestDir + "/" + e.Name()); err != nil {
+			return diskFault("sweep", ingestDir, err)
+		}
+	}
 	raw, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if old, err := b.root.ReadFile(ocispec.ImageLayoutFile); err == nil && string(old) == string(raw) {
+		return nil
+	}
 	return b.replace(ocispec.ImageLayoutFile, raw)
 }
 

@@ -120,7 +120,11 @@ func (s *Store) recover() error {
 	if err := s.blobs.sweep(c.usedBlobs()); err != nil {
 		return err
 	}
-	return s.blobs.writeIndex(s.known.Load().descriptors())
+	err = s.blobs.writeIndex(s.known.Load().descriptors())
+	if fault.Is(err, fault.Exhausted) { // see change: it is no reason to keep from being removed what fills the disk
+		err = nil
+	}
+	return err
 }
 
 // change applies f to a copy of the catalog and makes the result durable, then

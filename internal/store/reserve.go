@@ -10,21 +10,22 @@ import (
 // writes in place), many times over.
 const reserveSize = 1 << 20
 
-// reserve is space kept aside in a file, given back when a full file system
-// would not even let something be deleted.
-type reserve struct{ path string }
+// Reserve is room kept aside in a file, to be given back when a full file
+// system would not even let something be deleted, or the daemon start that is
+// to delete it.
+type Reserve struct{ Path string }
 
-// keep takes the space if it is not held and can be had.
-func (r reserve) keep() {
-	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// Keep takes the room if it is not held and can be had.
+func (r Reserve) Keep() {
+	f, err := os.OpenFile(r.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return // it is there already, or cannot be
 	}
 	defer f.Close()
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, reserveSize); err != nil {
-		os.Remove(r.path)
+		os.Remove(r.Path)
 	}
 }
 
-// spend gives the space back; false when there was none.
-func (r reserve) spend() bool { return os.Remove(r.path) == nil }
+// Spend gives the room back; false when there was none.
+func (r Reserve) Spend() bool { return os.Remove(r.Path) == nil }

@@ -36,7 +36,7 @@ type DB struct {
 	path    string
 	bolt    *bbolt.DB
 	queue   *queue
-	reserve reserve
+	reserve Reserve
 }
 
 // Open opens or makes the state file at path, mode 0600. A file that another
@@ -57,8 +57,8 @@ func Open(path string) (*DB, error) {
 		bolt.Close()
 		return nil, classify(path, err)
 	}
-	db := &DB{path: path, bolt: bolt, reserve: reserve{path + ".reserve"}}
-	db.reserve.keep()
+	db := &DB{path: path, bolt: bolt, reserve: Reserve{path + ".reserve"}}
+	db.reserve.Keep()
 	db.queue = newQueue(db.commit)
 	return db, nil
 }
@@ -147,11 +147,11 @@ func (db *DB) commit(ops []op) error {
 	failpoint.Hit("state-writing")
 	err := db.apply(ops)
 	failpoint.Hit("state-written")
-	if classOf(err) == fault.Exhausted && deletions(ops) && db.reserve.spend() {
+	if classOf(err) == fault.Exhausted && deletions(ops) && db.reserve.Spend() {
 		err = db.apply(ops)
 	}
 	if err == nil && deletions(ops) {
-		db.reserve.keep()
+		db.reserve.Keep()
 	}
 	return fault.Wrap(classOf(err), "write state file", db.path, err, "free some space below the data root")
 }
