@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -42,10 +43,7 @@ func setupPrune(fs *pflag.FlagSet) action {
 			return nil
 		}
 		freed, err := c.pruneContainers(*flags.filters)
-		if err == nil {
-			c.reclaimed(freed)
-		}
-		return err
+		return c.reclaimed(freed, err)
 	}
 }
 
@@ -64,10 +62,7 @@ func setupImagePrune(fs *pflag.FlagSet) action {
 			return nil
 		}
 		freed, err := c.pruneImages(*all, *flags.filters)
-		if err == nil {
-			c.reclaimed(freed)
-		}
-		return err
+		return c.reclaimed(freed, err)
 	}
 }
 
@@ -86,10 +81,7 @@ func setupSystemPrune(fs *pflag.FlagSet) action {
 			return err
 		}
 		images, err := c.pruneImages(*all, *flags.filters)
-		if err == nil {
-			c.reclaimed(containers + images)
-		}
-		return err
+		return c.reclaimed(containers+images, err)
 	}
 }
 
@@ -108,7 +100,15 @@ func systemWarning(all bool, filters []string) string {
 	return text
 }
 
-func (c *Client) reclaimed(n int64) { c.line("Total reclaimed space: " + show.Space(n)) }
+// reclaimed says what a prune has freed, also when it could not free all, and
+// returns its error.
+func (c *Client) reclaimed(n int64, err error) error {
+	var some status
+	if err == nil || errors.As(err, &some) {
+		c.line("Total reclaimed space: " + show.Space(n))
+	}
+	return err
+}
 
 // pruneContainers removes containers that do not run and returns how many bytes
 // went with them.
@@ -122,6 +122,7 @@ func (c *Client) pruneContainers(filters []string) (freed int64, err error) {
 		return 0, err
 	}
 	var removed []string
+	failed := false
 	for _, r := range all {
 		stopped := r.State.Status == record.Exited || r.State.Status == record.Created || r.State.Status == record.Dead
 		if !stopped || !keep(r) {
@@ -130,13 +131,13 @@ func (c *Client) pruneContainers(filters []string) (freed int64, err error) {
 		var size wire.SizeReply
 		_ = c.call(wire.Size, wire.Name{Name: r.ID}, &size) // not measured: nothing is claimed as freed
 		if err := c.call(wire.Remove, wire.RemoveCall{Name: r.ID}, nil); err != nil {
-			c.left(err)
+			failed = c.left(err) || failed
 			continue
 		}
 		removed, freed = append(removed, r.ID), freed+size.Upper
 	}
 	c.block("Deleted Containers:", removed)
-	return freed, nil
+	return freed, statusOf(failed)
 }
 
 // pruneImages removes images that no container uses: those without a name, or
@@ -159,11 +160,13 @@ func (c *Client) pruneImages(everything bool, filters []string) (freed int64, er
 		used[r.ImageID] = true
 	}
 	var said []string
+	failed := false
 	for _, i := range list {
 		if i.Host || used[i.ID] || !keep(i) || !everything && len(i.Names) > 0 {
 			continue
 		}
-		gone := c.dropImage(i)
+		gone, whole := c.dropImage(i)
+		failed = failed || !whole
 		freed += i.Freed(gone)
 		for _, r := range gone {
 			if r.Untagged != "" {
@@ -174,12 +177,21 @@ func (c *Client) pruneImages(everything bool, filters []string) (freed int64, er
 		}
 	}
 	c.block("Deleted Images:", said)
-	return freed, nil
+	return freed, statusOf(failed)
+}
+
+// statusOf ends a prune that could not remove everything with status 1.
+func statusOf(failed bool) error {
+	if failed {
+		return status(1)
+	}
+	return nil
 }
 
 // dropImage removes an image by all its names, without force: one that a
-// container came to use meanwhile stays.
-func (c *Client) dropImage(i record.Image) (all []record.Removed) {
+// container came to use meanwhile stays. whole is false when something else kept
+// it from being removed.
+func (c *Client) dropImage(i record.Image) (all []record.Removed, whole bool) {
 	names := i.Names
 	if len(names) == 0 {
 		names = []string{i.ID}
@@ -187,20 +199,22 @@ func (c *Client) dropImage(i record.Image) (all []record.Removed) {
 	for _, name := range names {
 		var gone []record.Removed
 		if err := c.call(wire.RemoveImage, wire.RemoveCall{Name: name}, &gone); err != nil {
-			c.left(err)
-			return all
+			return all, !c.left(err)
 		}
 		all = append(all, gone...)
 	}
-	return all
+	return all, true
 }
 
 // left tells why something was not removed, unless others have got hold of it,
-// or removed it, since it was listed.
-func (c *Client) left(err error) {
-	if !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.Busy) {
-		Print(c.Err, err)
+// or removed it, since it was listed; it reports whether there was something to
+// tell.
+func (c *Client) left(err error) bool {
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Busy) {
+		return false
 	}
+	Print(c.Err, err)
+	return true
 }
 
 // block prints what was removed below a title, and an empty line; nothing when

@@ -73,6 +73,9 @@ func (s *Store) fetchAndOpen(ctx context.Context, job layerJob, fetch fetcher, t
 	if fetchErr := <-done; fetchErr != nil && (err == nil || errors.Is(err, fetchErr) || context.Cause(fetching) != err) {
 		return record.Layer{}, true, fetchErr
 	}
+	if fault.Is(err, fault.Corrupt) { // of a mirror that lied before another sent the blob, which is verified
+		l, err = s.openStored(ctx, job, t)
+	}
 	if err == nil {
 		t.bytes(barOf(job.blob.Digest), "Extracting", job.blob.Size, job.blob.Size)
 	}

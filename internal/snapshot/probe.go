@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"log/slog"
 
 	"fief/internal/kernel/at"
@@ -13,7 +14,7 @@ import (
 // Open stops at the first way that holds. What it leaves below dir is the
 // caller's to remove.
 func Probe(dir string) (answers []probe.Answer, err error) {
-	s := &Store{path: dir}
+	s := &Store{path: dir, ctx: context.Background()}
 	if s.root, err = at.Dir(dir); err != nil {
 		return nil, err
 	}
