@@ -2,11 +2,8 @@ package cli
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -52,7 +49,7 @@ func setupExport(fs *pflag.FlagSet) action {
 	output := fs.StringP("output", "o", "", "Write to a file, instead of STDOUT")
 	return func(c *Client, args []string) error {
 		if *output != "" {
-			return c.exportAs(args[0], *output)
+			return intoFile(*output, func(f *os.File) error { return c.exportTo(args[0], f) }, badExport)
 		}
 		if term.IsTerminal(int(c.Files[1].Fd())) {
 			return fault.Say(fault.Invalid, "cowardly refusing to save to a terminal. Use the -o flag or redirect")
@@ -66,36 +63,7 @@ func (c *Client) exportTo(name string, f *os.File) error {
 	return c.watch(wire.Export, wire.Name{Name: name}, nil, nil, int(f.Fd()))
 }
 
-// exportAs makes the file whole or not at all. What is there and no regular
-// file, such as a pipe, is written to as it is.
-func (c *Client) exportAs(name, file string) error {
-	switch st, err := os.Stat(file); {
-	case err == nil && !st.Mode().IsRegular():
-		f, err := os.OpenFile(file, os.O_WRONLY, 0)
-		if err != nil {
-			return badExport(err)
-		}
-		defer f.Close()
-		return c.exportTo(name, f)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return badExport(err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
-	if err != nil {
-		return badExport(err)
-	}
-	defer os.Remove(f.Name()) // gone when all went well
-	defer f.Close()
-	if err := c.exportTo(name, f); err != nil {
-		return err
-	}
-	return badExport(os.Rename(f.Name(), file))
-}
-
 func badExport(err error) error {
-	if err == nil {
-		return nil
-	}
 	return fault.Say(fault.Invalid, "failed to export container: "+err.Error())
 }
 

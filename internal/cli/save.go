@@ -37,7 +37,10 @@ func setupSave(fs *pflag.FlagSet) action {
 		case strings.HasSuffix(*format, "-dir"):
 			return c.saveInto(s, *output)
 		case *output != "":
-			return c.saveAs(s, *output)
+			if err := checkOutput(*output); err != nil {
+				return err
+			}
+			return intoFile(*output, func(f *os.File) error { return c.saveTo(s, f) }, badOutput)
 		}
 		if term.IsTerminal(int(c.Files[1].Fd())) {
 			return fault.Say(fault.Invalid, "cowardly refusing to save to a terminal. Use the -o flag or redirect")
@@ -51,31 +54,33 @@ func (c *Client) saveTo(s ask.SaveImages, f *os.File) error {
 	return c.watch(wire.Save, s, nil, nil, int(f.Fd()))
 }
 
-// saveAs makes the file whole or not at all. What is no regular file, such as
-// a pipe, is written to as it is.
-func (c *Client) saveAs(s ask.SaveImages, name string) error {
-	if err := checkOutput(name); err != nil {
-		return err
+// intoFile lets write make a file whole or not at all. What is there and no
+// regular file, such as a pipe, is written to as it is. bad puts what is wrong
+// with the file itself into words.
+func intoFile(name string, write func(*os.File) error, bad func(error) error) error {
+	st, err := os.Stat(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return bad(err)
 	}
-	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
+	if err == nil && !st.Mode().IsRegular() {
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
-			return badOutput(err)
+			return bad(err)
 		}
 		defer f.Close()
-		return c.saveTo(s, f)
+		return write(f)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-"+filepath.Base(name)+"-*")
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
-		return badOutput(err)
+		return bad(err)
 	}
 	defer os.Remove(f.Name()) // gone when all went well
 	defer f.Close()
-	if err := c.saveTo(s, f); err != nil {
+	if err := write(f); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), name); err != nil {
-		return badOutput(err)
+		return bad(err)
 	}
 	return nil
 }

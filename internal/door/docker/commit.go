@@ -98,28 +98,12 @@ func (b *commitBody) config() (ask.CommitConfig, error) {
 // cannot be said any more: the connection is broken off, so that no client takes
 // the beginning of an archive for one.
 func (d *door) containerExport(w http.ResponseWriter, r *request) error {
-	out := &exported{ResponseWriter: w}
+	out := &streamed{ResponseWriter: w, kind: "application/octet-stream"}
 	err := d.engine.Export(r.Context(), r.name, out)
 	if err != nil && out.begun {
 		panic(http.ErrAbortHandler)
 	}
 	return err
-}
-
-// exported is an answer that becomes a stream with its first byte: until then
-// it may become an error.
-type exported struct {
-	http.ResponseWriter
-	begun bool
-}
-
-// Write implements io.Writer.
-func (e *exported) Write(p []byte) (int, error) {
-	if !e.begun {
-		e.begun = true
-		e.Header().Set("Content-Type", "application/octet-stream")
-	}
-	return e.ResponseWriter.Write(p)
 }
 
 func (d *door) containerChanges(w http.ResponseWriter, r *request) error {

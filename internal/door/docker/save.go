@@ -40,7 +40,7 @@ func (d *door) save(w http.ResponseWriter, r *request, names []string) error {
 	if err != nil {
 		return err
 	}
-	out := &tarAnswer{ResponseWriter: w}
+	out := &streamed{ResponseWriter: w, kind: "application/x-tar"}
 	err = d.engine.Save(r.Context(), ask.SaveImages{Names: names, Platform: platform}, out)
 	if err != nil && out.begun {
 		panic(http.ErrAbortHandler)
@@ -48,20 +48,21 @@ func (d *door) save(w http.ResponseWriter, r *request, names []string) error {
 	return err
 }
 
-// tarAnswer is an answer that becomes a tar with its first byte: until then it
-// may become an error.
-type tarAnswer struct {
+// streamed is an answer of some kind that becomes a stream with its first byte:
+// until then it may become an error.
+type streamed struct {
 	http.ResponseWriter
+	kind  string
 	begun bool
 }
 
 // Write implements io.Writer.
-func (a *tarAnswer) Write(p []byte) (int, error) {
-	if !a.begun {
-		a.begun = true
-		a.Header().Set("Content-Type", "application/x-tar")
+func (s *streamed) Write(p []byte) (int, error) {
+	if !s.begun {
+		s.begun = true
+		s.Header().Set("Content-Type", s.kind)
 	}
-	return a.ResponseWriter.Write(p)
+	return s.ResponseWriter.Write(p)
 }
 
 // onePlatform reads the platform parameter, JSON of an OCI platform, since API
