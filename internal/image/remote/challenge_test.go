@@ -44,7 +44,7 @@ func FuzzChallenge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, challenge string) {
 		if realm := strings.ToLower(challenge); strings.Contains(realm, "://") && strings.ContainsAny(strings.Trim(realm, `"`), "ghijklmnoqruvwxyz") &&
 			!strings.Contains(realm, "reg.example") && !strings.Contains(realm, "203.0.113.9") && !strings.Contains(realm, "127.0.0.1") {
-			t.Skip("the name would be looked up")
+			return // the name would be looked up
 		}
 		a := &asked{challenge: challenge}
 		e := newEnd(registry.Reference{Registry: "reg.example", Repository: "a/b"}, false, "test")
