@@ -291,7 +291,9 @@ func registries() []hostile {
 		on("manifest that is gone", "", "/manifests/", say(404, "", "", "")),
 		on("error of a megabyte", "", "/manifests/", say(500, "Content-Type", "application/json", `{"errors":[{"message":"`+strings.Repeat("x", 1<<20)+`"}]}`)),
 		on("error without end", "", "/manifests/", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); forever(junk)(w, r) }),
-		on("redirects to itself", "", "/manifests/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 307) }),
+		on("redirects to itself", "", "/manifests/", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		}),
 		on("redirects to a file", "", "/blobs/", say(307, "Location", "file:///etc/passwd", "")),
 		on("redirects to nowhere", "", "/blobs/", say(307, "Location", "http://127.0.0.1:1/", "")),
 		on("blob without end", "", "/blobs/", forever(junk)),
