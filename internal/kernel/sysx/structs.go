@@ -31,3 +31,15 @@ const (
 	DevptsMagic     = 0x1cd1
 	SizeofSigaction = 32 // of the kernel's struct sigaction: handler, flags, restorer, mask
 )
+
+// The layout of the attribute security.capability, all little-endian
+// (linux/capability.h, struct vfs_cap_data and vfs_ns_cap_data;
+// capabilities(7)): revision and flags, four words of capabilities and, in
+// revision 3, the user id of the root that they are for.
+const (
+	CapRevisionMask = 0xff000000
+	CapRevision2    = 0x02000000
+	CapRevision3    = 0x03000000
+	CapSize2        = 20
+	CapSize3        = 24
+)

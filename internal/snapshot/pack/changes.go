@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
+	"fief/internal/kernel/sysx"
 	"fief/internal/words/record"
 )
 
@@ -120,10 +121,10 @@ func sameCapability(n *node) bool {
 	}
 	read := func(t tree) []byte {
 		raw, err := at.Xattr(fd.Path(t.dir)+"/"+n.name, capability)
-		if err != nil || len(raw) < capSize2 {
+		if err != nil || len(raw) < sysx.CapSize2 {
 			return nil
 		}
-		return raw[4:capSize2]
+		return raw[4:sysx.CapSize2]
 	}
 	return bytes.Equal(read(n.dir), read(n.old.in))
 }

@@ -121,18 +121,12 @@ func (s Source) value(t tree, attr string, value []byte, path string) ([]byte, e
 	return value, nil
 }
 
-// The layout of security.capability (capabilities(7), linux/capability.h) and
-// of an ACL attribute (linux/posix_acl_xattr.h), little endian.
+// The layout of an ACL attribute (linux/posix_acl_xattr.h), little endian.
 const (
-	capRevision  = 0xff000000
-	capRevision2 = 0x02000000
-	capRevision3 = 0x03000000
-	capSize2     = 20
-	capSize3     = 24
-	aclHeader    = 4
-	aclEntry     = 8
-	aclUser      = 0x02
-	aclGroup     = 0x08
+	aclHeader = 4
+	aclEntry  = 8
+	aclUser   = 0x02
+	aclGroup  = 0x08
 )
 
 // capability returns file capabilities in revision 2, which belong to the root
@@ -141,17 +135,17 @@ const (
 // the root of a user namespace made in the container. That one has no form in
 // an image: revision 2 would hand its privilege to everybody.
 func (s Source) capability(t tree, raw []byte, path string) ([]byte, error) {
-	if len(raw) < capSize2 {
+	if len(raw) < sysx.CapSize2 {
 		return nil, fault.New(fault.Corrupt, "read file capability of", quote(path), "it is too short", "")
 	}
 	magic := binary.LittleEndian.Uint32(raw)
 	switch {
-	case magic&capRevision == capRevision2 && len(raw) == capSize2:
+	case magic&sysx.CapRevisionMask == sysx.CapRevision2 && len(raw) == sysx.CapSize2:
 		return raw, nil
-	case magic&capRevision != capRevision3 || len(raw) != capSize3:
+	case magic&sysx.CapRevisionMask != sysx.CapRevision3 || len(raw) != sysx.CapSize3:
 		return nil, fault.New(fault.Corrupt, "read file capability of", quote(path), "its revision is unknown", "")
 	}
-	root, ok := binary.LittleEndian.Uint32(raw[capSize2:]), true
+	root, ok := binary.LittleEndian.Uint32(raw[sysx.CapSize2:]), true
 	if t.upper && s.Owners.UID != nil {
 		root, ok = s.Owners.UID(root)
 	}
@@ -159,8 +153,8 @@ func (s Source) capability(t tree, raw []byte, path string) ([]byte, error) {
 		return nil, refused(path, "its file capabilities are for the root of a user namespace in the container, which no image can say",
 			"remove them: setcap -r")
 	}
-	out := append([]byte(nil), raw[:capSize2]...)
-	binary.LittleEndian.PutUint32(out, magic&^capRevision|capRevision2)
+	out := append([]byte(nil), raw[:sysx.CapSize2]...)
+	binary.LittleEndian.PutUint32(out, magic&^sysx.CapRevisionMask|sysx.CapRevision2)
 	return out, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 )
@@ -87,20 +88,20 @@ func TestShiftCapability(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v2 := make([]byte, capSize2)
-	binary.LittleEndian.PutUint32(v2, capRevision2|1)
+	v2 := make([]byte, sysx.CapSize2)
+	binary.LittleEndian.PutUint32(v2, sysx.CapRevision2|1)
 	binary.LittleEndian.PutUint32(v2[4:], 1<<unix.CAP_NET_RAW)
 	for root, want := range map[uint32]uint32{0: 100000, 7: 100007, 70000: overflow} {
 		value := v2
 		if root != 0 {
 			value = binary.LittleEndian.AppendUint32(append([]byte(nil), v2...), root)
-			binary.LittleEndian.PutUint32(value, capRevision3|1)
+			binary.LittleEndian.PutUint32(value, sysx.CapRevision3|1)
 		}
 		got, err := shiftCapability(value, pair)
-		if err != nil || len(got) != capSize3 || binary.LittleEndian.Uint32(got[capSize2:]) != want {
+		if err != nil || len(got) != sysx.CapSize3 || binary.LittleEndian.Uint32(got[sysx.CapSize2:]) != want {
 			t.Errorf("root %d: % x, %v", root, got, err)
 		}
-		if binary.LittleEndian.Uint32(got) != capRevision3|1 || string(got[4:capSize2]) != string(v2[4:]) {
+		if binary.LittleEndian.Uint32(got) != sysx.CapRevision3|1 || string(got[4:sysx.CapSize2]) != string(v2[4:]) {
 			t.Errorf("capabilities changed: % x", got)
 		}
 	}

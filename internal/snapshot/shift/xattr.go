@@ -3,11 +3,11 @@ package shift
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
@@ -52,7 +52,7 @@ func (o object) set(name string, value []byte) error {
 
 // xattrs copies all extended attributes, with the ids in them shifted.
 func (c *copier) xattrs(from, to object) error {
-	names, err := from.xattrNames()
+	names, err := at.XattrNames(from.list)
 	if err != nil {
 		return sysx.Fault("list extended attributes of", from.String(), err)
 	}
@@ -60,7 +60,7 @@ func (c *copier) xattrs(from, to object) error {
 		if skipped(name) {
 			continue
 		}
-		value, err := grow(func(b []byte) (int, error) { return from.get(name, b) })
+		value, err := at.XattrValue(func(b []byte) (int, error) { return from.get(name, b) })
 		if err != nil {
 			return sysx.Fault("read extended attribute "+name+" of", from.String(), err)
 		}
@@ -81,29 +81,6 @@ func skipped(name string) bool {
 	return strings.HasPrefix(name, aclOfXFS) || strings.HasPrefix(name, overlayPrefix) && name != overlayOpaque
 }
 
-func (o object) xattrNames() ([]string, error) {
-	buf, err := grow(o.list)
-	if errors.Is(err, unix.EOPNOTSUPP) || len(buf) == 0 {
-		return nil, nil
-	}
-	return strings.Split(strings.TrimSuffix(string(buf), "\x00"), "\x00"), err
-}
-
-// grow calls read with growing buffers; attributes are limited to 64 KiB
-// (xattr(7)), lists of names too.
-func grow(read func([]byte) (int, error)) ([]byte, error) {
-	for size := 256; ; size *= 4 {
-		buf := make([]byte, size)
-		n, err := read(buf)
-		if err == nil {
-			return buf[:n], nil
-		}
-		if !errors.Is(err, unix.ERANGE) || size > 1<<17 {
-			return nil, err
-		}
-	}
-}
-
 // shifted returns the value that an attribute must have under pair.
 func shifted(name string, value []byte, pair idmap.Pair) ([]byte, error) {
 	switch name {
@@ -115,30 +92,20 @@ func shifted(name string, value []byte, pair idmap.Pair) ([]byte, error) {
 	return value, nil
 }
 
-// The layout of security.capability (capabilities(7), struct vfs_cap_data and
-// vfs_ns_cap_data of linux/capability.h), little endian.
-const (
-	capRevisionMask = 0xff000000
-	capRevision2    = 0x02000000
-	capRevision3    = 0x03000000
-	capSize2        = 20
-	capSize3        = 24
-)
-
 // shiftCapability makes a file capability valid for the container's root:
 // revision 2 belongs to host root, and the kernel ignores it in a user
 // namespace on a mount that is not idmapped (security/commoncap.c,
 // rootid_owns_currentns, v4.14).
 func shiftCapability(value []byte, pair idmap.Pair) ([]byte, error) {
-	if len(value) < capSize2 {
+	if len(value) < sysx.CapSize2 {
 		return nil, fault.New(fault.Corrupt, "read file capability", "", "it is too short", "")
 	}
 	magic := binary.LittleEndian.Uint32(value)
 	var root uint32
 	switch {
-	case magic&capRevisionMask == capRevision2 && len(value) == capSize2:
-	case magic&capRevisionMask == capRevision3 && len(value) == capSize3:
-		root = binary.LittleEndian.Uint32(value[capSize2:])
+	case magic&sysx.CapRevisionMask == sysx.CapRevision2 && len(value) == sysx.CapSize2:
+	case magic&sysx.CapRevisionMask == sysx.CapRevision3 && len(value) == sysx.CapSize3:
+		root = binary.LittleEndian.Uint32(value[sysx.CapSize2:])
 	default:
 		return nil, fault.New(fault.Corrupt, "read file capability", "", "its revision is unknown", "")
 	}
@@ -146,10 +113,10 @@ func shiftCapability(value []byte, pair idmap.Pair) ([]byte, error) {
 	if !ok {
 		host = overflow
 	}
-	out := make([]byte, capSize3)
-	copy(out, value[:capSize2])
-	binary.LittleEndian.PutUint32(out, magic&^capRevisionMask|capRevision3)
-	binary.LittleEndian.PutUint32(out[capSize2:], uint32(host))
+	out := make([]byte, sysx.CapSize3)
+	copy(out, value[:sysx.CapSize2])
+	binary.LittleEndian.PutUint32(out, magic&^sysx.CapRevisionMask|sysx.CapRevision3)
+	binary.LittleEndian.PutUint32(out[sysx.CapSize2:], uint32(host))
 	return out, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"fief/internal/kernel/sysx"
 	"fief/internal/words/idmap"
 
 	"golang.org/x/sys/unix"
@@ -144,18 +145,17 @@ func wanted(attr string) bool {
 // (linux/capability.h, capabilities(7) "File capability extended attribute
 // versioning").
 func capV2(raw []byte) ([]byte, error) {
-	const revision, effective = 0xff000000, 0x1
-	const v2, v3 = 0x02000000, 0x03000000
+	const effective = 0x1
 	if len(raw) < 4 {
 		return nil, errors.New("its file capabilities are cut off")
 	}
 	magic := binary.LittleEndian.Uint32(raw)
 	switch {
-	case magic&revision == v2 && len(raw) == 20:
+	case magic&sysx.CapRevisionMask == sysx.CapRevision2 && len(raw) == sysx.CapSize2:
 		return raw, nil
-	case magic&revision == v3 && len(raw) == 24:
-		out := slices.Clone(raw[:20])
-		binary.LittleEndian.PutUint32(out, v2|magic&effective)
+	case magic&sysx.CapRevisionMask == sysx.CapRevision3 && len(raw) == sysx.CapSize3:
+		out := slices.Clone(raw[:sysx.CapSize2])
+		binary.LittleEndian.PutUint32(out, sysx.CapRevision2|magic&effective)
 		return out, nil
 	}
 	return nil, errors.New("its file capabilities are of no known revision")

@@ -202,7 +202,7 @@ func openContent(f *os.File) (int, error) {
 }
 
 func (r *reader) capsOf(n int) []byte {
-	buf := make([]byte, capSize3)
+	buf := make([]byte, sysx.CapSize3)
 	got, err := unix.Fgetxattr(n, capXattr, buf)
 	if err != nil {
 		return nil

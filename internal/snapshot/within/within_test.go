@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/at"
+	"fief/internal/kernel/sysx"
 	"fief/internal/testenv"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
@@ -347,7 +348,7 @@ func TestCapabilities(t *testing.T) {
 	buf := make([]byte, 64)
 	n, err := unix.Getxattr(filepath.Join(path, "a/ping"), capXattr, buf)
 	must(t, err)
-	if n != capSize3 || !bytes.Equal(insideCaps(buf[:n], pairOf(t).UID), []byte(raw)) {
+	if n != sysx.CapSize3 || !bytes.Equal(insideCaps(buf[:n], pairOf(t).UID), []byte(raw)) {
 		t.Errorf("% x", buf[:n])
 	}
 	b, _, err := read(t, root, pairOf(t), "/a/ping")
