@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,28 +97,34 @@ func (e *Engine) whose(id idmap.Host, isUID bool, ranges []record.IDRange) *reco
 			out.Claims = append(out.Claims, r)
 		}
 	}
-	list := e.table.all()
-	slices.SortStableFunc(list, func(a, b *container) int { return cmp.Compare(rank(a.record()), rank(b.record())) })
-	for _, c := range list {
+	rec, inside, ok := e.holderOf(id, isUID)
+	if !ok {
+		return out
+	}
+	out.Container, out.Name, out.Status, out.Inside = rec.ID, rec.Name, rec.State.Status, inside
+	out.Since = cmp.Or(rec.Identity.Since, rec.Created)
+	out.User = e.nameInside(rec, inside, isUID)
+	return out
+}
+
+// holderOf finds the container that has a host id in its map, by rank the first,
+// and what it knows it as.
+func (e *Engine) holderOf(id idmap.Host, isUID bool) (best record.Container, inside idmap.Inside, ok bool) {
+	for _, c := range e.table.all() {
 		rec := c.record()
 		pair, err := pairOf(rec.Identity)
-		if err != nil {
+		if err != nil || ok && rank(rec) >= rank(best) {
 			continue
 		}
 		m := pair.GID
 		if isUID {
 			m = pair.UID
 		}
-		inside, ok := m.ToInside(id)
-		if !ok {
-			continue
+		if as, has := m.ToInside(id); has {
+			best, inside, ok = rec, as, true
 		}
-		out.Container, out.Name, out.Status, out.Inside = rec.ID, rec.Name, rec.State.Status, inside
-		out.Since = cmp.Or(rec.Identity.Since, rec.Created)
-		out.User = e.nameInside(rec, inside, isUID)
-		return out
 	}
-	return out
+	return best, inside, ok
 }
 
 func rank(rec record.Container) int {
@@ -210,7 +215,6 @@ func (e *Engine) Update(ctx context.Context, name string, asked ask.Userns, call
 	}
 	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
 	e.rooms.IDs.Rename("update-"+rec.ID, rec.ID)
-	e.dropCopies(rec)
 	next = c.record()
 	e.tell("update", next, nil)
 	return next, nil

@@ -91,26 +91,22 @@ func parseAuto(mode, options string) (Userns, error) {
 	const hint = "the options of auto are size=N, uidmapping=CONTAINER_ID:HOST_ID:LENGTH and gidmapping=…, separated by commas"
 	var out UsernsAuto
 	var uids, gids []string
-	for option := range strings.SplitSeq(options, ",") {
-		key, value, ok := strings.Cut(option, "=")
-		why := ""
-		switch {
-		case !ok:
-			why = fmt.Sprintf("invalid option specified: %.64q", option)
-		case key == "size":
+	err := eachOption(mode, options, hint, func(key, value string) (why string, known bool) {
+		switch key {
+		case "size":
 			out.Size, why = parseSize(value)
-		case key == "uidmapping":
+		case "uidmapping":
 			uids = append(uids, value)
-		case key == "gidmapping":
+		case "gidmapping":
 			gids = append(gids, value)
 		default:
-			why = fmt.Sprintf("unknown option specified: %.64q", key)
+			return "", false
 		}
-		if why != "" {
-			return nil, badUserns(mode, why, hint)
-		}
+		return why, true
+	})
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if out.Extra.UID, err = (idmap.Grammar{}).ParseTriples(idmap.UID, uids); err == nil {
 		out.Extra.GID, err = (idmap.Grammar{}).ParseTriples(idmap.GID, gids)
 	}
@@ -123,26 +119,42 @@ func parseAuto(mode, options string) (Userns, error) {
 func parseKeepID(mode, options string) (Userns, error) {
 	const hint = "the options of keep-id are uid=N, gid=N and size=N, separated by commas"
 	var out UsernsKeepID
-	for option := range strings.SplitSeq(options, ",") {
-		key, value, ok := strings.Cut(option, "=")
-		why := ""
-		switch {
-		case !ok:
-			why = fmt.Sprintf("invalid option specified: %.64q", option)
-		case key == "uid":
+	err := eachOption(mode, options, hint, func(key, value string) (why string, known bool) {
+		switch key {
+		case "uid":
 			out.UID, why = parseInside(value)
-		case key == "gid":
+		case "gid":
 			out.GID, why = parseInside(value)
-		case key == "size":
+		case "size":
 			out.Size, why = parseSize(value)
 		default:
+			return "", false
+		}
+		return why, true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// eachOption has take read the options of a mode, KEY=VALUE separated by commas.
+// take says what is wrong with a value, and whether it knows the key.
+func eachOption(mode, options, hint string, take func(key, value string) (why string, known bool)) error {
+	for option := range strings.SplitSeq(options, ",") {
+		key, value, ok := strings.Cut(option, "=")
+		if !ok {
+			return badUserns(mode, fmt.Sprintf("invalid option specified: %.64q", option), hint)
+		}
+		why, known := take(key, value)
+		if !known {
 			why = fmt.Sprintf("unknown option specified: %.64q", key)
 		}
 		if why != "" {
-			return nil, badUserns(mode, why, hint)
+			return badUserns(mode, why, hint)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // parseSize reads a number of ids, or says what is wrong with it.
