@@ -4,14 +4,15 @@
 # make crash  the daemon killed at every failpoint and SEEDS times anywhere, and power cuts (root)
 # make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
-# make bench  medians of whole commands beside the floor and other engines (root)
+# make bench  medians of whole commands beside the floor and other engines, and of a small image (root)
+# make bench-images  the same of a large image alone: pulls, first starts, commits (root, half an hour, 50 GB below TMPDIR)
 SHELL := /bin/bash
 export CGO_ENABLED := 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test race soak-ids crash test-vm lint fuzz bench deps clean
+.PHONY: build install docs demo test race soak-ids crash test-vm lint fuzz bench bench-images deps clean
 
 build:
 	@mkdir -p bin
@@ -75,6 +76,12 @@ fuzz:
 bench: build
 	test/deps.sh bench
 	go run ./test/bench
+
+# ROUNDS: pulls of each engine.
+ROUNDS ?= 3
+bench-images: build
+	test/deps.sh bench
+	go run ./test/bench -only pull -big -rounds $(ROUNDS)
 
 clean:
 	rm -rf bin

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,18 +19,18 @@ import (
 // (compilers' libraries), and everything between, as images have them.
 var (
 	smallImage = [][]string{
-		{"libc6", "coreutils", "bash", "perl-base", "perl-modules-5.36", "tzdata", "util-linux", "systemd"},
+		{"libc6", "coreutils", "bash", "libtinfo6", "perl-base", "perl-modules-5.36", "tzdata", "util-linux", "systemd"},
 		{"libpython3.11-stdlib", "python3.11-minimal", "python3-sympy", "python3-numpy"},
 		{"gcc-12", "cpp-12", "libstdc++-12-dev", "libc6-dev"},
 		{"golang-1.19-src"},
 		{"libllvm14", "git"},
 	}
 	bigImage = [][]string{
-		{"libc6", "coreutils", "bash", "perl-base", "perl-modules-5.36", "tzdata", "util-linux", "systemd", "vim-runtime", "git", "locales"},
-		{"gcc-12", "g++-12", "cpp-12", "libstdc++-12-dev", "libc6-dev", "binutils-x86-64-linux-gnu", "libboost1.81-dev"},
-		{"libpython3.11-stdlib", "libpython3.11-dev", "python3.11-minimal", "python3-numpy", "python3-scipy", "python3-matplotlib", "iso-codes"},
+		{"libc6", "coreutils", "bash", "libtinfo6", "perl-base", "perl-modules-5.36", "tzdata", "util-linux", "systemd", "vim-runtime", "git", "locales"},
+		{"gcc-12", "g++-12", "cpp-12", "libstdc++-12-dev", "libc6-dev", "binutils-x86-64-linux-gnu"},
+		{"libpython3.11-stdlib", "libpython3.11-dev", "python3.11-minimal", "python3-numpy", "python3-scipy", "python3-matplotlib", "python3-django", "iso-codes"},
 		{"golang-1.19-src", "golang-1.19-go"},
-		{"libllvm14", "llvm-14-dev", "libclang-cpp14", "libstd-rust-dev", "libnode108", "libicu72"},
+		{"llvm-14-dev", "libclang-cpp14", "libstd-rust-dev", "libnode108", "libicu72"},
 	}
 )
 
@@ -39,19 +40,14 @@ type debianImage struct {
 	files, bytes int64 // what its layers hold: entries, and the content of files
 }
 
-// makeDebianImage downloads the packages into dir with apt and packs each list
-// into a layer, gzipped as images are. It is an error when apt has them not.
-func makeDebianImage(dir string, lists [][]string) (debianImage, error) {
+// makeDebianImage packs each list of packages, which fetchDebs has fetched into
+// cache, into a layer, gzipped as images are.
+func makeDebianImage(cache string, lists [][]string) (debianImage, error) {
 	var img debianImage
-	for i, list := range lists {
-		debs := filepath.Join(dir, fmt.Sprint("debs", i))
-		if err := os.MkdirAll(debs, 0o755); err != nil {
+	for _, list := range lists {
+		debs, err := fetchDebs(cache, list)
+		if err != nil {
 			return img, err
-		}
-		get := exec.Command("apt-get", append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, list...)...)
-		get.Dir = debs
-		if out, err := get.CombinedOutput(); err != nil {
-			return img, fmt.Errorf("apt-get download: %w: %s", err, lastLine(out))
 		}
 		raw, err := img.layerOf(debs)
 		if err != nil {
@@ -59,11 +55,54 @@ func makeDebianImage(dir string, lists [][]string) (debianImage, error) {
 		}
 		img.Tars = append(img.Tars, raw)
 		img.Blobs = append(img.Blobs, registrytest.Gzip(raw))
-		if err := os.RemoveAll(debs); err != nil {
-			return img, err
-		}
 	}
 	return img, nil
+}
+
+// fetchDebs downloads with apt into cache those of the packages that are not
+// there in apt's present versions, and returns the paths of all.
+func fetchDebs(cache string, packages []string) ([]string, error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, err
+	}
+	apt := func(dir string, args ...string) ([]byte, error) {
+		cmd := exec.Command("apt-get", append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, args...)...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("apt-get download: %w: %s", err, lastLine(out))
+		}
+		return out, err
+	}
+	empty, err := os.MkdirTemp("", "fief-bench-") // what is there already would not be named
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(empty)
+	uris, err := apt(empty, append([]string{"--print-uris"}, packages...)...)
+	if err != nil {
+		return nil, err
+	}
+	var paths, missing []string
+	for line := range strings.Lines(string(uris)) { // 'http://…' name_version_arch.deb size SHA256:…
+		words := strings.Fields(line)
+		if len(words) < 3 || !strings.HasPrefix(line, "'") {
+			continue
+		}
+		path := filepath.Join(cache, words[1])
+		if st, err := os.Stat(path); err != nil || fmt.Sprint(st.Size()) != words[2] {
+			name, _, _ := strings.Cut(words[1], "_")
+			missing = append(missing, name)
+		}
+		paths = append(paths, path)
+	}
+	if len(paths) != len(packages) {
+		return nil, fmt.Errorf("apt-get download --print-uris names %d files for %d packages", len(paths), len(packages))
+	}
+	if len(missing) > 0 {
+		_, err = apt(cache, missing...)
+	}
+	return paths, err
 }
 
 func lastLine(out []byte) string {
@@ -71,34 +110,34 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-// layerOf packs the content of the packages in dir into one tar.
-func (img *debianImage) layerOf(dir string) ([]byte, error) {
-	debs, err := filepath.Glob(dir + "/*.deb")
-	if err != nil {
-		return nil, err
-	}
+// layerOf packs the content of packages into one tar.
+func (img *debianImage) layerOf(debs []string) ([]byte, error) {
 	var raw bytes.Buffer
 	w := tar.NewWriter(&raw)
 	seen := map[string]bool{}
 	for _, deb := range debs {
-		cmd := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return nil, err
-		}
-		if err := cmd.Start(); err != nil {
-			return nil, err
-		}
-		if err := img.add(w, tar.NewReader(out), seen); err != nil {
+		if err := img.unpackDeb(w, deb, seen); err != nil {
 			return nil, fmt.Errorf("%s: %w", deb, err)
 		}
-		io.Copy(io.Discard, out)
-		if err := cmd.Wait(); err != nil {
-			return nil, err
-		}
 	}
-	err = w.Close()
+	err := w.Close()
 	return raw.Bytes(), err
+}
+
+func (img *debianImage) unpackDeb(w *tar.Writer, deb string, seen map[string]bool) error {
+	cmd := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err = img.add(w, tar.NewReader(out), seen)
+	if _, drained := io.Copy(io.Discard, out); err == nil {
+		err = drained
+	}
+	return errors.Join(err, cmd.Wait())
 }
 
 // add copies an archive's entries, those that are there already left out.

@@ -2,242 +2,191 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fief/internal/image/registrytest"
 )
 
-// images times pulls of an image of Debian packages from a registry on
-// loopback, beside what else is installed, and first starts under new maps. Its
-// rows are complete.
-func (s *stage) images(big bool, runs int) []*contestant {
-	lists := smallImage
-	if big {
-		lists = bigImage
-	}
-	dir := filepath.Join(s.work, "images")
-	img, err := makeDebianImage(dir, lists)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench: images are left out, Debian packages cannot be had:", err)
-		return nil
-	}
-	p := &pulls{stage: s, dir: dir, img: img}
-	defer p.close()
-	defer p.serve()()
-	list := p.contestants()
-	round(list, runs, time.Second)
-	p.end()
-	fmt.Printf("fiefd needed %.1f MB more than before for a pull\n", float64(p.needed)/1e3)
-	return append(list, p.newMaps(20)...)
+// imageOptions is what was asked of the part that is about images.
+type imageOptions struct {
+	big    bool
+	rounds int    // pulls of each engine
+	cache  string // where Debian packages are kept
+	parts  string // comma-separated: which
 }
 
+func (o imageOptions) lists() [][]string {
+	if o.big {
+		return bigImage
+	}
+	return smallImage
+}
+
+// defaultCache is below the user's cache. Without one it is temporary.
+func defaultCache() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "fief-bench")
+}
+
+// fetch downloads all packages, from a network that the rest of the bench does
+// not have. What fails here is told when it is missed.
+func (o imageOptions) fetch() {
+	all := dockerPackages
+	if _, err := exec.LookPath("dockerd"); err == nil {
+		all = nil
+	}
+	for _, list := range append([][]string{all}, o.lists()...) {
+		if len(list) == 0 {
+			continue
+		}
+		if _, err := fetchDebs(o.cache, list); err == nil {
+			continue
+		}
+		exec.Command("apt-get", "update", "-qq").Run()
+		if _, err := fetchDebs(o.cache, list); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+	}
+}
+
+// images times pulls of an image of Debian packages from a registry on
+// loopback, beside other engines, and what is done with the image then. Its
+// rows are complete.
+func (s *stage) images(o imageOptions) ([]*contestant, []verdict) {
+	dir := filepath.Join(s.work, "images")
+	check(os.Mkdir(dir, 0o711))
+	img, err := makeDebianImage(o.cache, o.lists())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: images are left out, Debian packages cannot be had:", err)
+		return nil, []verdict{missing("everything about images", "Debian packages", err.Error())}
+	}
+	p := &pulls{stage: s, imageOptions: o, dir: dir, files: img.files, bytes: img.bytes}
+	defer p.close()
+	defer p.serve(img)()
+	img.Tars = nil // some GB, of which the registry needed the digests
+	debug.FreeOSMemory()
+	p.enoughRoom()
+	fmt.Printf("image: %d layers, %d files, %.0f MB, %.0f MB compressed\n", len(img.Blobs), img.files, float64(img.bytes)/1e6, float64(p.packed)/1e6)
+	var rows []*contestant
+	var verdicts []verdict
+	for _, part := range []struct {
+		name string
+		run  func() ([]*contestant, []verdict)
+	}{{"pulls", p.compare}, {"maps", p.newMaps}, {"commits", p.commits}, {"fallbacks", p.fallbacks}} {
+		if o.parts != "" && !slices.Contains(strings.Split(o.parts, ","), part.name) {
+			continue
+		}
+		more, judged := part.run()
+		rows, verdicts = append(rows, more...), append(verdicts, judged...)
+	}
+	return rows, verdicts
+}
+
+// pulls is the image, where it is served, and what was made of it.
 type pulls struct {
 	*stage
-	dir    string
-	img    debianImage
-	name   string // host:port/repository:tag
-	places int
-
-	pulling        *exec.Cmd // the daemon of the present pull
-	before, needed int64     // its memory before the pull, and the most any needed beyond; kB
-
-	remove, mounts []string
+	imageOptions
+	dir                  string
+	files, bytes, packed int64
+	name                 string // host:port/repository:tag
+	layers               []string
+	places               int
+	undo                 []func()
+	absent               map[string]string // engines that are not there, and why
 }
 
 // serve starts the registry; its result ends it.
-func (p *pulls) serve() (end func()) {
+func (p *pulls) serve(img debianImage) (end func()) {
 	registry := &registrytest.Registry{}
-	registry.Push("debian", "bench", p.img.Image)
+	registry.Push("debian", "bench", img.Image)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
 	server := &http.Server{Handler: registry}
 	go server.Serve(l)
 	p.name = l.Addr().String() + "/debian:bench"
-	for i, b := range p.img.Blobs {
-		check(os.WriteFile(p.layer(i), b, 0o600))
+	for i, b := range img.Blobs {
+		path := filepath.Join(p.dir, fmt.Sprint("layer", i, ".tar.gz"))
+		check(os.WriteFile(path, b, 0o600))
+		p.layers = append(p.layers, path)
+		p.packed += int64(len(b))
 	}
 	return func() { server.Close() }
 }
 
-func (p *pulls) layer(i int) string { return filepath.Join(p.dir, fmt.Sprint(i, ".tar.gz")) }
-
-func (p *pulls) row(name string, make func() *exec.Cmd) *contestant {
-	return &contestant{Group: "pull", Name: fmt.Sprintf("%s, %d files, %d MB", name, p.img.files, p.img.bytes/1e6), make: make}
+// enoughRoom fails when what all engines store does not fit: nothing is removed
+// between the rounds, see place.
+func (p *pulls) enoughRoom() {
+	var st syscall.Statfs_t
+	check(syscall.Statfs(p.dir, &st))
+	need, free := int64(p.rounds*5+2)*(p.bytes+p.packed), int64(st.Bavail)*st.Bsize
+	if free < need {
+		fatal(fmt.Errorf("%s has %d GB free, %d rounds need %d GB: set TMPDIR, or fewer -rounds", p.dir, free>>30, p.rounds, need>>30))
+	}
 }
 
-// contestants are ways to have the image. Each run begins in a place of its
-// own that is empty: ext4 is slow in making files soon after it has removed
-// many, since it does not use their inodes again for minutes.
-func (p *pulls) contestants() []*contestant {
-	list := []*contestant{p.row("fief pull", p.fiefPull), p.row("tar -xzf one layer after another, sync", p.tar)}
-	if path, err := exec.LookPath("skopeo"); err == nil {
-		list = append(list, p.row("skopeo copy to oci: (nothing is unpacked)", func() *exec.Cmd {
-			return exec.Command(path, "copy", "-q", "--src-tls-verify=false", "docker://"+p.name, "oci:"+p.place())
-		}))
-	}
-	list = append(list, p.podman()...)
-	docker := strings.Fields("-H unix:///var/run/docker.sock")
-	if exec.Command("docker", append(docker, "version")...).Run() != nil {
-		fmt.Fprintln(os.Stderr, "bench: no docker engine runs here; its pull is left out")
-		return list
-	}
-	return append(list, p.row("docker pull", func() *exec.Cmd {
-		exec.Command("docker", append(docker, "rmi", "-f", p.name)...).Run()
-		syscall.Sync()
-		return exec.Command("docker", append(docker, "pull", "-q", p.name)...)
-	}))
-}
-
-// place makes an empty directory, with nothing left to write to the disk.
+// place makes an empty directory. Each pull has one: ext4 is slow in making
+// files soon after it has removed many, since it does not use their inodes
+// again for minutes.
 func (p *pulls) place() string {
 	p.places++
-	dir := filepath.Join(p.dir, strconv.Itoa(p.places))
+	dir := filepath.Join(p.dir, fmt.Sprint(p.places))
 	check(os.Mkdir(dir, 0o700))
-	syscall.Sync()
 	return dir
 }
 
-// fiefPull ends the daemon of the pull before, if there was one, and notes what
-// memory that needed.
-func (p *pulls) fiefPull() *exec.Cmd {
-	p.end()
-	dir := p.place()
-	p.pulling = exec.Command(p.bin+"/fiefd", "--data-root", dir+"/data", "--exec-root", dir+"/run", "--id-registry", dir+"/ids", "--pool-size", "0")
-	check(p.pulling.Start())
-	fief := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(p.bin+"/fief", args...)
-		cmd.Env = append(os.Environ(), "FIEF_HOST=unix://"+dir+"/run/docker.sock")
-		return cmd
+// removePlaces removes what was pulled.
+func (p *pulls) removePlaces() {
+	for i := len(p.undo) - 1; i >= 0; i-- {
+		p.undo[i]()
 	}
-	for end := time.Now().Add(10 * time.Second); fief("version").Run() != nil; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			fatal(fmt.Errorf("fiefd in %s does not answer", dir))
-		}
+	p.undo = nil
+	for i := range p.places {
+		os.RemoveAll(filepath.Join(p.dir, fmt.Sprint(i+1)))
 	}
-	p.before = status(p.pulling.Process.Pid, "VmRSS")
-	return fief("pull", "-q", p.name)
 }
 
-// end ends the daemon that pulls, and notes what memory the pull needed.
-func (p *pulls) end() {
-	if p.pulling == nil {
-		return
-	}
-	p.needed = max(p.needed, status(p.pulling.Process.Pid, "VmHWM")-p.before)
-	p.pulling.Process.Signal(os.Interrupt)
-	p.pulling.Wait()
-	p.pulling = nil
-}
-
-// tar extracts the layers, which it need not fetch, and makes them durable as
-// fief does.
-func (p *pulls) tar() *exec.Cmd {
-	to := p.place()
-	var script strings.Builder
-	for i := range p.img.Blobs {
-		fmt.Fprintf(&script, "mkdir %[1]s/%[2]d && tar -C %[1]s/%[2]d -xzf %[3]s && ", to, i, p.layer(i))
-	}
-	return exec.Command("sh", "-c", script.String()+"sync -f "+to)
-}
-
-func (p *pulls) podman() []*contestant {
-	path, err := exec.LookPath("podman")
-	if err != nil {
-		return nil
-	}
-	pull := func() *exec.Cmd {
-		runroot, err := os.MkdirTemp("", "fb") // podman wants it to be short
-		check(err)
-		p.remove = append(p.remove, runroot)
-		root := p.place()
-		p.mounts = append(p.mounts, root+"/overlay")
-		return exec.Command(path, "--root", root, "--runroot", runroot, "--cgroup-manager", "cgroupfs", "--events-backend", "none",
-			"--storage-driver", "overlay", "pull", "-q", "--tls-verify=false", p.name)
-	}
-	if out, err := pull().CombinedOutput(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: podman is left out, it cannot pull here:", lastLine(out))
-		return nil
-	}
-	return []*contestant{p.row("podman pull", pull)}
-}
-
-// close ends everything and removes what was pulled.
 func (p *pulls) close() {
-	p.end()
-	for _, m := range p.mounts {
-		syscall.Unmount(m, syscall.MNT_DETACH)
+	p.removePlaces()
+	os.RemoveAll(p.dir)
+}
+
+// lacks notes that an engine is not there.
+func (p *pulls) lacks(engine string, why ...any) {
+	if p.absent == nil {
+		p.absent = map[string]string{}
 	}
-	for _, dir := range append(p.remove, p.dir) {
-		os.RemoveAll(dir)
+	p.absent[engine] = strings.TrimSpace(fmt.Sprintln(why...))
+	fmt.Fprintf(os.Stderr, "bench: %s is left out: %s\n", engine, p.absent[engine])
+}
+
+// settled writes everything to the disk and forgets what was read from it, so
+// that every run finds the same.
+func settled() {
+	syscall.Sync()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: caches are not dropped:", err)
 	}
 }
 
-// status reads a line of proc_pid_status(5) in kB.
-func status(pid int, key string) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	check(err)
-	_, rest, _ := strings.Cut(string(b), key+":")
-	kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	check(err)
-	return kb
-}
-
-// newMaps starts containers of the image under maps that no container had, each
-// twice: the second start finds whatever the first had to make.
-func (p *pulls) newMaps(n int) []*contestant {
-	p.must(p.fief("pull", "-q", p.name))
-	first := &contestant{Group: "maps", Name: "fief run, first start under a new map"}
-	second := &contestant{Group: "maps", Name: "fief run, second start under the same map"}
-	start := func(c *contestant, base int) {
-		m := fmt.Sprintf("0:%d:65536", base)
-		cmd := p.fief("run", "--rm", "--network", "none", "--uidmap", m, "--gidmap", m, p.name, "/bin/true")
-		time.Sleep(40 * time.Millisecond)
-		from := time.Now()
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "bench: %s: %s\n", c.Name, lastLine(out))
-			c.Fails++
-			return
-		}
-		c.Runs = append(c.Runs, time.Since(from))
+// durable is syncfs(2) of the file system of dir.
+func durable(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
 	}
-	const unused = 3 << 30 // above the pool
-	start(&contestant{}, unused)
-	inodes, bytes := p.used()
-	for i := range n {
-		base := unused + (i+1)<<16
-		start(first, base)
-		start(second, base)
-	}
-	moreInodes, moreBytes := p.used()
-	fmt.Printf("%d new maps left %d inodes and %d bytes in the store\n", n, moreInodes-inodes, moreBytes-bytes)
-	return []*contestant{first, second}
-}
-
-// used counts what is in the store of layers and of what is made of them.
-func (p *pulls) used() (inodes, bytes int64) {
-	time.Sleep(time.Second) // what removed containers had goes in the background
-	check(filepath.WalkDir(filepath.Join(p.work, "data"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // removed meanwhile
-		}
-		if d.IsDir() && d.Name() == "uppers" {
-			return fs.SkipDir // a stock of ready ones, whatever the maps
-		}
-		var st syscall.Stat_t
-		if syscall.Lstat(path, &st) == nil && filepath.Base(path) != "state.db" {
-			inodes, bytes = inodes+1, bytes+st.Blocks*512
-		}
-		return nil
-	}))
-	return inodes, bytes
+	defer f.Close()
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 }

@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -35,16 +37,25 @@ func main() {
 	n := flag.Int("n", 40, "runs of each command")
 	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
 	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images)")
-	big := flag.Bool("big", false, "pull the large image: some 37,000 files, 1.6 GB")
+	var im imageOptions
+	flag.BoolVar(&im.big, "big", false, "pull the large image: some 37,000 files, 1.6 GB")
+	flag.IntVar(&im.rounds, "rounds", 3, "pulls of each engine, and its first starts where nothing can be idmapped")
+	flag.StringVar(&im.cache, "cache", defaultCache(), "directory in which Debian packages are kept")
+	flag.StringVar(&im.parts, "parts", "", "comma-separated parts of what is done with images: pulls, maps, commits, fallbacks (default all)")
 	out := flag.String("json", "", "file for the JSON (default: below the table)")
 	flag.Parse()
+	defer quit()
 	if os.Geteuid() != 0 {
 		fatal(fmt.Errorf("the bench needs root"))
 	}
+	withImages := *only == "" || strings.Contains(*only, "pull")
 	if os.Getenv("FIEF_BENCH_INSIDE") == "" {
+		if withImages {
+			im.fetch()
+		}
 		inside()
 	}
-	defer quit()
+	stopWhenAsked()
 	pureCgroup2()
 	work, err := os.MkdirTemp("", "fief-bench-")
 	check(err)
@@ -61,10 +72,12 @@ func main() {
 	if *only == "" || strings.Contains(*only, "ids") {
 		list = append(list, stage.ids(*n, *idle)...)
 	}
-	if *only == "" || strings.Contains(*only, "pull") {
-		list = append(list, stage.images(*big, min(*n, 3))...)
+	var verdicts []verdict
+	if withImages {
+		rows, judged := stage.images(im)
+		list, verdicts = append(list, rows...), judged
 	}
-	report(list, *out)
+	report(list, verdicts, *out)
 }
 
 // quit turns a failure into an exit code, after everything else was cleaned up.
@@ -79,18 +92,40 @@ func quit() {
 	}
 }
 
-// inside starts the bench again in a mount namespace of its own: what the
-// engines mount goes with it.
+// inside starts the bench again in a mount and a network namespace of its own:
+// what the engines mount goes with it, and nothing but loopback is there.
 func inside() {
+	stopWhenAsked() // the bench itself decides, and is waited for
 	exe, err := os.Executable()
 	check(err)
-	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", exe}, os.Args[1:]...)...)
+	script := `ip link set lo up && exec "$0" "$@"`
+	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--propagation", "private", "sh", "-c", script, exe}, os.Args[1:]...)...)
 	cmd.Env = append(os.Environ(), "FIEF_BENCH_INSIDE=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// asked is set when the bench was asked to end. The commands it waits for were
+// asked by the same key, or end by themselves; then it fails and cleans up.
+var asked atomic.Bool
+
+func stopWhenAsked() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for range c {
+			asked.Store(true)
+		}
+	}()
+}
+
+func endIfAsked() {
+	if asked.Load() {
+		fatal(fmt.Errorf("interrupted"))
+	}
 }
 
 // pureCgroup2 shows cgroup v2 alone at /sys/fs/cgroup, in this mount namespace:
@@ -117,6 +152,7 @@ func chosen(all []*contestant, only string) []*contestant {
 func round(list []*contestant, n int, idle time.Duration) {
 	for range n {
 		for _, c := range list {
+			endIfAsked()
 			time.Sleep(idle)
 			cmd := c.make()
 			from := time.Now()
@@ -146,15 +182,21 @@ func figure(ms float64) string {
 	return strconv.FormatFloat(ms, 'f', 2, 64)
 }
 
-// report prints the table, ratios to bare crun with a user namespace, and JSON.
-func report(list []*contestant, out string) {
+// median fills in what is shown of the runs.
+func (c *contestant) median() {
+	if len(c.Runs) == 0 {
+		return
+	}
+	slices.Sort(c.Runs)
+	c.Min, c.P50, c.P90 = ms(c.Runs[0]), ms(c.Runs[len(c.Runs)/2]), ms(c.Runs[len(c.Runs)*9/10])
+}
+
+// report prints the table, ratios to bare crun with a user namespace, what is
+// said about promises, and JSON.
+func report(list []*contestant, verdicts []verdict, out string) {
 	var base float64
 	for _, c := range list {
-		if len(c.Runs) == 0 {
-			continue
-		}
-		slices.Sort(c.Runs)
-		c.Min, c.P50, c.P90 = ms(c.Runs[0]), ms(c.Runs[len(c.Runs)/2]), ms(c.Runs[len(c.Runs)*9/10])
+		c.median()
 		if c.Name == baseline {
 			base = c.P50
 		}
@@ -169,8 +211,9 @@ func report(list []*contestant, out string) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", c.Group, c.Name, figure(c.P50), figure(c.Min), figure(c.P90), ratio, c.Fails)
 	}
 	w.Flush()
+	printVerdicts(verdicts)
 	b, err := json.MarshalIndent(map[string]any{
-		"date": time.Now().UTC().Format(time.RFC3339), "kernel": kernel(), "load": load(), "results": list,
+		"date": time.Now().UTC().Format(time.RFC3339), "kernel": kernel(), "load": load(), "results": list, "promises": verdicts,
 	}, "", "  ")
 	check(err)
 	if out == "" {
