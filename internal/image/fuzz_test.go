@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"fief/internal/image/registrytest"
+	"fief/internal/words/ask"
 
 	"github.com/distribution/reference"
 )
@@ -159,7 +160,7 @@ func FuzzLoad(f *testing.F) {
 	w := newWorld(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		before := w.state(t)
-		if imgs, err := w.Load(context.Background(), bytes.NewReader(raw), nil); err == nil {
+		if imgs, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(raw), nil); err == nil {
 			for _, img := range imgs {
 				if _, err := w.Remove(img.ID, true, nobody); err != nil {
 					t.Fatal(err)
