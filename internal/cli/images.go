@@ -81,20 +81,22 @@ func wholeName(i record.Image, asked string) string {
 func setupLoad(fs *pflag.FlagSet) action {
 	input := fs.StringP("input", "i", "", "Read from a tar archive file or an OCI layout directory, instead of STDIN")
 	quiet := fs.BoolP("quiet", "q", false, "Suppress the load output")
+	platforms := platformFlags(fs, "Load")
 	return func(c *Client, args []string) error {
+		want := ask.LoadImages{Platforms: *platforms}
 		if st, err := os.Stat(*input); *input != "" && err == nil && st.IsDir() {
 			dir, err := filepath.Abs(*input)
 			if err != nil {
 				return fault.Wrap(fault.Invalid, "find", *input, err, "")
 			}
-			return c.load(wire.LoadLayout, wire.Name{Name: dir}, *quiet)
+			return c.load(wire.LoadLayout, wire.LayoutCall{Name: dir, LoadImages: want}, *quiet)
 		}
 		f, err := c.source(*input, "load")
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		return c.load(wire.Load, struct{}{}, *quiet, int(f.Fd()))
+		return c.load(wire.Load, want, *quiet, int(f.Fd()))
 	}
 }
 
@@ -244,11 +246,12 @@ func setupHistory(fs *pflag.FlagSet) action {
 	human := fs.BoolP("human", "H", true, "Print sizes and dates in human readable format")
 	noTrunc := fs.Bool("no-trunc", false, "Don't truncate output")
 	quiet := fs.BoolP("quiet", "q", false, "Only show image IDs")
+	platform := platformFlag(fs)
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
 		var i record.Image
-		if err := c.call(wire.Image, wire.Name{Name: args[0]}, &i); err != nil {
+		if err := c.call(wire.Image, wire.ImageCall{Name: args[0], Platform: *platform}, &i); err != nil {
 			return err
 		}
 		if *quiet {
@@ -260,5 +263,13 @@ func setupHistory(fs *pflag.FlagSet) action {
 
 func setupImageInspect(fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
-	return func(c *Client, args []string) error { return c.inspectAll(args, *format, c.image) }
+	platform := platformFlag(fs)
+	return func(c *Client, args []string) error {
+		return c.inspectAll(args, *format, func(name string) (any, error) { return c.image(name, *platform) })
+	}
+}
+
+// platformFlag is the flag of what looks at an image.
+func platformFlag(fs *pflag.FlagSet) *string {
+	return fs.String("platform", "", `Look at the image of this platform, formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
 }

@@ -19,15 +19,15 @@ func (e *Engine) Pull(ctx context.Context, a ask.PullImage, progress func(record
 }
 
 // Load takes images from an archive.
-func (e *Engine) Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error) {
-	list, err := e.rooms.Images.Load(ctx, r, progress)
+func (e *Engine) Load(ctx context.Context, a ask.LoadImages, r io.Reader, progress func(record.Progress)) ([]record.Image, error) {
+	list, err := e.rooms.Images.Load(ctx, a, r, progress)
 	e.tellLoaded(list)
 	return list, err
 }
 
 // LoadLayout takes images from an OCI layout directory of the host.
-func (e *Engine) LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error) {
-	list, err := e.rooms.Images.LoadLayout(ctx, dir, progress)
+func (e *Engine) LoadLayout(ctx context.Context, a ask.LoadImages, dir string, progress func(record.Progress)) ([]record.Image, error) {
+	list, err := e.rooms.Images.LoadLayout(ctx, a, dir, progress)
 	e.tellLoaded(list)
 	return list, err
 }
@@ -47,6 +47,12 @@ func (e *Engine) Images(context.Context) ([]record.Image, error) { return e.room
 // Image finds one image by name, digest, id or unique id prefix.
 func (e *Engine) Image(_ context.Context, name string) (record.Image, error) {
 	return e.rooms.Images.Resolve(name)
+}
+
+// ImageFor is Image of a platform, "os/arch[/variant]"; empty: the one that the
+// name stands for.
+func (e *Engine) ImageFor(_ context.Context, name, platform string) (record.Image, error) {
+	return e.rooms.Images.ResolveFor(name, platform)
 }
 
 // Tag gives an image another name.

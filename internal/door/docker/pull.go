@@ -19,7 +19,7 @@ import (
 // functions return when the image is complete in the store.
 type fetcher interface {
 	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
-	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
+	Load(ctx context.Context, l ask.LoadImages, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
 	Import(ctx context.Context, a ask.ImportImage, r io.Reader) (record.Image, error)
 }
 
@@ -123,15 +123,16 @@ func (d *door) imageImport(w http.ResponseWriter, r *request) error {
 // error from the stream. What was loaded is told even when quiet, as a text
 // that scripts parse.
 func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
-	if len(r.Form["platform"]) > 0 {
-		return refuse("loading one platform of an archive", "leave out --platform: this machine's is taken")
+	platforms, err := platformsOf(r.Form["platform"])
+	if err != nil {
+		return err
 	}
 	quiet := r.Form.Get("quiet") == "" || r.truth("quiet")
 	// Without this the server drops the rest of the body with the first answer.
 	http.NewResponseController(w).EnableFullDuplex()
 	out := newProgress(w)
 	out.open()
-	_, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
+	_, err = d.engine.Load(r.Context(), ask.LoadImages{Platforms: platforms}, r.Body, func(p record.Progress) {
 		if strings.HasPrefix(p.Status, "Loaded image") {
 			out.text(p.Status + "\n")
 		} else if !quiet {

@@ -68,7 +68,7 @@ func TestPathsAndVersions(t *testing.T) {
 		{"GET", "/containers/nope/json", 404, `{"message":"No such container: nope"}`},
 		{"GET", "/images/a/b/c:d/json", 404, `{"message":"No such image: a/b/c:d"}`},
 		{"GET", "/images/busybox/json?platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22s390x%22%7D", 404,
-			`{"message":"image with reference busybox was found but does not provide the specified platform (linux/s390x)"}`},
+			`{"message":"image with reference busybox was found but does not match the specified platform: wanted linux/s390x, actual: linux/amd64"}`},
 		{"GET", "/networks/nope", 404, `{"message":"network nope not found"}`},
 		{"DELETE", "/networks/none", 403, `{"message":"none is a pre-defined network and cannot be removed"}`},
 		{"GET", "/volumes/nope", 404, `{"message":"get nope: no such volume"}`},

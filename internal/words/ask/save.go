@@ -31,9 +31,3 @@ type LoadImages struct {
 	// must have, and that are kept; empty: the host's of those that have several.
 	Platforms []string
 }
-
-// RemoveImage is a request to take a name from an image, or the image away.
-type RemoveImage struct {
-	Name  string // as typed
-	Force bool
-}
