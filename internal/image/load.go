@@ -1,10 +1,12 @@
 package image
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -19,6 +21,7 @@ type source interface {
 	small(name string, limit int64) ([]byte, error)
 	// layer makes the file a blob of the store, held by h, and describes it.
 	layer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error)
+	open(name string) (*os.File, error)
 	has(name string) bool
 }
 
@@ -186,7 +189,7 @@ func (l *loader) fromDocker(ctx context.Context, item dockerItem) error {
 	h := l.begin()
 	var layers []ocispec.Descriptor
 	for _, name := range item.Layers {
-		desc, err := l.src.layer(ctx, h, name)
+		desc, err := l.dockerLayer(ctx, h, name)
 		if err != nil {
 			return err
 		}
@@ -203,6 +206,26 @@ func (l *loader) fromDocker(ctx context.Context, item dockerItem) error {
 	}
 	b.tell = l.tell
 	return l.finish(ctx, b, names)
+}
+
+// dockerLayer makes a layer of Docker's archive a blob, held by h. That archive
+// says nothing of the blobs, only of what is in them.
+func (l *loader) dockerLayer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error) {
+	f, err := l.src.open(name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer f.Close()
+	in := bufio.NewReader(f)
+	other, err := foreign(in)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if !other {
+		return l.src.layer(ctx, h, name)
+	}
+	desc, _, err := l.rewritten(ctx, h, in)
+	return desc, err
 }
 
 // distinct drops images that came under several names.

@@ -28,6 +28,15 @@ func (a archiveSource) has(name string) bool {
 	return err == nil
 }
 
+func (a archiveSource) open(name string) (*os.File, error) {
+	m, err := a.find(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.s.root.Open(m.path())
+	return f, diskFault("open", name, err)
+}
+
 func (a archiveSource) layer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error) {
 	m, err := a.find(name)
 	if err != nil {
