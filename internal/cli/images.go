@@ -210,6 +210,7 @@ func (c *Client) images() ([]record.Image, error) {
 
 func setupRmi(fs *pflag.FlagSet) action {
 	force := fs.BoolP("force", "f", false, "Force removal of the image")
+	fs.Bool("no-prune", false, "Do not delete untagged parents: an image has none here")
 	return func(c *Client, args []string) error {
 		return c.many(args, func(name string) error {
 			var gone []record.Removed

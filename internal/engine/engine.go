@@ -103,7 +103,7 @@ type images interface {
 	List() []record.Image
 	Tag(src, dst string) error
 	Verify(context.Context, func(record.Progress)) (record.Verification, error)
-	Remove(name string, force bool, inUse func(imageID string) []string) ([]record.Removed, error)
+	Remove(name string, force bool, inUse func(imageID string) []image.Use) ([]record.Removed, error)
 }
 
 // layers makes root filesystems.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fief/internal/event"
+	"fief/internal/image"
 	"fief/internal/launch"
 	"fief/internal/monitor"
 	"fief/internal/snapshot"
@@ -197,9 +198,9 @@ func (f *imagesFake) Tag(string, string) error { return errFake }
 func (f *imagesFake) Verify(context.Context, func(record.Progress)) (record.Verification, error) {
 	return record.Verification{}, errFake
 }
-func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []string) ([]record.Removed, error) {
+func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []image.Use) ([]record.Removed, error) {
 	if users := inUse(f.images[name].ID); len(users) > 0 {
-		return nil, fault.Say(fault.Conflict, "in use by "+users[0])
+		return nil, fault.Say(fault.Conflict, "in use by "+users[0].ID)
 	}
 	delete(f.images, name)
 	return []record.Removed{{Untagged: name}}, nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 
+	"fief/internal/image"
 	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
@@ -86,14 +88,14 @@ func (e *Engine) RemoveImage(_ context.Context, name string, force bool) ([]reco
 
 // usersOf lists the containers made from an image, which keep its layers in
 // use whether they run or not.
-func (e *Engine) usersOf(imageID string) []string {
-	var out []string
+func (e *Engine) usersOf(imageID string) []image.Use {
+	var out []image.Use
 	for _, c := range e.table.all() {
 		if rec := c.record(); rec.ImageID == imageID {
-			out = append(out, rec.ID)
+			out = append(out, image.Use{ID: rec.ID, Running: rec.State.Status == record.Running})
 		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, func(a, b image.Use) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 

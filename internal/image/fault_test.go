@@ -407,7 +407,7 @@ func TestPullAgainstRemove(t *testing.T) {
 	}
 }
 
-func nobody(string) []string { return nil }
+func nobody(string) []Use { return nil }
 
 func TestAllTags(t *testing.T) {
 	g := &registrytest.Registry{}

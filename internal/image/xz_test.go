@@ -215,7 +215,7 @@ func TestForeignBombs(t *testing.T) {
 // error or has its content, and its dictionary is never larger than allowed.
 func FuzzForeign(f *testing.F) {
 	text := []byte(strings.Repeat("some text, ", 50))
-	f.Add(text, byte(dictionary64M), uint16(30), byte(1), uint16(0), []byte(nil))
+	f.Add(text, byte(dictionary4K), uint16(30), byte(1), uint16(0), []byte(nil))
 	f.Add(text, byte(dictionaryMost), uint16(0), byte(0), uint16(0), xzOf(text, dictionary4K))
 	f.Add([]byte{}, byte(dictionary4K), uint16(0), byte(0), uint16(5), []byte("after"))
 	f.Add(text, byte(dictionary96M), uint16(16), byte(1), uint16(0), []byte{0, 0, 0, 0})

@@ -206,7 +206,7 @@ func (v *victim) meet(t *testing.T, c hostile) {
 	if err == nil {
 		for _, img := range list {
 			v.look(t, c, img)
-			if _, err := v.images.Remove(img.ID, true, func(string) []string { return nil }); err != nil {
+			if _, err := v.images.Remove(img.ID, true, func(string) []image.Use { return nil }); err != nil {
 				t.Error(err)
 			}
 		}
