@@ -182,18 +182,15 @@ func setupImages(fs *pflag.FlagSet) action {
 		if *quiet {
 			*format = "{{.ID}}"
 		}
-		return c.printImages(all, keep, strings.Join(args, ""), !*noTrunc, show.ImageTable(*format, *digests))
+		return c.printImages(all, keep, !*noTrunc, show.ImageTable(*format, *digests))
 	}
 }
 
-func (c *Client) printImages(all []record.Image, keep func(record.Image) bool, pattern string, trunc bool, t show.Table) error {
+func (c *Client) printImages(all []record.Image, keep func(*record.Image) bool, trunc bool, t show.Table) error {
 	var rows []show.Image
 	for _, i := range all {
-		if !keep(i) {
+		if !keep(&i) {
 			continue
-		}
-		if pattern != "" {
-			i.Names = matching(i.Names, pattern)
 		}
 		rows = append(rows, show.ImageRows(i, trunc, time.Now())...)
 	}
