@@ -25,7 +25,7 @@ func imageCommands() []Command {
 		{Name: "load", Use: "[OPTIONS]", Short: "Load an image from a tar archive, an OCI layout directory or STDIN", Setup: setupLoad},
 		{Name: "save", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Save one or more images to a tar archive (streamed to STDOUT by default)", Long: saveLong,
 			Min: 1, Max: -1, Objects: images, Setup: setupSave},
-		{Name: "import", Use: "[OPTIONS] file|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
+		{Name: "import", Use: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
 			Min: 1, Max: 2, Objects: files, Setup: setupImport},
 		{Name: "images", Use: "[OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Max: 1, Objects: images, Setup: setupImages},
 		{Name: "rmi", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Remove one or more images", Min: 1, Max: -1, Objects: images, Setup: setupRmi},
@@ -140,20 +140,23 @@ func setupImport(fs *pflag.FlagSet) action {
 	message := fs.StringP("message", "m", "", "Set commit message for imported image")
 	platform := fs.String("platform", "", "Set platform if server is multi-platform capable")
 	return func(c *Client, args []string) error {
-		if strings.Contains(args[0], "://") {
-			return fault.New(fault.Unsupported, "import", args[0], "fief does not fetch URLs", "fetch it yourself: curl URL | fief import - NAME")
-		}
 		i := ask.ImportImage{Message: *message, Changes: *changes, Platform: *platform}
 		if len(args) == 2 {
 			i.Name = args[1]
 		}
-		f, err := c.source(args[0], "import")
-		if err != nil {
-			return err
+		var fds []int
+		if strings.Contains(args[0], "://") {
+			i.Source = args[0]
+		} else {
+			f, err := c.source(args[0], "import")
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			fds = []int{int(f.Fd())}
 		}
-		defer f.Close()
 		var made record.Image
-		if err := c.watch(wire.Import, i, &made, nil, int(f.Fd())); err != nil {
+		if err := c.watch(wire.Import, i, &made, nil, fds...); err != nil {
 			return err
 		}
 		c.line(made.ID)

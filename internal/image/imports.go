@@ -19,13 +19,23 @@ import (
 )
 
 // Import makes an image of one layer from the tar of a root file system, plain
-// or compressed. On an error nothing has changed.
+// or compressed, which r holds, or with a Source a server. On an error nothing
+// has changed.
 func (s *Store) Import(ctx context.Context, want ask.ImportImage, r io.Reader) (record.Image, error) {
 	names, err := importNames(want.Name)
 	if err != nil {
 		return record.Image{}, err
 	}
-	cfg, err := newConfig(want)
+	place := "-"
+	if want.Source != "" {
+		body, from, err := download(ctx, want.Source, s.opt.UserAgent)
+		if err != nil {
+			return record.Image{}, err
+		}
+		defer body.Close()
+		r, place = body, from
+	}
+	cfg, err := newConfig(want, place)
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -65,7 +75,7 @@ func importNames(name string) ([]string, error) {
 	return []string{canonical(named)}, nil
 }
 
-func newConfig(want ask.ImportImage) (configFile, error) {
+func newConfig(want ask.ImportImage, place string) (configFile, error) {
 	platform := platforms.DefaultSpec()
 	if want.Platform != "" {
 		var err error
@@ -76,7 +86,7 @@ func newConfig(want ask.ImportImage) (configFile, error) {
 	now := time.Now().UTC()
 	comment := want.Message
 	if comment == "" {
-		comment = "Imported from -"
+		comment = "Imported from " + place
 	}
 	cfg := configFile{Created: &now, Comment: comment, Architecture: platform.Architecture, OS: platform.OS, Variant: platform.Variant}
 	cfg.History = []ocispec.History{{Created: &now, Comment: comment}}

@@ -91,11 +91,16 @@ func decode64(s string) ([]byte, bool) {
 	return raw, err == nil && len(raw) > 0
 }
 
-// imageImport makes an image of the body. A URL is not fetched: the daemon's
-// network position is not the client's to use.
+// imageImport makes an image of the body, or of what the daemon fetches from a
+// URL, of http unless it says otherwise. Whoever may use the socket is root and
+// has the daemon's place in the network anyway.
 func (d *door) imageImport(w http.ResponseWriter, r *request) error {
-	if r.Form.Get("fromSrc") != "-" {
-		return refuse("importing from a URL", "fetch it and pipe it: curl URL | docker import - NAME")
+	source := r.Form.Get("fromSrc")
+	switch {
+	case source == "-":
+		source = ""
+	case !strings.Contains(source, "://"):
+		source = "http://" + source
 	}
 	name := ""
 	if repo := r.Form.Get("repo"); repo != "" {
@@ -110,7 +115,7 @@ func (d *door) imageImport(w http.ResponseWriter, r *request) error {
 	}
 	out := newProgress(w)
 	img, err := d.engine.Import(r.Context(), ask.ImportImage{
-		Name: name, Message: r.Form.Get("message"), Changes: r.Form["changes"], Platform: r.Form.Get("platform"),
+		Name: name, Source: source, Message: r.Form.Get("message"), Changes: r.Form["changes"], Platform: r.Form.Get("platform"),
 	}, r.Body)
 	if err != nil {
 		return out.fail(err)

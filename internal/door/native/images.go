@@ -26,6 +26,9 @@ func (k *call) images(v wire.Verb) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if i.Source != "" {
+			return k.engine.Import(k.ctx, i, nil)
+		}
 		f, err := k.upload()
 		if err != nil {
 			return nil, err

@@ -31,7 +31,7 @@ const (
 	Pull                          // (ask.PullImage): Progress → record.Image
 	Load                          // (ask.LoadImages): Progress → []record.Image
 	LoadLayout                    // (LayoutCall): Progress → []record.Image
-	Import                        // (ask.ImportImage): Progress → record.Image
+	Import                        // (ask.ImportImage): Progress → record.Image; no file where it has a Source
 	Images                        // → []record.Image
 	Image                         // (ImageCall) → record.Image
 	Tag                           // (RenameCall)
