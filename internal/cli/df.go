@@ -17,15 +17,12 @@ func setupDF(fs *pflag.FlagSet) action {
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
-		if *verbose && *format != "" {
-			return fault.New(fault.Invalid, "show disk usage", "", "--verbose is a text of its own", "leave out --format or --verbose")
-		}
 		d, err := c.disk()
 		if err != nil {
 			return err
 		}
 		if *verbose {
-			return d.Verbose(c.Out, time.Now())
+			return d.Verbose(c.Out, *format, time.Now())
 		}
 		return show.Write(c.Out, show.DiskTable(*format), d.Rows())
 	}

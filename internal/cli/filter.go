@@ -118,8 +118,9 @@ func parseTime(v string, now time.Time) (time.Time, error) {
 }
 
 // imageFilter makes the predicate of images --filter and of a name pattern. It
-// asks the daemon about the images that before= and since= name.
-func (c *Client) imageFilter(given []string, pattern string, now time.Time) (func(record.Image) bool, error) {
+// asks the daemon about the images that before= and since= name. Like Docker's it
+// leaves an image the names that reference= matches.
+func (c *Client) imageFilter(given []string, pattern string, now time.Time) (func(*record.Image) bool, error) {
 	f, err := parseFilters(given, "before", "dangling", "label", "label!", "reference", "since", "until")
 	if err != nil {
 		return nil, err
@@ -144,16 +145,27 @@ func (c *Client) imageFilter(given []string, pattern string, now time.Time) (fun
 	if pattern != "" {
 		f["reference"] = append(f["reference"], pattern)
 	}
-	return func(i record.Image) bool {
+	return func(i *record.Image) bool {
 		dangling := len(i.Names) == 0
 		return f.any("dangling", func(v string) bool { want, _ := strconv.ParseBool(v); return want == dangling }) &&
 			f.labels("label", i.Config.Labels) &&
 			(len(f["label!"]) == 0 || !f.labels("label!", i.Config.Labels)) &&
-			f.any("reference", func(v string) bool { return len(matching(i.Names, v)) > 0 }) &&
 			(until.IsZero() || i.Created.Before(until)) &&
 			(len(f["before"]) == 0 || i.Created.Before(before.Created)) &&
-			(len(f["since"]) == 0 || i.Created.After(since.Created))
+			(len(f["since"]) == 0 || i.Created.After(since.Created)) && f.narrow(i)
 	}, nil
+}
+
+// narrow leaves the names that a reference asked for matches, and reports
+// whether there are any.
+func (f filterSet) narrow(i *record.Image) bool {
+	if len(f["reference"]) == 0 {
+		return true
+	}
+	i.Names = slices.DeleteFunc(slices.Clone(i.Names), func(n string) bool {
+		return !f.any("reference", func(pattern string) bool { return len(matching([]string{n}, pattern)) > 0 })
+	})
+	return len(i.Names) > 0
 }
 
 // matching returns the names that fit a pattern such as "busybox",

@@ -25,7 +25,7 @@ func imageCommands() []Command {
 		{Name: "load", Use: "[OPTIONS]", Short: "Load an image from a tar archive, an OCI layout directory or STDIN", Setup: setupLoad},
 		{Name: "save", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Save one or more images to a tar archive (streamed to STDOUT by default)", Long: saveLong,
 			Min: 1, Max: -1, Objects: images, Setup: setupSave},
-		{Name: "import", Use: "[OPTIONS] file|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
+		{Name: "import", Use: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]", Short: "Import the contents from a tarball to create a filesystem image",
 			Min: 1, Max: 2, Objects: files, Setup: setupImport},
 		{Name: "images", Use: "[OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Max: 1, Objects: images, Setup: setupImages},
 		{Name: "rmi", Use: "[OPTIONS] IMAGE [IMAGE...]", Short: "Remove one or more images", Min: 1, Max: -1, Objects: images, Setup: setupRmi},
@@ -81,20 +81,22 @@ func wholeName(i record.Image, asked string) string {
 func setupLoad(fs *pflag.FlagSet) action {
 	input := fs.StringP("input", "i", "", "Read from a tar archive file or an OCI layout directory, instead of STDIN")
 	quiet := fs.BoolP("quiet", "q", false, "Suppress the load output")
+	platforms := platformFlags(fs, "Load")
 	return func(c *Client, args []string) error {
+		want := ask.LoadImages{Platforms: *platforms}
 		if st, err := os.Stat(*input); *input != "" && err == nil && st.IsDir() {
 			dir, err := filepath.Abs(*input)
 			if err != nil {
 				return fault.Wrap(fault.Invalid, "find", *input, err, "")
 			}
-			return c.load(wire.LoadLayout, wire.Name{Name: dir}, *quiet)
+			return c.load(wire.LoadLayout, wire.LayoutCall{Name: dir, LoadImages: want}, *quiet)
 		}
 		f, err := c.source(*input, "load")
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		return c.load(wire.Load, struct{}{}, *quiet, int(f.Fd()))
+		return c.load(wire.Load, want, *quiet, int(f.Fd()))
 	}
 }
 
@@ -138,20 +140,23 @@ func setupImport(fs *pflag.FlagSet) action {
 	message := fs.StringP("message", "m", "", "Set commit message for imported image")
 	platform := fs.String("platform", "", "Set platform if server is multi-platform capable")
 	return func(c *Client, args []string) error {
-		if strings.Contains(args[0], "://") {
-			return fault.New(fault.Unsupported, "import", args[0], "fief does not fetch URLs", "fetch it yourself: curl URL | fief import - NAME")
-		}
 		i := ask.ImportImage{Message: *message, Changes: *changes, Platform: *platform}
 		if len(args) == 2 {
 			i.Name = args[1]
 		}
-		f, err := c.source(args[0], "import")
-		if err != nil {
-			return err
+		var fds []int
+		if strings.Contains(args[0], "://") {
+			i.Source = args[0]
+		} else {
+			f, err := c.source(args[0], "import")
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			fds = []int{int(f.Fd())}
 		}
-		defer f.Close()
 		var made record.Image
-		if err := c.watch(wire.Import, i, &made, nil, int(f.Fd())); err != nil {
+		if err := c.watch(wire.Import, i, &made, nil, fds...); err != nil {
 			return err
 		}
 		c.line(made.ID)
@@ -180,18 +185,15 @@ func setupImages(fs *pflag.FlagSet) action {
 		if *quiet {
 			*format = "{{.ID}}"
 		}
-		return c.printImages(all, keep, strings.Join(args, ""), !*noTrunc, show.ImageTable(*format, *digests))
+		return c.printImages(all, keep, !*noTrunc, show.ImageTable(*format, *digests))
 	}
 }
 
-func (c *Client) printImages(all []record.Image, keep func(record.Image) bool, pattern string, trunc bool, t show.Table) error {
+func (c *Client) printImages(all []record.Image, keep func(*record.Image) bool, trunc bool, t show.Table) error {
 	var rows []show.Image
 	for _, i := range all {
-		if !keep(i) {
+		if !keep(&i) {
 			continue
-		}
-		if pattern != "" {
-			i.Names = matching(i.Names, pattern)
 		}
 		rows = append(rows, show.ImageRows(i, trunc, time.Now())...)
 	}
@@ -208,6 +210,7 @@ func (c *Client) images() ([]record.Image, error) {
 
 func setupRmi(fs *pflag.FlagSet) action {
 	force := fs.BoolP("force", "f", false, "Force removal of the image")
+	fs.Bool("no-prune", false, "Do not delete untagged parents: an image has none here")
 	return func(c *Client, args []string) error {
 		return c.many(args, func(name string) error {
 			var gone []record.Removed
@@ -244,11 +247,12 @@ func setupHistory(fs *pflag.FlagSet) action {
 	human := fs.BoolP("human", "H", true, "Print sizes and dates in human readable format")
 	noTrunc := fs.Bool("no-trunc", false, "Don't truncate output")
 	quiet := fs.BoolP("quiet", "q", false, "Only show image IDs")
+	platform := platformFlag(fs)
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
 		var i record.Image
-		if err := c.call(wire.Image, wire.Name{Name: args[0]}, &i); err != nil {
+		if err := c.call(wire.Image, wire.ImageCall{Name: args[0], Platform: *platform}, &i); err != nil {
 			return err
 		}
 		if *quiet {
@@ -260,5 +264,13 @@ func setupHistory(fs *pflag.FlagSet) action {
 
 func setupImageInspect(fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
-	return func(c *Client, args []string) error { return c.inspectAll(args, *format, c.image) }
+	platform := platformFlag(fs)
+	return func(c *Client, args []string) error {
+		return c.inspectAll(args, *format, func(name string) (any, error) { return c.image(name, *platform) })
+	}
+}
+
+// platformFlag is the flag of what looks at an image.
+func platformFlag(fs *pflag.FlagSet) *string {
+	return fs.String("platform", "", `Look at the image of this platform, formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
 }

@@ -77,16 +77,16 @@ func (c *Client) object(name, kind string) (any, error) {
 			return nil, err
 		}
 	}
-	o, err := c.image(name)
+	o, err := c.image(name, "")
 	if kind == "" && fault.Is(err, fault.NotFound) {
 		return nil, fault.Say(fault.NotFound, "No such object: "+name)
 	}
 	return o, err
 }
 
-func (c *Client) image(name string) (any, error) {
+func (c *Client) image(name, platform string) (any, error) {
 	var i record.Image
-	if err := c.call(wire.Image, wire.Name{Name: name}, &i); err != nil {
+	if err := c.call(wire.Image, wire.ImageCall{Name: name, Platform: platform}, &i); err != nil {
 		return nil, err
 	}
 	return show.InspectedImage(i), nil

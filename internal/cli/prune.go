@@ -162,7 +162,7 @@ func (c *Client) pruneImages(everything bool, filters []string) (freed int64, er
 	var said []string
 	failed := false
 	for _, i := range list {
-		if i.Host || used[i.ID] || !keep(i) || !everything && len(i.Names) > 0 {
+		if i.Host || used[i.ID] || !keep(&i) || !everything && len(i.Names) > 0 {
 			continue
 		}
 		gone, whole := c.dropImage(i)

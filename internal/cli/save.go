@@ -27,12 +27,17 @@ The same images make the same bytes.
   fief save busybox | zstd | ssh other fief load
   fief save --format oci-dir -o layout busybox`
 
+// platformFlags is the flag of what may take several platforms.
+func platformFlags(fs *pflag.FlagSet, verb string) *[]string {
+	return fs.StringSlice("platform", nil, verb+` only the given platforms, formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
+}
+
 func setupSave(fs *pflag.FlagSet) action {
 	output := fs.StringP("output", "o", "", "Write to a file, or for a format that ends in -dir to a directory, instead of STDOUT")
 	format := fs.String("format", string(ask.DockerArchive), "Format: docker-archive, oci-archive, oci-dir or docker-dir")
-	platform := fs.String("platform", "", `Save only if the image is of this platform, formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
+	platforms := platformFlags(fs, "Save")
 	return func(c *Client, args []string) error {
-		s := ask.SaveImages{Names: args, Format: ask.SaveFormat(*format), Platform: *platform}
+		s := ask.SaveImages{Names: args, Format: ask.SaveFormat(*format), Platforms: *platforms}
 		switch {
 		case strings.HasSuffix(*format, "-dir"):
 			return c.saveInto(s, *output)

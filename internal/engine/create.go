@@ -55,7 +55,7 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	e.using.RLock()
 	defer e.using.RUnlock()
 
-	img, err := e.rooms.Images.Resolve(a.Image)
+	img, err := e.rooms.Images.ResolveFor(a.Image, a.Platform)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -93,16 +93,17 @@ type images interface {
 	Pull(context.Context, ask.PullImage, func(record.Progress)) (record.Image, error)
 	Push(context.Context, ask.PushImage, func(record.Progress)) ([]record.Pushed, error)
 	Login(context.Context, ask.RegistryAuth) (record.LoggedIn, error)
-	Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error)
-	LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error)
+	Load(context.Context, ask.LoadImages, io.Reader, func(record.Progress)) ([]record.Image, error)
+	LoadLayout(context.Context, ask.LoadImages, string, func(record.Progress)) ([]record.Image, error)
 	Import(context.Context, ask.ImportImage, io.Reader) (record.Image, error)
 	Save(context.Context, ask.SaveImages, io.Writer) error
 	Commit(ctx context.Context, want image.Commit, layer func(io.Writer) (entries int64, err error)) (record.Image, error)
 	Resolve(name string) (record.Image, error)
+	ResolveFor(name, platform string) (record.Image, error)
 	List() []record.Image
 	Tag(src, dst string) error
 	Verify(context.Context, func(record.Progress)) (record.Verification, error)
-	Remove(name string, force bool, inUse func(imageID string) []string) ([]record.Removed, error)
+	Remove(name string, force bool, inUse func(imageID string) []image.Use) ([]record.Removed, error)
 }
 
 // layers makes root filesystems.

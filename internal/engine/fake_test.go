@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fief/internal/event"
+	"fief/internal/image"
 	"fief/internal/launch"
 	"fief/internal/monitor"
 	"fief/internal/snapshot"
@@ -160,6 +161,14 @@ func (f *imagesFake) Resolve(name string) (record.Image, error) {
 	return record.Image{}, fault.Say(fault.NotFound, "No such image: "+name+":latest")
 }
 
+func (f *imagesFake) ResolveFor(name, platform string) (record.Image, error) {
+	img, err := f.Resolve(name)
+	if err == nil && platform != "" && platform != img.OS+"/"+img.Arch {
+		err = fault.Say(fault.NotFound, "image with reference "+name+" was found but does not match the specified platform: wanted "+platform)
+	}
+	return img, err
+}
+
 func (f *imagesFake) Pull(context.Context, ask.PullImage, func(record.Progress)) (record.Image, error) {
 	return record.Image{}, errFake
 }
@@ -172,11 +181,11 @@ func (f *imagesFake) Login(context.Context, ask.RegistryAuth) (record.LoggedIn, 
 	return record.LoggedIn{}, errFake
 }
 
-func (f *imagesFake) Load(context.Context, io.Reader, func(record.Progress)) ([]record.Image, error) {
+func (f *imagesFake) Load(context.Context, ask.LoadImages, io.Reader, func(record.Progress)) ([]record.Image, error) {
 	return nil, errFake
 }
 
-func (f *imagesFake) LoadLayout(context.Context, string, func(record.Progress)) ([]record.Image, error) {
+func (f *imagesFake) LoadLayout(context.Context, ask.LoadImages, string, func(record.Progress)) ([]record.Image, error) {
 	return nil, errFake
 }
 
@@ -189,9 +198,9 @@ func (f *imagesFake) Tag(string, string) error { return errFake }
 func (f *imagesFake) Verify(context.Context, func(record.Progress)) (record.Verification, error) {
 	return record.Verification{}, errFake
 }
-func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []string) ([]record.Removed, error) {
+func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []image.Use) ([]record.Removed, error) {
 	if users := inUse(f.images[name].ID); len(users) > 0 {
-		return nil, fault.Say(fault.Conflict, "in use by "+users[0])
+		return nil, fault.Say(fault.Conflict, "in use by "+users[0].ID)
 	}
 	delete(f.images, name)
 	return []record.Removed{{Untagged: name}}, nil

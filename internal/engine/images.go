@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 
+	"fief/internal/image"
 	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
@@ -19,15 +21,15 @@ func (e *Engine) Pull(ctx context.Context, a ask.PullImage, progress func(record
 }
 
 // Load takes images from an archive.
-func (e *Engine) Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error) {
-	list, err := e.rooms.Images.Load(ctx, r, progress)
+func (e *Engine) Load(ctx context.Context, a ask.LoadImages, r io.Reader, progress func(record.Progress)) ([]record.Image, error) {
+	list, err := e.rooms.Images.Load(ctx, a, r, progress)
 	e.tellLoaded(list)
 	return list, err
 }
 
 // LoadLayout takes images from an OCI layout directory of the host.
-func (e *Engine) LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error) {
-	list, err := e.rooms.Images.LoadLayout(ctx, dir, progress)
+func (e *Engine) LoadLayout(ctx context.Context, a ask.LoadImages, dir string, progress func(record.Progress)) ([]record.Image, error) {
+	list, err := e.rooms.Images.LoadLayout(ctx, a, dir, progress)
 	e.tellLoaded(list)
 	return list, err
 }
@@ -47,6 +49,12 @@ func (e *Engine) Images(context.Context) ([]record.Image, error) { return e.room
 // Image finds one image by name, digest, id or unique id prefix.
 func (e *Engine) Image(_ context.Context, name string) (record.Image, error) {
 	return e.rooms.Images.Resolve(name)
+}
+
+// ImageFor is Image of a platform, "os/arch[/variant]"; empty: the one that the
+// name stands for.
+func (e *Engine) ImageFor(_ context.Context, name, platform string) (record.Image, error) {
+	return e.rooms.Images.ResolveFor(name, platform)
 }
 
 // Tag gives an image another name.
@@ -80,14 +88,14 @@ func (e *Engine) RemoveImage(_ context.Context, name string, force bool) ([]reco
 
 // usersOf lists the containers made from an image, which keep its layers in
 // use whether they run or not.
-func (e *Engine) usersOf(imageID string) []string {
-	var out []string
+func (e *Engine) usersOf(imageID string) []image.Use {
+	var out []image.Use
 	for _, c := range e.table.all() {
 		if rec := c.record(); rec.ImageID == imageID {
-			out = append(out, rec.ID)
+			out = append(out, image.Use{ID: rec.ID, Running: rec.State.Status == record.Running})
 		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, func(a, b image.Use) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -17,6 +18,7 @@ type build struct {
 	hold     *hold
 	manifest ocispec.Descriptor
 	raw      []byte // of the manifest
+	index    string // digest of the index it was chosen from; empty: none
 	doc      document
 	config   configFile
 	cfgRaw   []byte
@@ -101,6 +103,7 @@ func (s *Store) publish(list []settled) ([]record.Image, error) {
 			before[i] = c.images[e.Image.ID]
 			if before[i].Image.Manifest == e.Image.Manifest {
 				e.Image.Pulled = before[i].Image.Pulled
+				e.Index = cmp.Or(e.Index, before[i].Index) // an archive of this platform alone says nothing of the others
 			}
 			c.images[e.Image.ID] = e
 			puts[imageKey+e.Image.ID] = e
@@ -140,7 +143,7 @@ func (b *build) entry(layers []record.Layer) (entry, []byte) {
 	if b.doc.MediaType != "" {
 		desc.MediaType = b.doc.MediaType
 	}
-	e := entry{Image: img, Manifest: desc}
+	e := entry{Image: img, Manifest: desc, Index: b.index}
 	layout, translated := layoutManifest(desc, b.doc)
 	if translated != nil {
 		e.Layout = layout

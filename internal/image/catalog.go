@@ -28,6 +28,7 @@ type entry struct {
 	Image    record.Image
 	Manifest ocispec.Descriptor
 	Layout   ocispec.Descriptor // of the manifest translated for OCI layouts; none where Manifest is OCI's
+	Index    string             // digest of the index it was chosen from, which images of other platforms may be from too; empty: none
 	Blobs    []string           // every blob the image needs
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 )
 
 // A stream that unpacks to more than bombRatio times its size, beyond
@@ -24,7 +25,8 @@ const (
 	bombFree  = 2 << 30
 )
 
-// The compressions there are, by the bytes they start with (RFC 1952, RFC 8878).
+// The compressions there are, by the bytes they start with (RFC 1952, RFC 8878,
+// the .xz file format, bzip2).
 var (
 	gzipMagic  = []byte{0x1f, 0x8b, 0x08}
 	zstdMagic  = []byte{0x28, 0xb5, 0x2f, 0xfd}
@@ -32,21 +34,41 @@ var (
 	bzip2Magic = []byte("BZh")
 )
 
-// plainArchive is plainTar of a whole archive, which may be compressed with
-// bzip2 as well: what is in it is stored anew. A layer is kept as it came, and
-// bzip2 is none of the compressions that layers may have.
+// maxDictionary is what `xz -9` needs; a header may ask for 4 GiB, all at once.
+const maxDictionary = 64 << 20
+
+// foreign reports whether what comes is compressed with xz or bzip2, which no
+// layer may have (OCI image spec, "Image Layer Filesystem Changeset"): it is
+// unpacked, and what was in it is stored anew.
+func foreign(r *bufio.Reader) (bool, error) {
+	head, err := r.Peek(len(xzMagic))
+	if err != nil && err != io.EOF {
+		return false, streamFault(err)
+	}
+	return bytes.HasPrefix(head, xzMagic) || bytes.HasPrefix(head, bzip2Magic), nil
+}
+
+// plainArchive is plainTar of what is not kept as it came, and may be compressed
+// with xz and bzip2 as well.
 func plainArchive(r io.Reader) (io.ReadCloser, error) {
 	in := &counter{r: r}
 	buffered := bufio.NewReaderSize(in, 128<<10)
-	head, err := buffered.Peek(len(bzip2Magic))
-	if err != nil && err != io.EOF {
-		return nil, streamFault(err)
+	other, err := foreign(buffered)
+	if err != nil {
+		return nil, err
 	}
-	if bytes.HasPrefix(head, bzip2Magic) {
+	if !other {
+		plain, _, err := plainTar(buffered)
+		return plain, err
+	}
+	if head, _ := buffered.Peek(len(bzip2Magic)); bytes.Equal(head, bzip2Magic) {
 		return &unpacked{r: bzip2.NewReader(buffered), in: in, end: func() {}}, nil
 	}
-	plain, _, err := plainTar(buffered)
-	return plain, err
+	z, err := xz.NewReader(buffered, maxDictionary)
+	if err != nil {
+		return nil, streamFault(err)
+	}
+	return &unpacked{r: z, in: in, end: func() {}}, nil
 }
 
 // plainTar returns what r holds, uncompressed, and the media type r would have
@@ -74,7 +96,7 @@ func plainTar(r io.Reader) (io.ReadCloser, string, error) {
 		}
 		return &unpacked{r: z, in: in, end: z.Close}, "application/vnd.oci.image.layer.v1.tar+zstd", nil
 	case bytes.HasPrefix(head, xzMagic), bytes.HasPrefix(head, bzip2Magic):
-		return nil, "", fault.New(fault.Unsupported, "unpack archive", "", "it is compressed with xz or bzip2", "use gzip, zstd or no compression, as by: xz -dc FILE | fief load")
+		return nil, "", fault.New(fault.Unsupported, "unpack archive", "", "a layer of an OCI image cannot be compressed with xz or bzip2", "use gzip, zstd or no compression")
 	}
 	return &unpacked{r: buffered, in: in, end: func() {}}, "application/vnd.oci.image.layer.v1.tar", nil
 }
@@ -84,8 +106,13 @@ func streamFault(err error) error {
 	if errors.As(err, &f) {
 		return err
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fault.New(fault.Corrupt, "unpack archive", "", "it is cut off", "")
+	case errors.Is(err, xz.ErrMemlimit):
+		return fault.New(fault.Exhausted, "unpack archive", "", fmt.Sprintf("its dictionary is larger than %d MiB", maxDictionary>>20), "compress it with xz -9 or less")
+	case errors.Is(err, xz.ErrOptions), errors.Is(err, xz.ErrUnsupportedCheck):
+		return fault.Wrap(fault.Unsupported, "unpack archive", "", err, "compress it with the defaults of xz")
 	}
 	return fault.Wrap(fault.Corrupt, "unpack archive", "", err, "")
 }

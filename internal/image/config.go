@@ -108,6 +108,15 @@ func notOfPlatform(name, asked string, is ocispec.Platform) error {
 		name, asked, platforms.Format(is)))
 }
 
+// platformAbsent is Docker's sentence where there were several to choose from.
+// stored may be empty.
+func platformAbsent(name, asked, stored string) error {
+	if stored != "" {
+		stored = "; there is " + stored
+	}
+	return fault.Say(fault.NotFound, fmt.Sprintf("image with reference %s was found but does not provide the specified platform (%s)%s", name, asked, stored))
+}
+
 // image is the record of an image with that config; layers and names are the
 // caller's to add.
 func (c configFile) image(id string) record.Image {

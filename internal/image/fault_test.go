@@ -407,7 +407,7 @@ func TestPullAgainstRemove(t *testing.T) {
 	}
 }
 
-func nobody(string) []string { return nil }
+func nobody(string) []Use { return nil }
 
 func TestAllTags(t *testing.T) {
 	g := &registrytest.Registry{}
@@ -547,7 +547,7 @@ func TestFullDisk(t *testing.T) {
 		wantClass(t, err, fault.Exhausted, "no space left")
 	})
 	w.unchanged(t, func() {
-		_, err := w.Load(context.Background(), bytes.NewReader(big.DockerArchive("x:1")), nil)
+		_, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(big.DockerArchive("x:1")), nil)
 		wantClass(t, err, fault.Exhausted, "no space left")
 	})
 	w.unchanged(t, func() {

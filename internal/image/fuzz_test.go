@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"fief/internal/image/registrytest"
+	"fief/internal/words/ask"
 
 	"github.com/distribution/reference"
 )
@@ -130,14 +131,16 @@ func FuzzChanges(f *testing.F) {
 	})
 }
 
-// FuzzPlainTar: any bytes as a compressed stream.
+// FuzzPlainTar: any bytes as a compressed stream of any kind.
 func FuzzPlainTar(f *testing.F) {
 	raw := registrytest.Layer("a", "some text")
 	f.Add(raw)
 	f.Add(registrytest.Gzip(raw))
 	f.Add(registrytest.Zstd(raw))
+	f.Add(xzOf(raw, dictionary4K))
+	f.Add([]byte("BZh91AY&SY"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, _, err := plainTar(bytes.NewReader(raw))
+		r, err := plainArchive(bytes.NewReader(raw))
 		if err != nil {
 			return
 		}
@@ -156,10 +159,12 @@ func FuzzLoad(f *testing.F) {
 	f.Add(registrytest.Tar("oci-layout", "{}", "index.json", `{"schemaVersion":2,"manifests":[{"digest":"sha256:../../x","size":5}]}`))
 	f.Add(registrytest.Tar("../../manifest.json", `[{"Config":"/c","RepoTags":["x:1"],"Layers":["l","l"]}]`, "c", "{}", "l", "", "manifest.json", "[]"))
 	f.Add([]byte("BZh91AY&SY"))
+	f.Add(xzOf(img.DockerArchive("x:1"), dictionary4K))
+	f.Add(multi("docker.io/library/x:1", true))
 	w := newWorld(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		before := w.state(t)
-		if imgs, err := w.Load(context.Background(), bytes.NewReader(raw), nil); err == nil {
+		if imgs, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(raw), nil); err == nil {
 			for _, img := range imgs {
 				if _, err := w.Remove(img.ID, true, nobody); err != nil {
 					t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"fief/internal/image/registrytest"
 	"fief/internal/image/remote"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 
 	"github.com/opencontainers/go-digest"
@@ -65,7 +66,7 @@ func TestLoadAllOrNothing(t *testing.T) {
 	w := newWorld(t)
 	for name, raw := range map[string][]byte{"damaged": docker(damaged), "another": docker(other), "missing": docker(nil)} {
 		w.unchanged(t, func() {
-			imgs, err := w.Load(context.Background(), bytes.NewReader(raw), nil)
+			imgs, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(raw), nil)
 			wantClass(t, err, fault.Corrupt, "")
 			if len(imgs) != 0 {
 				t.Errorf("%s: loaded %+v", name, imgs)
@@ -81,7 +82,7 @@ func TestLoadAllOrNothing(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := w.Load(context.Background(), bytes.NewReader(docker(bad.Tars[0])), nil)
+	_, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(docker(bad.Tars[0])), nil)
 	wantClass(t, err, fault.Exhausted, "no space")
 	w.index.fail = nil
 	if left := w.List(); len(left) != 0 {
@@ -151,7 +152,7 @@ func TestLoadForms(t *testing.T) {
 		if got := newWorld(t).load(t, packed); len(got) != 1 || got[0].ID != imgs[0].ID {
 			t.Errorf("%+v", got)
 		}
-		_, err = newWorld(t).Load(context.Background(), bytes.NewReader(packed[:len(packed)-20]), nil)
+		_, err = newWorld(t).Load(context.Background(), ask.LoadImages{}, bytes.NewReader(packed[:len(packed)-20]), nil)
 		wantClass(t, err, fault.Corrupt, "")
 	}
 }
@@ -200,7 +201,7 @@ func TestLoadHostile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.unchanged(t, func() {
-				imgs, err := w.Load(context.Background(), bytes.NewReader(raw), nil)
+				imgs, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(raw), nil)
 				wantClass(t, err, fault.Corrupt, "")
 				if len(imgs) != 0 {
 					t.Errorf("loaded %+v", imgs)
@@ -209,7 +210,7 @@ func TestLoadHostile(t *testing.T) {
 		})
 	}
 	w := newWorld(t)
-	_, err := w.Load(context.Background(), bytes.NewReader(registrytest.Tar("repositories", `{"x":{"1":"y"}}`, "y/json", "{}")), nil)
+	_, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(registrytest.Tar("repositories", `{"x":{"1":"y"}}`, "y/json", "{}")), nil)
 	wantClass(t, err, fault.Unsupported, "before 1.10")
 	// Names that climb are keys and nothing else: they are found where they say.
 	climbing := registrytest.Tar("../../manifest.json", item("/x/../l"), "./c", config, "../l", img.Tars[0])

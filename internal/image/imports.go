@@ -19,13 +19,23 @@ import (
 )
 
 // Import makes an image of one layer from the tar of a root file system, plain
-// or compressed. On an error nothing has changed.
+// or compressed, which r holds, or with a Source a server. On an error nothing
+// has changed.
 func (s *Store) Import(ctx context.Context, want ask.ImportImage, r io.Reader) (record.Image, error) {
 	names, err := importNames(want.Name)
 	if err != nil {
 		return record.Image{}, err
 	}
-	cfg, err := newConfig(want)
+	place := "-"
+	if want.Source != "" {
+		body, from, err := download(ctx, want.Source, s.opt.UserAgent)
+		if err != nil {
+			return record.Image{}, err
+		}
+		defer body.Close()
+		r, place = body, from
+	}
+	cfg, err := newConfig(want, place)
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -35,11 +45,7 @@ func (s *Store) Import(ctx context.Context, want ask.ImportImage, r io.Reader) (
 	if _, err := in.Peek(1); err == io.EOF {
 		return record.Image{}, fault.New(fault.Invalid, "import", want.Name, "the input is empty", "give it the tar of a root file system")
 	}
-	desc, err := s.ingestLayer(ctx, h, in)
-	if err != nil {
-		return record.Image{}, err
-	}
-	diffID, err := s.diffID(ctx, desc)
+	desc, diffID, err := s.importLayer(ctx, h, in)
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -69,7 +75,7 @@ func importNames(name string) ([]string, error) {
 	return []string{canonical(named)}, nil
 }
 
-func newConfig(want ask.ImportImage) (configFile, error) {
+func newConfig(want ask.ImportImage, place string) (configFile, error) {
 	platform := platforms.DefaultSpec()
 	if want.Platform != "" {
 		var err error
@@ -80,7 +86,7 @@ func newConfig(want ask.ImportImage) (configFile, error) {
 	now := time.Now().UTC()
 	comment := want.Message
 	if comment == "" {
-		comment = "Imported from -"
+		comment = "Imported from " + place
 	}
 	cfg := configFile{Created: &now, Comment: comment, Architecture: platform.Architecture, OS: platform.OS, Variant: platform.Variant}
 	cfg.History = []ocispec.History{{Created: &now, Comment: comment}}
@@ -90,6 +96,33 @@ func newConfig(want ask.ImportImage) (configFile, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// importLayer makes the tar that r holds a blob, held by h.
+func (s *Store) importLayer(ctx context.Context, h *hold, r *bufio.Reader) (desc ocispec.Descriptor, diffID string, err error) {
+	other, err := foreign(r)
+	if err != nil {
+		return desc, "", err
+	}
+	if other {
+		return s.rewritten(ctx, h, r)
+	}
+	if desc, err = s.ingestLayer(ctx, h, r); err == nil {
+		diffID, err = s.diffID(ctx, desc)
+	}
+	return desc, diffID, err
+}
+
+// rewritten makes a blob, held by h, of what r holds in a compression that
+// layers cannot have.
+func (s *Store) rewritten(ctx context.Context, h *hold, r io.Reader) (ocispec.Descriptor, string, error) {
+	plain, err := plainArchive(&canceled{ctx, r})
+	if err != nil {
+		return ocispec.Descriptor{}, "", err
+	}
+	defer plain.Close()
+	desc, diffID, _, err := s.writeLayer(ctx, h, func(w io.Writer) (int64, error) { return io.Copy(w, plain) })
+	return desc, diffID, err
 }
 
 // ingestLayer makes r a blob, held by h.

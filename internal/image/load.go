@@ -1,17 +1,17 @@
 package image
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
+	"os"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
-	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -21,6 +21,7 @@ type source interface {
 	small(name string, limit int64) ([]byte, error)
 	// layer makes the file a blob of the store, held by h, and describes it.
 	layer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error)
+	open(name string) (*os.File, error)
 	has(name string) bool
 }
 
@@ -28,19 +29,26 @@ type source interface {
 // skopeo write them: Docker's archive or an OCI layout, in a tar, plain or
 // compressed. It returns the images it made known, all at once: an archive that
 // is damaged, in whichever image, changes nothing.
-func (s *Store) Load(ctx context.Context, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
+//
+// Of an image of several platforms the host's is kept, as Podman does, or those
+// asked for, each an image of its own: the host's, else the one asked for first,
+// has the name, and the others are found by it with their platform.
+func (s *Store) Load(ctx context.Context, want ask.LoadImages, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
+	if err := checkPlatforms(want.Platforms); err != nil {
+		return nil, err
+	}
 	a, err := readArchive(ctx, s.blobs, r)
 	if err != nil {
 		return nil, err
 	}
 	defer a.close()
-	return s.load(ctx, archiveSource{s, a}, newTeller(tell))
+	return s.load(ctx, want, archiveSource{s, a}, newTeller(tell))
 }
 
 // load takes the OCI layout where there is one that is whole: it has the
 // manifests and compressed layers as they came from the registry.
-func (s *Store) load(ctx context.Context, src source, t *teller) ([]record.Image, error) {
-	l := &loader{Store: s, src: src, tell: t.loading()}
+func (s *Store) load(ctx context.Context, want ask.LoadImages, src source, t *teller) ([]record.Image, error) {
+	l := &loader{Store: s, src: src, asked: want.Platforms, tell: t.loading()}
 	defer l.release()
 	if err := l.read(ctx); err != nil {
 		return nil, err
@@ -63,6 +71,7 @@ func (s *Store) load(ctx context.Context, src source, t *teller) ([]record.Image
 type loader struct {
 	*Store
 	src   source
+	asked []string // platforms; empty: the host's where there are several
 	tell  *teller
 	holds []*hold
 	whole []settled
@@ -115,138 +124,12 @@ func (l *loader) layout(ctx context.Context) error {
 	if !doc.isIndex || len(doc.Manifests) == 0 {
 		return fault.New(fault.Corrupt, "load images", "", "index.json lists no image", "")
 	}
-	manifests, err := onePlatform(doc.Manifests, l.opt.Platform)
-	if err != nil {
-		return err
-	}
-	for _, desc := range manifests {
-		if err := l.fromLayout(ctx, desc); err != nil {
+	for _, alternatives := range alternatives(doc.Manifests) {
+		if err := l.fromLayout(ctx, alternatives); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// onePlatform leaves out what cannot be run here of what has the same name:
-// some tools write the manifests of all platforms into index.json itself. It
-// leaves out attestations too, which Docker marks with an unknown platform.
-func onePlatform(all []ocispec.Descriptor, platform string) ([]ocispec.Descriptor, error) {
-	groups := map[string][]ocispec.Descriptor{}
-	var order []string
-	for _, d := range all {
-		if d.Platform != nil && d.Platform.OS == "unknown" {
-			continue
-		}
-		name := d.Annotations[containerdName] + " " + d.Annotations[ocispec.AnnotationRefName]
-		if groups[name] == nil {
-			order = append(order, name)
-		}
-		groups[name] = append(groups[name], d)
-	}
-	var out []ocispec.Descriptor
-	for _, name := range order {
-		g := groups[name]
-		if len(g) == 1 || slices.ContainsFunc(g, func(d ocispec.Descriptor) bool { return d.Platform == nil }) {
-			out = append(out, g...)
-			continue
-		}
-		d, err := document{Manifests: g}.choose(platform)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
-func (l *loader) fromLayout(ctx context.Context, desc ocispec.Descriptor) error {
-	names, err := layoutNames(desc)
-	if err != nil {
-		return err
-	}
-	desc, raw, doc, err := l.descend(desc)
-	if err != nil {
-		return err
-	}
-	b := &build{Store: l.Store, hold: l.begin(), manifest: desc, raw: raw, doc: doc, tell: l.tell}
-	b.fetch = func(ctx context.Context, d ocispec.Descriptor, _ *arriving) (bool, error) {
-		got, err := l.src.layer(ctx, b.hold, layoutPath(d.Digest))
-		if err == nil && (got.Digest != d.Digest || got.Size != d.Size) {
-			err = fault.New(fault.Corrupt, "load layer", d.Digest.String(), "its content has digest "+got.Digest.String(), "")
-		}
-		return true, err
-	}
-	err = b.prepare(ctx, func(d ocispec.Descriptor) ([]byte, error) { return l.src.small(layoutPath(d.Digest), maxConfig) })
-	if err != nil {
-		return err
-	}
-	return l.finish(ctx, b, names)
-}
-
-// descend goes from an index to the manifest of the platform.
-func (l *loader) descend(desc ocispec.Descriptor) (ocispec.Descriptor, []byte, document, error) {
-	for range maxDepth {
-		raw, err := l.src.small(layoutPath(desc.Digest), desc.Size)
-		if err != nil {
-			return desc, nil, document{}, err
-		}
-		if digestOf(raw) != desc.Digest.String() || int64(len(raw)) != desc.Size {
-			return desc, nil, document{}, fault.New(fault.Corrupt, "load manifest", desc.Digest.String(), "its content has another digest or size", "")
-		}
-		doc, err := parseDocument(raw, desc.MediaType)
-		if err != nil || !doc.isIndex {
-			return desc, raw, doc, err
-		}
-		if desc, err = doc.choose(l.opt.Platform); err != nil {
-			return desc, nil, doc, err
-		}
-	}
-	return desc, nil, document{}, badDocument("indexes in indexes in indexes")
-}
-
-// layoutPath of a digest that parseDocument has accepted.
-func layoutPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
-
-// layoutNames reads the name from a layout's annotations. Docker and
-// containerd write the full name beside the tag; skopeo and podman write what
-// they were told, a full name or a bare tag, and a bare tag names nothing.
-func layoutNames(desc ocispec.Descriptor) ([]string, error) {
-	name := desc.Annotations[containerdName]
-	if name == "" {
-		name = desc.Annotations[ocispec.AnnotationRefName]
-		if !reference.ReferenceRegexp.MatchString(name) || !hasRepository(name) {
-			return nil, nil
-		}
-	}
-	return loadedNames([]string{name}, desc.Digest)
-}
-
-// hasRepository tells "alpine:3" from "3" and "latest".
-func hasRepository(name string) bool {
-	named, err := reference.ParseNormalizedNamed(name)
-	return err == nil && !reference.IsNameOnly(named)
-}
-
-// loadedNames reads the names that an archive gives an image whose manifest, or
-// index, has the digest own; empty: one that nobody can know. A name with
-// another digest is refused: who asks for an image by its digest must not get
-// what an archive says it is.
-func loadedNames(names []string, own digest.Digest) ([]string, error) {
-	var out []string
-	for _, n := range names {
-		if n == "<none>:<none>" { // what old clients wrote for an image without a name
-			continue
-		}
-		named, err := parseName(n)
-		if err != nil {
-			return nil, fault.Wrap(fault.Corrupt, "load image named", short(n), err, "")
-		}
-		if d, ok := named.(reference.Digested); ok && d.Digest() != own {
-			return nil, fault.New(fault.Corrupt, "load image named", short(n), "that is not its digest", "")
-		}
-		out = append(out, canonical(named))
-	}
-	return out, nil
 }
 
 // dockerItem is one image in the manifest.json of Docker's archive.
@@ -306,7 +189,7 @@ func (l *loader) fromDocker(ctx context.Context, item dockerItem) error {
 	h := l.begin()
 	var layers []ocispec.Descriptor
 	for _, name := range item.Layers {
-		desc, err := l.src.layer(ctx, h, name)
+		desc, err := l.dockerLayer(ctx, h, name)
 		if err != nil {
 			return err
 		}
@@ -316,8 +199,33 @@ func (l *loader) fromDocker(ctx context.Context, item dockerItem) error {
 	if err != nil {
 		return err
 	}
+	for _, platform := range l.asked {
+		if err := b.config.checkPlatform(nameOf(names, b), platform); err != nil {
+			return err
+		}
+	}
 	b.tell = l.tell
 	return l.finish(ctx, b, names)
+}
+
+// dockerLayer makes a layer of Docker's archive a blob, held by h. That archive
+// says nothing of the blobs, only of what is in them.
+func (l *loader) dockerLayer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error) {
+	f, err := l.src.open(name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer f.Close()
+	in := bufio.NewReader(f)
+	other, err := foreign(in)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if !other {
+		return l.src.layer(ctx, h, name)
+	}
+	desc, _, err := l.rewritten(ctx, h, in)
+	return desc, err
 }
 
 // distinct drops images that came under several names.

@@ -26,7 +26,7 @@ import (
 
 func (w *world) load(t *testing.T, raw []byte) []record.Image {
 	t.Helper()
-	imgs, err := w.Load(context.Background(), bytes.NewReader(raw), w.tell)
+	imgs, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(raw), w.tell)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestLoadDamaged(t *testing.T) {
 			w := newWorld(t)
 			w.load(t, registrytest.Plain(registrytest.Layer("there", "before")).DockerArchive("before:1"))
 			w.unchanged(t, func() {
-				imgs, err := w.Load(context.Background(), bytes.NewReader(raw), nil)
+				imgs, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(raw), nil)
 				wantClass(t, err, fault.Corrupt, "")
 				if len(imgs) != 0 {
 					t.Errorf("loaded %+v", imgs)
@@ -187,10 +187,7 @@ func TestLoadDamaged(t *testing.T) {
 		})
 	}
 	w := newWorld(t)
-	xz := append([]byte{0xfd, '7', 'z', 'X', 'Z', 0}, docker...)
-	_, err := w.Load(context.Background(), bytes.NewReader(xz), nil)
-	wantClass(t, err, fault.Unsupported, "xz")
-	_, err = w.Load(context.Background(), io.MultiReader(bytes.NewReader(docker[:3000]), brokenPipe{}), nil)
+	_, err := w.Load(context.Background(), ask.LoadImages{}, io.MultiReader(bytes.NewReader(docker[:3000]), brokenPipe{}), nil)
 	wantClass(t, err, fault.Unavailable, "pipe")
 }
 
@@ -217,7 +214,7 @@ func TestLayout(t *testing.T) {
 	a := w.load(t, registrytest.Plain(registrytest.Layer("a", "1")).DockerArchive("one:1", "uno:1"))[0]
 	b := w.load(t, registrytest.Gzipped(registrytest.Layer("b", "2")).OCIArchive("quay.io/x/two:2"))[0]
 	other := newWorld(t)
-	imgs, err := other.LoadLayout(context.Background(), w.dir, nil)
+	imgs, err := other.LoadLayout(context.Background(), ask.LoadImages{}, w.dir, nil)
 	if err != nil || len(imgs) != 2 {
 		t.Fatalf("%+v %v", imgs, err)
 	}
@@ -231,15 +228,15 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := newWorld(t)
-	_, err = third.LoadLayout(context.Background(), w.dir, nil)
+	_, err = third.LoadLayout(context.Background(), ask.LoadImages{}, w.dir, nil)
 	wantClass(t, err, fault.Corrupt, "missing")
-	_, err = third.LoadLayout(context.Background(), w.dir+"/no", nil)
+	_, err = third.LoadLayout(context.Background(), ask.LoadImages{}, w.dir+"/no", nil)
 	wantClass(t, err, fault.NotFound, "")
 
 	if err := syscall.Mkfifo(filepath.Join(w.dir, blobPath(b.Layers[0].Digest)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = third.LoadLayout(context.Background(), w.dir, nil)
+	_, err = third.LoadLayout(context.Background(), ask.LoadImages{}, w.dir, nil)
 	wantClass(t, err, fault.Corrupt, "not a regular file")
 
 	skopeo, err := exec.LookPath("skopeo")

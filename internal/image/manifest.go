@@ -142,6 +142,25 @@ func matcher(platform string) (platforms.MatchComparer, error) {
 	return platforms.Only(p), nil
 }
 
+// checkPlatforms refuses what names no platform before anything is begun.
+func checkPlatforms(asked []string) error {
+	if len(asked) > maxPlatforms {
+		return fault.New(fault.Invalid, "use platforms", "", fmt.Sprintf("%d are too many", len(asked)), "")
+	}
+	for _, p := range asked {
+		if p == "" {
+			return fault.New(fault.Invalid, "use platform", "", "it is empty", "platforms are written like linux/arm64")
+		}
+		if _, err := matcher(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxPlatforms is more than any image has.
+const maxPlatforms = 64
+
 // choose picks the best manifest of an index. Entries without a platform are
 // taken only when there is nothing else to choose from: layouts of one image
 // have such.

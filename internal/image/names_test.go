@@ -118,7 +118,10 @@ func TestRemove(t *testing.T) {
 		b := w.load(t, registrytest.Plain(base, top).DockerArchive("b:1", "b:2", "other/b:3"))[0]
 		return w, a, b
 	}
-	users := func(string) []string { return []string{strings.Repeat("c", 64)} }
+	users := func(string) []Use { return []Use{{ID: strings.Repeat("c", 64)}} }
+	running := func(string) []Use {
+		return []Use{{ID: strings.Repeat("c", 64)}, {ID: strings.Repeat("d", 64), Running: true}}
+	}
 	hex := func(img record.Image) string { return img.ID[7:19] }
 	say := func(r []record.Removed) string {
 		var all []string
@@ -163,12 +166,67 @@ func TestRemove(t *testing.T) {
 		}
 		w.unchanged(t, func() {
 			_, err := w.Remove(a.ID, true, users)
-			wantClass(t, err, fault.Conflict, "conflict: unable to delete "+hex(a)+" (cannot be forced) - image is being used by container cccccccccccc")
+			wantClass(t, err, fault.Conflict, "conflict: unable to delete "+hex(a)+" (cannot be forced) - image is being used by stopped container cccccccccccc")
 		})
 		if r, err := w.Remove(a.ID, false, nobody); err != nil || say(r) != "-"+hex(a) {
 			t.Error(say(r), err)
 		}
 		_ = b
+	})
+	t.Run("of a running container", func(t *testing.T) {
+		w, a, b := setup(t)
+		w.unchanged(t, func() {
+			for _, name := range []string{a.ID, b.ID, hex(b)} {
+				for _, force := range []bool{false, true} {
+					_, err := w.Remove(name, force, running)
+					wantClass(t, err, fault.Conflict, "(cannot be forced) - image is being used by running container dddddddddddd")
+				}
+			}
+		})
+		if r, err := w.Remove("a:1", true, running); err != nil || say(r) != "a:1" {
+			t.Error(say(r), err)
+		}
+		// Its names go one by one, the last only by force.
+		for _, step := range []struct {
+			name  string
+			force bool
+			fails bool
+		}{{"b:1", false, false}, {"b:2", false, false}, {"other/b:3", false, true}, {"other/b:3", true, false}} {
+			r, err := w.Remove(step.name, step.force, running)
+			if fault.Is(err, fault.Conflict) != step.fails || !step.fails && say(r) != step.name {
+				t.Errorf("%+v: %s %v", step, say(r), err)
+			}
+		}
+	})
+	t.Run("a stopped container's, by force", func(t *testing.T) {
+		w, _, b := setup(t)
+		if r, err := w.Remove(b.ID, true, users); err != nil || len(r) != 3 {
+			t.Error(say(r), err)
+		}
+		if img, err := w.Resolve(b.ID); err != nil || len(img.Names) != 0 {
+			t.Error("a used image is gone")
+		}
+	})
+	t.Run("by digest", func(t *testing.T) {
+		g := &registrytest.Registry{}
+		host := serve(t, g)
+		g.Push("r", "1", registrytest.Plain(base))
+		w := newWorld(t)
+		img := w.pull(t, host+"/r:1")
+		if r, err := w.Remove(img.Digests[0], false, nobody); err != nil || say(r) != img.Digests[0] {
+			t.Error(say(r), err)
+		}
+		if r, err := w.Remove(host+"/r:1", false, nobody); err != nil || len(r) != 3 {
+			t.Error(say(r), err)
+		}
+		img = w.pull(t, host+"/r@"+img.Manifest)
+		w.unchanged(t, func() {
+			_, err := w.Remove(img.Digests[0], false, users)
+			wantClass(t, err, fault.Conflict, "conflict: unable to remove repository reference")
+		})
+		if r, err := w.Remove(img.Digests[0], false, nobody); err != nil || len(r) != 3 || len(w.index.all) != 0 {
+			t.Error(say(r), err)
+		}
 	})
 	t.Run("by id", func(t *testing.T) {
 		w, a, b := setup(t)
@@ -176,7 +234,7 @@ func TestRemove(t *testing.T) {
 			_, err := w.Remove(hex(b), false, nobody)
 			wantClass(t, err, fault.Conflict, "conflict: unable to delete "+hex(b)+" (must be forced) - image is referenced in multiple repositories")
 			_, err = w.Remove(a.ID, false, users)
-			wantClass(t, err, fault.Conflict, "conflict: unable to delete "+hex(a)+" (must be forced) - image is being used by container cccccccccccc")
+			wantClass(t, err, fault.Conflict, "conflict: unable to delete "+hex(a)+" (must be forced) - image is being used by stopped container cccccccccccc")
 		})
 		if r, err := w.Remove(a.ID, false, nobody); err != nil || say(r) != "a:1 -"+hex(a) {
 			t.Error(say(r), err)

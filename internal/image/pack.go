@@ -38,12 +38,14 @@ type table struct {
 // measure finds every blob of the images.
 func (p *packer) measure(list []*saved) error {
 	for _, f := range list {
-		for _, b := range f.Blobs {
-			st, err := p.blobs.root.Lstat(blobPath(b))
-			if err != nil {
-				return fault.New(fault.Corrupt, "save blob", b, "it is missing", "pull the image again")
+		for _, e := range f.all() {
+			for _, b := range e.Blobs {
+				st, err := p.blobs.root.Lstat(blobPath(b))
+				if err != nil {
+					return fault.New(fault.Corrupt, "save blob", b, "it is missing", "pull the image again")
+				}
+				p.sizes[b] = st.Size()
 			}
-			p.sizes[b] = st.Size()
 		}
 	}
 	return nil
@@ -69,14 +71,14 @@ func (p *packer) tables(list []*saved, format ask.SaveFormat) ([]table, error) {
 // manifests are OCI's, and tools choose by the whole name, as podman writes it.
 func (p *packer) layoutTables(list []*saved, pure bool) []table {
 	var manifests []ocispec.Descriptor
+	var indexes []table
 	for _, f := range list {
-		d := f.Manifest
-		p.leave(f)
-		if pure && f.Layout.Digest != "" {
-			d = f.Layout
+		d := p.manifestOf(f.entry, pure)
+		if len(f.others) > 0 {
+			var raw []byte
+			d, raw = p.indexOf(f, pure)
+			indexes = append(indexes, table{blobPath(d.Digest.String()), raw})
 		}
-		p.sizes[d.Digest.String()] = d.Size
-		d.Platform = &ocispec.Platform{OS: f.Image.OS, Architecture: f.Image.Arch, Variant: f.Image.Variant}
 		if len(f.names) == 0 {
 			manifests = append(manifests, d)
 		}
@@ -89,14 +91,38 @@ func (p *packer) layoutTables(list []*saved, pure bool) []table {
 		}
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests}
-	return []table{
+	return append([]table{
 		{ocispec.ImageLayoutFile, encoded(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})},
 		{ocispec.ImageIndexFile, encoded(index)},
+	}, indexes...)
+}
+
+// manifestOf is what stands for an image in the layout, and goes into the archive.
+func (p *packer) manifestOf(e entry, pure bool) ocispec.Descriptor {
+	d := e.Manifest
+	p.leave(e)
+	if pure && e.Layout.Digest != "" {
+		d = e.Layout
 	}
+	p.sizes[d.Digest.String()] = d.Size
+	d.Platform = &ocispec.Platform{OS: e.Image.OS, Architecture: e.Image.Arch, Variant: e.Image.Variant}
+	return d
+}
+
+// indexOf writes an index of the platforms that go into the archive: the one
+// they came from may list more.
+func (p *packer) indexOf(f *saved, pure bool) (ocispec.Descriptor, []byte) {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, e := range f.all() {
+		index.Manifests = append(index.Manifests, p.manifestOf(e, pure))
+	}
+	raw := encoded(index)
+	return ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw
 }
 
 // dockerTables are what `docker load` of any age reads. Its layers may be
-// compressed since Docker 1.10, as it finds out by itself.
+// compressed since Docker 1.10, as it finds out by itself. It knows one platform
+// of an image.
 func dockerTables(list []*saved) []table {
 	var items []dockerItem
 	repositories := map[string]map[string]string{}
@@ -128,7 +154,7 @@ func dockerTables(list []*saved) []table {
 // dirTables make skopeo's directory of one image. Its manifest is translated
 // where it is OCI's: the same config and layers by their names in schema 2.
 func (p *packer) dirTables(list []*saved) ([]table, error) {
-	if len(list) != 1 {
+	if len(list) != 1 || len(list[0].others) > 0 {
 		return nil, fault.New(fault.Invalid, "save images as", "docker-dir", "it holds one image", "save them one by one")
 	}
 	f := list[0]
@@ -137,7 +163,7 @@ func (p *packer) dirTables(list []*saved) ([]table, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.leave(f)
+	p.leave(f.entry)
 	if f.Manifest.MediaType != remote.DockerManifest {
 		var kinds []string
 		for _, l := range doc.Layers {
@@ -166,9 +192,9 @@ func (p *packer) dockerLayer(l ocispec.Descriptor) (string, error) {
 }
 
 // leave keeps the manifests of an image out of the archive.
-func (p *packer) leave(f *saved) {
-	delete(p.sizes, f.Image.Manifest)
-	delete(p.sizes, f.Layout.Digest.String())
+func (p *packer) leave(e entry) {
+	delete(p.sizes, e.Image.Manifest)
+	delete(p.sizes, e.Layout.Digest.String())
 }
 
 func tagOf(canonical string) string {

@@ -2,11 +2,10 @@ package image
 
 import "io"
 
-// Plain returns the tar that r holds, uncompressed: none, gzip and zstd are told
-// apart by the bytes they begin with. Unsupported for xz and bzip2; reading is
-// Exhausted for what unpacks to a multiple of its size that no honest archive
-// does. The caller closes it; r stays the caller's.
+// Plain returns the tar that r holds, uncompressed: none, gzip, zstd, xz and
+// bzip2 are told apart by the bytes they begin with. Reading is Exhausted for
+// what unpacks to a multiple of its size that no honest archive does. The caller
+// closes it; r stays the caller's.
 func Plain(r io.Reader) (io.ReadCloser, error) {
-	plain, _, err := plainTar(r)
-	return plain, err
+	return plainArchive(r)
 }

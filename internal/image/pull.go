@@ -88,6 +88,9 @@ func (p *pull) one(ctx context.Context, name reference.Named) (record.Image, err
 	}
 	b := &build{Store: p.Store, hold: p.hold(), manifest: desc, raw: raw, doc: doc, fetch: p.fetch, tell: p.tell}
 	defer b.hold.release()
+	if top.Digest != desc.Digest {
+		b.index = top.Digest.String()
+	}
 	if err := b.prepare(ctx, func(cfg ocispec.Descriptor) ([]byte, error) { return p.repo.Small(ctx, cfg, maxConfig) }); err != nil {
 		return record.Image{}, err
 	}

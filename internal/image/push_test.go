@@ -22,7 +22,7 @@ import (
 func loaded(t *testing.T, img registrytest.Image, names ...string) *world {
 	t.Helper()
 	w := newWorld(t)
-	if _, err := w.Load(context.Background(), bytes.NewReader(img.OCIArchive(names[0])), nil); err != nil {
+	if _, err := w.Load(context.Background(), ask.LoadImages{}, bytes.NewReader(img.OCIArchive(names[0])), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range names[1:] {

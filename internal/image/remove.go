@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"fief/internal/words/fault"
@@ -11,13 +12,20 @@ import (
 	"github.com/distribution/reference"
 )
 
+// Use is a container made from an image.
+type Use struct {
+	ID      string // of the container
+	Running bool
+}
+
 // Remove takes a name from an image, or, given an id, all its names, and with
 // the last name the image, its blobs and the layers that no other image has.
-// inUse returns the ids of containers made from an image; whoever calls keeps
-// new ones from being made meanwhile. The rules and the words are Docker's, with one difference: an image that containers still use
-// is never deleted. With force its names go and it stays, nameless, until a
-// Remove by id after its last container.
-func (s *Store) Remove(name string, force bool, inUse func(imageID string) []string) ([]record.Removed, error) {
+// inUse returns the containers made from an image; whoever calls keeps new ones
+// from being made meanwhile. The rules and the words are Docker's, with one
+// difference: an image that containers still use is never deleted. With force
+// its names go and, when none of them runs, it stays, nameless, until a Remove by
+// id after its last container.
+func (s *Store) Remove(name string, force bool, inUse func(imageID string) []Use) ([]record.Removed, error) {
 	img, err := s.Resolve(name)
 	if err != nil {
 		return nil, err
@@ -72,7 +80,7 @@ type removal struct {
 	entry entry
 	name  string
 	force bool
-	users []string // containers
+	users []Use
 	puts  map[string]any
 	out   []record.Removed
 	gone  entry // the image, if it goes
@@ -87,7 +95,7 @@ func (r *removal) byName() error {
 	if !r.force && oneReference(names) && len(r.users) > 0 {
 		return fault.Say(fault.Conflict, fmt.Sprintf(
 			"conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
-			r.name, ref.Short(r.users[0]), ref.Short(r.entry.Image.ID[len("sha256:"):])))
+			r.name, ref.Short(r.users[0].ID), ref.Short(r.entry.Image.ID[len("sha256:"):])))
 	}
 	r.untag(canonical(named))
 	if _, byDigest := named.(reference.Digested); !byDigest {
@@ -117,14 +125,17 @@ func (r *removal) untagDigestsOf(repository string) {
 
 func (r *removal) byID() error {
 	names := r.left()
+	if i := slices.IndexFunc(r.users, func(u Use) bool { return u.Running }); i >= 0 {
+		return r.conflict("cannot be forced", "image is being used by running container "+ref.Short(r.users[i].ID))
+	}
 	if !oneReference(names) && !r.force {
 		return r.conflict("must be forced", "image is referenced in multiple repositories")
 	}
 	if len(r.users) > 0 && !r.force {
-		return r.conflict("must be forced", "image is being used by container "+ref.Short(r.users[0]))
+		return r.conflict("must be forced", "image is being used by stopped container "+ref.Short(r.users[0].ID))
 	}
 	if len(r.users) > 0 && len(names) == 0 {
-		return r.conflict("cannot be forced", "image is being used by container "+ref.Short(r.users[0]))
+		return r.conflict("cannot be forced", "image is being used by stopped container "+ref.Short(r.users[0].ID))
 	}
 	for _, n := range names {
 		r.untag(n)

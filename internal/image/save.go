@@ -10,16 +10,18 @@ import (
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // saved is one image of an archive and the names it has there.
 type saved struct {
 	entry
-	names []string // canonical and tagged
+	names  []string // canonical and tagged
+	others []entry  // the same image for other platforms, which go with it
 }
+
+// all is the image for every platform.
+func (f *saved) all() []entry { return append([]entry{f.entry}, f.others...) }
 
 // Save writes the images as one tar. Blobs go into it as they are kept, so that
 // manifests, digests and ids are the same after a Load; a blob that images share
@@ -52,6 +54,9 @@ func (s *Store) chosen(want ask.SaveImages, h *hold) ([]*saved, error) {
 	if len(want.Names) == 0 {
 		return nil, fault.Say(fault.Invalid, "no image to save was named")
 	}
+	if err := checkPlatforms(want.Platforms); err != nil {
+		return nil, err
+	}
 	c := s.known.Load()
 	var list []*saved
 	for _, name := range want.Names {
@@ -60,19 +65,23 @@ func (s *Store) chosen(want ask.SaveImages, h *hold) ([]*saved, error) {
 			return nil, err
 		}
 		for _, f := range found {
-			if err := samePlatform(f, name, want.Platform); err != nil {
+			if err := c.narrow(f, name, want.Platforms, s.opt.Platform); err != nil {
 				return nil, err
 			}
 			list = merged(list, f)
-			for _, b := range f.Blobs {
-				h.blob(b)
+			for _, e := range f.all() {
+				for _, b := range e.Blobs {
+					h.blob(b)
+				}
 			}
 		}
 	}
 	now := s.known.Load()
 	for _, f := range list { // removed between the look and the hold
-		if _, there := now.images[f.Image.ID]; !there {
-			return nil, noSuchImage(f.Image.ID)
+		for _, e := range f.all() {
+			if _, there := now.images[e.Image.ID]; !there {
+				return nil, noSuchImage(e.Image.ID)
+			}
 		}
 	}
 	return list, nil
@@ -115,7 +124,7 @@ func (c *catalog) tagged(repository string) []*saved {
 	slices.Sort(names)
 	var all []*saved
 	for _, name := range names {
-		all = merged(all, &saved{c.images[c.names[name]], []string{name}})
+		all = merged(all, &saved{entry: c.images[c.names[name]], names: []string{name}})
 	}
 	return all
 }
@@ -131,20 +140,10 @@ func merged(list []*saved, f *saved) []*saved {
 			list[i].names = append(list[i].names, n)
 		}
 	}
+	for _, e := range f.others {
+		if !slices.ContainsFunc(list[i].others, func(o entry) bool { return o.Image.ID == e.Image.ID }) {
+			list[i].others = append(list[i].others, e)
+		}
+	}
 	return list
-}
-
-func samePlatform(f *saved, name, asked string) error {
-	if asked == "" {
-		return nil
-	}
-	match, err := matcher(asked)
-	if err != nil {
-		return err
-	}
-	is := platforms.Normalize(ocispec.Platform{OS: f.Image.OS, Architecture: f.Image.Arch, Variant: f.Image.Variant})
-	if match.Match(is) {
-		return nil
-	}
-	return notOfPlatform(name, asked, is)
 }

@@ -146,7 +146,7 @@ func TestSaveRefused(t *testing.T) {
 		{ask.SaveImages{Names: []string{"UPPER"}}, fault.Invalid, ""},
 		{ask.SaveImages{Names: []string{"host"}}, fault.Invalid, "built in"},
 		{ask.SaveImages{Names: []string{"app:1"}, Format: "rar"}, fault.Invalid, "rar"},
-		{ask.SaveImages{Names: []string{"app:1"}, Platform: "linux/arm64"}, fault.NotFound, "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"},
+		{ask.SaveImages{Names: []string{"app:1"}, Platforms: []string{"linux/arm64"}}, fault.NotFound, "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"},
 		{ask.SaveImages{Names: []string{"app:1", "plain:1"}, Format: ask.DockerDir}, fault.Invalid, "one image"},
 		{ask.SaveImages{Names: []string{"quay.io/x/zstd:2"}, Format: ask.DockerDir}, fault.Unsupported, "zstd"},
 	} {
@@ -173,7 +173,7 @@ func TestSaveRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantClass(t, w.Save(context.Background(), ask.SaveImages{Names: []string{"app:1"}}, &out), fault.Corrupt, "its content has digest")
-	if _, err := newWorld(t).Load(context.Background(), &out, nil); err == nil {
+	if _, err := newWorld(t).Load(context.Background(), ask.LoadImages{}, &out, nil); err == nil {
 		t.Error("an archive that failed was loaded")
 	}
 	wantClass(t, w.Save(context.Background(), ask.SaveImages{Names: []string{"plain"}}, deaf{}), fault.Unavailable, "no room")
@@ -314,10 +314,10 @@ func TestLoadSkopeo(t *testing.T) {
 			if openErr != nil {
 				t.Fatal(openErr)
 			}
-			_, err = other.Load(context.Background(), f, nil)
+			_, err = other.Load(context.Background(), ask.LoadImages{}, f, nil)
 			f.Close()
 		} else {
-			_, err = other.LoadLayout(context.Background(), path, nil)
+			_, err = other.LoadLayout(context.Background(), ask.LoadImages{}, path, nil)
 		}
 		want, _ := w.Resolve("plain:1")
 		got, resolveErr := other.Resolve("copied:1")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"syscall"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
@@ -25,6 +26,15 @@ type archiveSource struct {
 func (a archiveSource) has(name string) bool {
 	_, err := a.find(name)
 	return err == nil
+}
+
+func (a archiveSource) open(name string) (*os.File, error) {
+	m, err := a.find(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.s.root.Open(m.path())
+	return f, diskFault("open", name, err)
 }
 
 func (a archiveSource) layer(ctx context.Context, h *hold, name string) (ocispec.Descriptor, error) {
@@ -61,13 +71,16 @@ func (s *Store) describe(d string, size int64) (ocispec.Descriptor, error) {
 
 // LoadLayout loads every image of the OCI layout in the directory dir, which
 // stays as it is. See Load.
-func (s *Store) LoadLayout(ctx context.Context, dir string, tell func(record.Progress)) ([]record.Image, error) {
+func (s *Store) LoadLayout(ctx context.Context, want ask.LoadImages, dir string, tell func(record.Progress)) ([]record.Image, error) {
+	if err := checkPlatforms(want.Platforms); err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fault.Wrap(diskClass(err), "load images from", dir, err, "")
 	}
 	defer root.Close()
-	return s.load(ctx, dirSource{s, root}, newTeller(tell))
+	return s.load(ctx, want, dirSource{s, root}, newTeller(tell))
 }
 
 // dirSource is a directory; os.Root keeps symlinks in it from leading out.

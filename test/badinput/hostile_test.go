@@ -158,11 +158,11 @@ func (v *victim) take(c hostile) ([]record.Image, error) {
 		img, err := v.images.Pull(ctx, ask.PullImage{Name: strings.TrimPrefix(s.URL, "http://") + "/app"}, nil)
 		return []record.Image{img}, err
 	case c.layer != nil:
-		return v.images.Load(ctx, bytes.NewReader(registrytest.Plain(c.layer).DockerArchive("evil:1")), nil)
+		return v.images.Load(ctx, ask.LoadImages{}, bytes.NewReader(registrytest.Plain(c.layer).DockerArchive("evil:1")), nil)
 	case c.stream != nil:
-		return v.images.Load(ctx, c.stream, nil)
+		return v.images.Load(ctx, ask.LoadImages{}, c.stream, nil)
 	}
-	return v.images.Load(ctx, bytes.NewReader(c.archive), nil)
+	return v.images.Load(ctx, ask.LoadImages{}, bytes.NewReader(c.archive), nil)
 }
 
 func TestHostileImages(t *testing.T) {
@@ -206,7 +206,7 @@ func (v *victim) meet(t *testing.T, c hostile) {
 	if err == nil {
 		for _, img := range list {
 			v.look(t, c, img)
-			if _, err := v.images.Remove(img.ID, true, func(string) []string { return nil }); err != nil {
+			if _, err := v.images.Remove(img.ID, true, func(string) []image.Use { return nil }); err != nil {
 				t.Error(err)
 			}
 		}

@@ -57,7 +57,8 @@ func Run(words []string, redial func(socket string) (*wire.Conn, error)) (code i
 // MissingImage reports whether err is the daemon's answer to a container of an
 // image that it does not have.
 func MissingImage(err error) bool {
-	return err != nil && fault.Is(err, fault.NotFound) && strings.HasPrefix(err.Error(), "No such image")
+	return err != nil && fault.Is(err, fault.NotFound) &&
+		(strings.HasPrefix(err.Error(), "No such image") || strings.HasPrefix(err.Error(), "image with reference")) // of another platform
 }
 
 // Complain prints the failure of a run or exec and returns the exit status for

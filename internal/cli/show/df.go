@@ -91,31 +91,68 @@ func (d Disk) uses() map[string]int {
 	return uses
 }
 
-// Verbose writes a table of the images and one of the containers.
-func (d Disk) Verbose(w io.Writer, now time.Time) error {
+// verbose is what the template of system df -v sees, all at once. Fields are
+// docker's; volumes and caches there are none.
+type verbose struct {
+	Images     []Image
+	Containers []Container
+	Volumes    []struct{}
+	BuildCache []struct{}
+}
+
+// Verbose writes tables of the images and the containers, or all of them by a
+// template.
+func (d Disk) Verbose(w io.Writer, format string, now time.Time) error {
+	switch format {
+	case "", "table":
+		return d.verbose(true, now).tables(w)
+	case "json":
+		format = "{{json .}}"
+	}
+	tmpl, err := parse(format)
+	if err != nil {
+		return err
+	}
+	return execute(w, tmpl, d.verbose(false, now))
+}
+
+func (d Disk) verbose(trunc bool, now time.Time) verbose {
+	v := verbose{Images: []Image{}, Containers: []Container{}, Volumes: []struct{}{}, BuildCache: []struct{}{}}
 	uses := d.uses()
-	var images []Image
 	for _, i := range d.Images {
-		for _, row := range ImageRows(i, true, now) {
-			shared := d.Usage.Shared[i.ID]
-			row.SharedSize, row.UniqueSize, row.Containers = Bytes(shared), Bytes(i.Size-shared), strconv.Itoa(uses[i.ID])
-			images = append(images, row)
-		}
+		shared := d.Usage.Shared[i.ID]
+		row := ImageRows(i, trunc, now)[0] // by its first name alone
+		row.SharedSize, row.UniqueSize, row.Containers, row.Digest = Space(shared), Space(i.Size-shared), strconv.Itoa(uses[i.ID]), ""
+		v.Images = append(v.Images, row)
 	}
-	var containers []Container
 	for _, c := range d.Containers {
-		row := ContainerRow(c.Container, true, now, -1, -1)
+		row := ContainerRow(c.Container, trunc, now, -1, -1)
 		row.Size = Bytes(c.Upper)
-		containers = append(containers, row)
+		v.Containers = append(v.Containers, row)
 	}
+	return v
+}
+
+func (v verbose) tables(w io.Writer) error {
 	fmt.Fprint(w, "Images space usage:\n\n")
 	t := ImageTable("", false)
 	t.Default += "\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
-	if err := Write(w, t, images); err != nil {
+	if err := Write(w, t, v.Images); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\nContainers space usage:\n\n")
 	t = ContainerTable("", false)
 	t.Default = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
-	return Write(w, t, containers)
+	if err := Write(w, t, v.Containers); err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\nLocal Volumes space usage:\n\n")
+	t = Table{Headings: Headings{"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}, Default: "{{.Name}}\t{{.Links}}\t{{.Size}}"}
+	if err := Write(w, t, v.Volumes); err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\nBuild cache usage: 0B\n\n")
+	t = Table{Headings: Headings{"ID": "CACHE ID", "Type": "CACHE TYPE", "Size": "SIZE", "Created": "CREATED", "Used": "LAST USED", "Usage": "USAGE", "Shared": "SHARED"},
+		Default: "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.Created}}\t{{.Used}}\t{{.Usage}}\t{{.Shared}}"}
+	return Write(w, t, v.BuildCache)
 }

@@ -23,7 +23,7 @@ type Image struct {
 	Size         string
 	Tag          string
 	UniqueSize   string
-	VirtualSize  string `json:"-"`
+	VirtualSize  string
 }
 
 // ImageTable is the table of images.
@@ -44,7 +44,7 @@ func ImageTable(format string, digests bool) Table {
 func ImageRows(i record.Image, trunc bool, now time.Time) []Image {
 	base := Image{
 		ID: i.ID, Repository: "<none>", Tag: "<none>", Digest: "<none>", CreatedSince: Ago(i.Created, now),
-		CreatedAt: i.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), Size: Bytes(i.Size), VirtualSize: Bytes(i.Size),
+		CreatedAt: i.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), Size: Bytes(i.Size), VirtualSize: Space(i.Size),
 		Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
 	}
 	if trunc {

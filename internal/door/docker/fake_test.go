@@ -693,6 +693,14 @@ func (f *fake) Image(_ context.Context, name string) (record.Image, error) {
 	return record.Image{}, fault.Say(fault.NotFound, "No such image: "+name)
 }
 
+func (f *fake) ImageFor(ctx context.Context, name, platform string) (record.Image, error) {
+	img, err := f.Image(ctx, name)
+	if err == nil && platform != "" && platform != img.OS+"/"+img.Arch {
+		err = fault.Say(fault.NotFound, "image with reference "+name+" was found but does not match the specified platform: wanted "+platform+", actual: "+img.OS+"/"+img.Arch)
+	}
+	return img, err
+}
+
 func (f *fake) Tag(ctx context.Context, src, dst string) error {
 	img, err := f.Image(ctx, src)
 	if err != nil {
@@ -747,16 +755,19 @@ func (f *fake) Pull(ctx context.Context, p ask.PullImage, tell func(record.Progr
 	return img, nil
 }
 
-func (f *fake) Load(_ context.Context, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
+func (f *fake) Load(_ context.Context, l ask.LoadImages, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
 	b, err := io.ReadAll(r)
 	if err != nil || string(b) != "an archive" {
 		return nil, errors.Join(fault.Say(fault.Corrupt, "no archive"), err)
 	}
-	tell(record.Progress{Status: "Loaded image: busybox:latest"})
+	tell(record.Progress{Status: strings.Join(append([]string{"Loaded image: busybox:latest"}, l.Platforms...), " ")})
 	return []record.Image{testImage()}, nil
 }
 
 func (f *fake) Import(_ context.Context, a ask.ImportImage, r io.Reader) (record.Image, error) {
+	if a.Source != "" {
+		return record.Image{}, fault.Say(fault.Unavailable, "fetching "+a.Source)
+	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return record.Image{}, err
 	}
@@ -769,7 +780,7 @@ func (f *fake) Save(ctx context.Context, s ask.SaveImages, w io.Writer) error {
 			return err
 		}
 	}
-	if _, err := io.WriteString(w, "an archive"); err != nil || s.Platform != "broken/off" {
+	if _, err := io.WriteString(w, "an archive"); err != nil || !slices.Contains(s.Platforms, "broken/off") {
 		return err
 	}
 	return fault.New(fault.Corrupt, "save blob", "", "its content has another digest", "")

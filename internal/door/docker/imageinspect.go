@@ -1,13 +1,11 @@
 package docker
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"fief/internal/words/record"
 )
@@ -73,22 +71,16 @@ func (d *door) imageInspect(w http.ResponseWriter, r *request) error {
 	return ok(w, out)
 }
 
-// imageFor finds the image of a request. One platform of an image is stored:
-// asked for another, there is none.
+// imageFor finds the image of a request, for the platform that it names.
 func (d *door) imageFor(r *request) (record.Image, error) {
-	img, err := d.engine.Image(r.Context(), r.name)
-	raw := r.Form.Get("platform")
-	if err != nil || raw == "" {
-		return img, err
+	var platform string
+	if raw := r.Form.Get("platform"); raw != "" {
+		var err error
+		if platform, err = platformOf(raw); err != nil {
+			return record.Image{}, err
+		}
 	}
-	var p ocispec.Platform
-	if err := json.Unmarshal([]byte(raw), &p); err != nil {
-		return img, invalid("failed to parse platform: %v", err)
-	}
-	if p.OS != img.OS || p.Architecture != img.Arch || p.Variant != "" && p.Variant != img.Variant {
-		return img, notFound("image with reference %s was found but does not provide the specified platform (%s/%s)", r.name, p.OS, p.Architecture)
-	}
-	return img, nil
+	return d.engine.ImageFor(r.Context(), r.name, platform)
 }
 
 func imageConfigOf(c record.ImageConfig) imageConfig {

@@ -27,6 +27,7 @@ type images interface {
 type imageTable interface {
 	Images(ctx context.Context) ([]record.Image, error)
 	Image(ctx context.Context, name string) (record.Image, error)
+	ImageFor(ctx context.Context, name, platform string) (record.Image, error)
 	Tag(ctx context.Context, src, dst string) error
 	RemoveImage(ctx context.Context, name string, force bool) ([]record.Removed, error)
 }

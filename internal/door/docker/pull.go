@@ -19,7 +19,7 @@ import (
 // functions return when the image is complete in the store.
 type fetcher interface {
 	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
-	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
+	Load(ctx context.Context, l ask.LoadImages, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
 	Import(ctx context.Context, a ask.ImportImage, r io.Reader) (record.Image, error)
 }
 
@@ -91,11 +91,16 @@ func decode64(s string) ([]byte, bool) {
 	return raw, err == nil && len(raw) > 0
 }
 
-// imageImport makes an image of the body. A URL is not fetched: the daemon's
-// network position is not the client's to use.
+// imageImport makes an image of the body, or of what the daemon fetches from a
+// URL, of http unless it says otherwise. Whoever may use the socket is root and
+// has the daemon's place in the network anyway.
 func (d *door) imageImport(w http.ResponseWriter, r *request) error {
-	if r.Form.Get("fromSrc") != "-" {
-		return refuse("importing from a URL", "fetch it and pipe it: curl URL | docker import - NAME")
+	source := r.Form.Get("fromSrc")
+	switch {
+	case source == "-":
+		source = ""
+	case !strings.Contains(source, "://"):
+		source = "http://" + source
 	}
 	name := ""
 	if repo := r.Form.Get("repo"); repo != "" {
@@ -110,7 +115,7 @@ func (d *door) imageImport(w http.ResponseWriter, r *request) error {
 	}
 	out := newProgress(w)
 	img, err := d.engine.Import(r.Context(), ask.ImportImage{
-		Name: name, Message: r.Form.Get("message"), Changes: r.Form["changes"], Platform: r.Form.Get("platform"),
+		Name: name, Source: source, Message: r.Form.Get("message"), Changes: r.Form["changes"], Platform: r.Form.Get("platform"),
 	}, r.Body)
 	if err != nil {
 		return out.fail(err)
@@ -123,15 +128,16 @@ func (d *door) imageImport(w http.ResponseWriter, r *request) error {
 // error from the stream. What was loaded is told even when quiet, as a text
 // that scripts parse.
 func (d *door) imageLoad(w http.ResponseWriter, r *request) error {
-	if len(r.Form["platform"]) > 0 {
-		return refuse("loading one platform of an archive", "leave out --platform: this machine's is taken")
+	platforms, err := platformsOf(r.Form["platform"])
+	if err != nil {
+		return err
 	}
 	quiet := r.Form.Get("quiet") == "" || r.truth("quiet")
 	// Without this the server drops the rest of the body with the first answer.
 	http.NewResponseController(w).EnableFullDuplex()
 	out := newProgress(w)
 	out.open()
-	_, err := d.engine.Load(r.Context(), r.Body, func(p record.Progress) {
+	_, err = d.engine.Load(r.Context(), ask.LoadImages{Platforms: platforms}, r.Body, func(p record.Progress) {
 		if strings.HasPrefix(p.Status, "Loaded image") {
 			out.text(p.Status + "\n")
 		} else if !quiet {

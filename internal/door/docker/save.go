@@ -36,12 +36,12 @@ func (d *door) imageGet(w http.ResponseWriter, r *request) error {
 // be said any more: the connection is broken off, so that no client takes the
 // beginning of an archive for one.
 func (d *door) save(w http.ResponseWriter, r *request, names []string) error {
-	platform, err := onePlatform(r.Form["platform"])
+	platforms, err := platformsOf(r.Form["platform"])
 	if err != nil {
 		return err
 	}
 	out := &streamed{ResponseWriter: w, kind: "application/x-tar"}
-	err = d.engine.Save(r.Context(), ask.SaveImages{Names: names, Platform: platform}, out)
+	err = d.engine.Save(r.Context(), ask.SaveImages{Names: names, Platforms: platforms}, out)
 	if err != nil && out.begun {
 		panic(http.ErrAbortHandler)
 	}
@@ -65,18 +65,27 @@ func (s *streamed) Write(p []byte) (int, error) {
 	return s.ResponseWriter.Write(p)
 }
 
-// onePlatform reads the platform parameter, JSON of an OCI platform, since API
-// 1.48. An image of several platforms is kept as one of them.
-func onePlatform(given []string) (string, error) {
-	if len(given) == 0 || given[0] == "" {
-		return "", nil
+// platformsOf reads the platform parameters of a load or save: JSON of an OCI
+// platform, once since API 1.48 and several times since 1.52. An empty one is none.
+func platformsOf(given []string) ([]string, error) {
+	var out []string
+	for _, raw := range given {
+		if raw == "" {
+			continue
+		}
+		p, err := platformOf(raw)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
 	}
-	if len(given) > 1 {
-		return "", refuse("saving several platforms of an image", "give --platform once: an image is kept for one platform")
-	}
+	return out, nil
+}
+
+func platformOf(raw string) (string, error) {
 	var p ocispec.Platform
-	if err := json.Unmarshal([]byte(given[0]), &p); err != nil || p.OS == "" || p.Architecture == "" {
-		return "", invalid("failed to parse platform %q", short(given[0]))
+	if err := json.Unmarshal([]byte(raw), &p); err != nil || p.OS == "" || p.Architecture == "" {
+		return "", invalid("failed to parse platform %q", short(raw))
 	}
 	name := p.OS + "/" + p.Architecture
 	if p.Variant != "" {

@@ -23,7 +23,9 @@ func TestSave(t *testing.T) {
 		{"/images/get?names=busybox&names=nowhere", 404, `{"message":"No such image: nowhere"}`},
 		{"/images/nowhere/get", 404, `{"message":"No such image: nowhere"}`},
 		{"/images/get" + of("linux/amd64"), 400, `{"message":"failed to parse platform \"linux/amd64\""}`},
-		{"/images/get?platform=a&platform=b", 501, `{"message":"saving several platforms of an image is not supported\ngive --platform once: an image is kept for one platform"}`},
+		{"/images/get" + of(`{"os":"linux","architecture":"arm"}`) + "&platform=" + url.QueryEscape(`{"os":"linux","architecture":"amd64"}`), 200, "an archive"},
+		{"/images/get" + of(`{"os":"linux","architecture":"arm"}`) + "&platform=b", 400, `{"message":"failed to parse platform \"b\""}`},
+		{"/images/get" + of(`{"os":"linux","architecture":""}`), 400, `{"message":"failed to parse platform \"{\\\"os\\\":\\\"linux\\\",\\\"architecture\\\":\\\"\\\"}\""}`},
 	} {
 		res, body := get(t, c, "GET", tc.path, "")
 		kind := "application/json"

@@ -72,12 +72,12 @@ type imager interface {
 	Pull(ctx context.Context, p ask.PullImage, progress func(record.Progress)) (record.Image, error)
 	Push(ctx context.Context, p ask.PushImage, progress func(record.Progress)) ([]record.Pushed, error)
 	Login(ctx context.Context, a ask.RegistryAuth) (record.LoggedIn, error)
-	Load(ctx context.Context, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
-	LoadLayout(ctx context.Context, dir string, progress func(record.Progress)) ([]record.Image, error)
+	Load(ctx context.Context, l ask.LoadImages, r io.Reader, progress func(record.Progress)) ([]record.Image, error)
+	LoadLayout(ctx context.Context, l ask.LoadImages, dir string, progress func(record.Progress)) ([]record.Image, error)
 	Import(ctx context.Context, i ask.ImportImage, r io.Reader) (record.Image, error)
 	Save(ctx context.Context, s ask.SaveImages, w io.Writer) error
 	Images(ctx context.Context) ([]record.Image, error)
-	Image(ctx context.Context, name string) (record.Image, error)
+	ImageFor(ctx context.Context, name, platform string) (record.Image, error)
 	Tag(ctx context.Context, src, dst string) error
 	RemoveImage(ctx context.Context, name string, force bool) ([]record.Removed, error)
 }

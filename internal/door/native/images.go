@@ -20,15 +20,14 @@ func (k *call) images(v wire.Verb) (any, error) {
 	case wire.Images:
 		return k.engine.Images(k.ctx)
 	case wire.Load:
-		f, err := k.upload()
-		if err != nil {
-			return nil, err
-		}
-		return k.engine.Load(k.ctx, f, k.progress)
+		return k.load()
 	case wire.Import:
 		i, err := decode[ask.ImportImage](k)
 		if err != nil {
 			return nil, err
+		}
+		if i.Source != "" {
+			return k.engine.Import(k.ctx, i, nil)
 		}
 		f, err := k.upload()
 		if err != nil {
@@ -50,14 +49,31 @@ func (k *call) images(v wire.Verb) (any, error) {
 		}
 		return k.engine.RemoveImage(k.lasting(), r.Name, r.Force)
 	}
-	n, err := decode[wire.Name](k)
+	if v == wire.LoadLayout {
+		l, err := decode[wire.LayoutCall](k)
+		if err != nil {
+			return nil, err
+		}
+		return k.engine.LoadLayout(k.ctx, l.LoadImages, l.Name, k.progress)
+	}
+	i, err := decode[wire.ImageCall](k)
 	if err != nil {
 		return nil, err
 	}
-	if v == wire.LoadLayout {
-		return k.engine.LoadLayout(k.ctx, n.Name, k.progress)
+	return k.engine.ImageFor(k.ctx, i.Name, i.Platform)
+}
+
+// load reads the archive that came along.
+func (k *call) load() (any, error) {
+	want, err := decode[ask.LoadImages](k)
+	if err != nil {
+		return nil, err
 	}
-	return k.engine.Image(k.ctx, n.Name)
+	f, err := k.upload()
+	if err != nil {
+		return nil, err
+	}
+	return k.engine.Load(k.ctx, want, f, k.progress)
 }
 
 // save writes an archive to the descriptor that came along.

@@ -190,7 +190,8 @@ type RegistryAuth struct {
 // ImportImage is a request to make a one-layer image of a root filesystem tar.
 type ImportImage struct {
 	Name     string   // repository[:tag]; empty: untagged
-	Message  string   // history comment
+	Source   string   // URL of http or https to fetch it from; empty: what comes along
+	Message  string   // history comment; empty: where it is from
 	Changes  []string // Dockerfile instructions: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL
 	Platform string
 }

@@ -18,7 +18,16 @@ const (
 
 // SaveImages is a request to write images as one archive.
 type SaveImages struct {
-	Names    []string   // as typed; a repository without a tag is every tag of it
-	Format   SaveFormat // empty: DockerArchive
-	Platform string     // "os/arch[/variant]" that every image must be of; empty: any
+	Names  []string   // as typed; a repository without a tag is every tag of it
+	Format SaveFormat // empty: DockerArchive
+	// Platforms, "os/arch[/variant]", are those that every image must have here,
+	// and that go into the archive; empty: the one that each name stands for.
+	Platforms []string
+}
+
+// LoadImages is a request to take images from an archive.
+type LoadImages struct {
+	// Platforms, "os/arch[/variant]", are those that every image of the archive
+	// must have, and that are kept; empty: the host's of those that have several.
+	Platforms []string
 }

@@ -20,7 +20,7 @@ func (e *Engine) Save(_ context.Context, s ask.SaveImages, w io.Writer) error {
 		}
 	}
 	t := tar.NewWriter(w)
-	said := strings.Join(append(s.Names, string(s.Format), s.Platform), " ") + "\n"
+	said := strings.Join(append(s.Names, string(s.Format), strings.Join(s.Platforms, ",")), " ") + "\n"
 	if err := t.WriteHeader(&tar.Header{Name: "blobs/sha256/said", Mode: 0o644, Size: int64(len(said))}); err != nil {
 		return err
 	}

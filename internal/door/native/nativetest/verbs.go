@@ -273,18 +273,21 @@ func (e *Engine) Pull(_ context.Context, p ask.PullImage, progress func(record.P
 }
 
 // Load reads an archive: its text is the image's name.
-func (e *Engine) Load(_ context.Context, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
+func (e *Engine) Load(_ context.Context, l ask.LoadImages, r io.Reader, tell func(record.Progress)) ([]record.Image, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
 	}
-	return e.LoadLayout(context.Background(), strings.TrimSpace(string(b)), tell)
+	return e.LoadLayout(context.Background(), l, strings.TrimSpace(string(b)), tell)
 }
 
 // LoadLayout makes an image of that name.
-func (e *Engine) LoadLayout(_ context.Context, name string, tell func(record.Progress)) ([]record.Image, error) {
+func (e *Engine) LoadLayout(_ context.Context, l ask.LoadImages, name string, tell func(record.Progress)) ([]record.Image, error) {
 	if tell != nil {
 		tell(record.Progress{Status: "Loaded image: " + strings.TrimPrefix(name, "docker.io/library/")})
+	}
+	if len(l.Platforms) > 0 {
+		name += "-for-" + strings.ReplaceAll(strings.Join(l.Platforms, "-"), "/", "-")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -295,7 +298,7 @@ func (e *Engine) LoadLayout(_ context.Context, name string, tell func(record.Pro
 
 // Import makes an image.
 func (e *Engine) Import(ctx context.Context, i ask.ImportImage, _ io.Reader) (record.Image, error) {
-	made, err := e.LoadLayout(ctx, i.Name, nil)
+	made, err := e.LoadLayout(ctx, ask.LoadImages{}, i.Name, nil)
 	return made[0], err
 }
 
@@ -315,6 +318,15 @@ func (e *Engine) Image(_ context.Context, name string) (record.Image, error) {
 		return i, fault.Say(fault.NotFound, "No such image: "+name)
 	}
 	return i, nil
+}
+
+// ImageFor shows an image of one platform.
+func (e *Engine) ImageFor(ctx context.Context, name, platform string) (record.Image, error) {
+	i, err := e.Image(ctx, name)
+	if err == nil && platform != "" && platform != i.OS+"/"+i.Arch {
+		return i, fault.Say(fault.NotFound, "image with reference "+name+" was found but does not match the specified platform: wanted "+platform+", actual: "+i.OS+"/"+i.Arch)
+	}
+	return i, err
 }
 
 // Tag adds a name.

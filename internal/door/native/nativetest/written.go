@@ -13,7 +13,7 @@ func (e *Engine) Commit(ctx context.Context, a ask.Commit) (record.Image, error)
 	if err := e.locked(a.Container, func(*box) error { return nil }); err != nil {
 		return record.Image{}, err
 	}
-	made, err := e.LoadLayout(ctx, a.Name, nil)
+	made, err := e.LoadLayout(ctx, ask.LoadImages{}, a.Name, nil)
 	made[0].Author, made[0].Comment = a.Author, a.Message
 	return made[0], err
 }

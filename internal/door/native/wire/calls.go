@@ -190,6 +190,15 @@ type RemoveCall struct {
 	Force bool
 }
 
+// LayoutCall loads the OCI layout in the directory Name.
+type LayoutCall struct {
+	Name string
+	ask.LoadImages
+}
+
+// ImageCall asks for an image, for a platform "os/arch[/variant]" unless empty.
+type ImageCall struct{ Name, Platform string }
+
 // RenameCall gives New to what is known as Old.
 type RenameCall struct{ Old, New string }
 

@@ -29,11 +29,11 @@ const (
 	Top                           // (TopCall) → record.Top
 	Plan                          // (Container) → string
 	Pull                          // (ask.PullImage): Progress → record.Image
-	Load                          // Progress → []record.Image
-	LoadLayout                    // (Name: a directory): Progress → []record.Image
-	Import                        // (ask.ImportImage): Progress → record.Image
+	Load                          // (ask.LoadImages): Progress → []record.Image
+	LoadLayout                    // (LayoutCall): Progress → []record.Image
+	Import                        // (ask.ImportImage): Progress → record.Image; no file where it has a Source
 	Images                        // → []record.Image
-	Image                         // (Name) → record.Image
+	Image                         // (ImageCall) → record.Image
 	Tag                           // (RenameCall)
 	RemoveImage                   // (RemoveCall) → []record.Removed
 	Info                          // → record.Info
