@@ -11,7 +11,6 @@ import (
 	"fief/internal/words/ask"
 
 	"oras.land/oras-go/v2/registry"
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // asked answers every request with the same challenge, and notes who was sent
@@ -47,8 +46,9 @@ func FuzzChallenge(f *testing.F) {
 			return // the name would be looked up
 		}
 		a := &asked{challenge: challenge}
-		e := newEnd(registry.Reference{Registry: "reg.example", Repository: "a/b"}, false, "test")
-		e.single = &auth.Client{Client: &http.Client{Transport: a}, Cache: auth.NewCache(), Credential: auth.StaticCredential("reg.example", credential(ask.RegistryAuth{Username: "u", Password: "p"}))}
+		e := newEnd(registry.Reference{Registry: "reg.example", Repository: "a/b"}, false, Options{})
+		e.authenticate(credential(ask.RegistryAuth{Username: "u", Password: "p"}))
+		e.single.http, e.single.tokens = &http.Client{Transport: a}, &http.Client{Transport: guard{a}}
 		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url("/blobs/x"), nil)
 		if err != nil {
 			t.Fatal(err)

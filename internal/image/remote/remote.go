@@ -7,7 +7,6 @@ package remote
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"time"
@@ -46,6 +45,13 @@ type Options struct {
 	Fallen func(mirror Mirror, err error)
 }
 
+func (o Options) stall() time.Duration {
+	if o.Stall == 0 {
+		return time.Minute
+	}
+	return o.Stall
+}
+
 // Repo is a repository of a registry, with the registry's mirrors. Close it
 // when done. It may be used by several goroutines.
 type Repo struct {
@@ -59,31 +65,22 @@ type Repo struct {
 // Connect prepares for requests about name. Registries that may be insecure
 // are asked whether they speak TLS when they are first needed.
 func Connect(_ context.Context, name reference.Named, opt Options) (*Repo, error) {
-	r := &Repo{name: name, stall: opt.Stall, fallen: opt.Fallen}
+	r := &Repo{name: name, stall: opt.stall(), fallen: opt.Fallen}
 	if r.chunk = opt.Chunk; r.chunk == 0 {
 		r.chunk = whole
-	}
-	if r.stall == 0 {
-		r.stall = time.Minute
 	}
 	domain, path := reference.Domain(name), reference.Path(name)
 	for _, m := range opt.Mirrors[domain] {
 		ref := registry.Reference{Registry: m.Host, Repository: m.Prefix + path}
-		e := newEnd(ref, !m.Plain && mayBeInsecure(m.Host, opt.Insecure), opt.UserAgent)
+		e := newEnd(ref, !m.Plain && mayBeInsecure(m.Host, opt.Insecure), opt)
 		e.mirror, e.repo.PlainHTTP = &m, m.Plain
 		r.ends = append(r.ends, e)
 	}
 	ref := registry.Reference{Registry: domain, Repository: path}
 	lax := opt.PlainHTTP || mayBeInsecure(ref.Host(), opt.Insecure)
-	e := newEnd(ref, lax, opt.UserAgent)
+	e := newEnd(ref, lax, opt)
 	e.unsure = lax
-	if cred := credential(opt.Auth); cred != auth.EmptyCredential {
-		e.client.Credential = auth.StaticCredential(ref.Host(), cred)
-		e.single.Credential = e.client.Credential
-	}
-	if opt.Answer > 0 {
-		e.transport.ResponseHeaderTimeout = opt.Answer
-	}
+	e.authenticate(credential(opt.Auth))
 	r.ends = append(r.ends, e)
 	return r, nil
 }
@@ -175,9 +172,6 @@ func (r *Repo) Tags(ctx context.Context) ([]string, error) {
 	})
 	return all, err
 }
-
-// errStalled is why a transfer was given up.
-var errStalled = errors.New("the registry sends nothing")
 
 // Sink takes a blob. Restart forgets what was written.
 type Sink interface {
