@@ -238,16 +238,18 @@ func (c *client) token(ctx context.Context, base *url.URL, peer netip.Addr, dema
 		Token       string `json:"token"`
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxTokenAnswer)).Decode(&answer); err != nil {
-		return "", realmFault(realm, fmt.Errorf("its answer holds no token: %w", because(ctx, err)))
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxTokenAnswer)).Decode(&answer)
+	if because(ctx, err) == errStalled {
+		return "", realmFault(realm, errStalled)
 	}
-	if answer.AccessToken == "" {
-		answer.AccessToken = answer.Token
+	token := answer.AccessToken
+	if token == "" {
+		token = answer.Token
 	}
-	if answer.AccessToken == "" {
+	if token == "" || err != nil {
 		return "", realmFault(realm, errors.New("its answer holds no token"))
 	}
-	return answer.AccessToken, nil
+	return token, nil
 }
 
 // tokenRequest is a GET with the password, or for one who has a refresh token a

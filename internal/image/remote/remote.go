@@ -7,8 +7,10 @@ package remote
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"fief/internal/words/ask"
@@ -111,10 +113,23 @@ func (r *Repo) origin() *end { return r.ends[len(r.ends)-1] }
 // For a tag the first mirror that knows it is believed.
 func (r *Repo) Manifest(ctx context.Context, ref string) (desc ocispec.Descriptor, raw []byte, err error) {
 	err = r.each(ctx, func(e *end) error {
-		desc, raw, err = r.manifest(ctx, e, ref)
-		return err
+		for try := 0; ; try++ {
+			desc, raw, err = r.manifest(ctx, e, ref)
+			if err == nil || try >= refetches || !brokeOff(err) || !sleep(ctx, wait(try)) {
+				return err
+			}
+		}
 	})
 	return desc, raw, err
+}
+
+// refetches is how often a manifest is asked for again whose body broke off. It
+// is small, so that each try begins anew.
+const refetches = 2
+
+// brokeOff reports whether an answer had begun and did not end.
+func brokeOff(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func (r *Repo) manifest(ctx context.Context, e *end, ref string) (ocispec.Descriptor, []byte, error) {
