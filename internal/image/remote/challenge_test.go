@@ -19,7 +19,7 @@ import (
 // credentials.
 type asked struct {
 	challenge string
-	told      []string // schemes and hosts
+	told      []*url.URL
 }
 
 func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -27,7 +27,7 @@ func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("no such address") // as http.Transport says
 	}
 	if req.Header.Get("Authorization") != "" {
-		a.told = append(a.told, req.URL.Scheme+"://"+req.URL.Host)
+		a.told = append(a.told, req.URL)
 	}
 	return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {a.challenge}},
 		Body: io.NopCloser(strings.NewReader(`{"token":"t"}`)), Request: req}, nil
@@ -42,6 +42,7 @@ func FuzzChallenge(f *testing.F) {
 	f.Add(`Bearer realm="https://127.0.0.1/token"`)
 	f.Add(`Bearer realm="https://[::ffff:10.0.0.1]/token"`)
 	f.Add(`Basic realm="x", Bearer realm="https://169.254.169.254:1/"`)
+	f.Add(`Bearer realm="https://100%250000"`)
 	f.Add(`Bearer realm="",error=`)
 	f.Add("Bearer realm=\"https://a\\\"b\", ,=,x")
 	f.Fuzz(func(t *testing.T, challenge string) {
@@ -57,15 +58,10 @@ func FuzzChallenge(f *testing.F) {
 			resp.Body.Close()
 		}
 		for _, to := range a.told {
-			if !strings.HasPrefix(to, "https://") {
+			if to.Scheme != "https" {
 				t.Errorf("%q: the password went in the clear to %s", challenge, to)
 			}
-			u, err := url.Parse(to)
-			if err != nil {
-				t.Errorf("%q: %v", challenge, err)
-				continue
-			}
-			if addr, err := netip.ParseAddr(u.Hostname()); err == nil && placeOf(addr) != public {
+			if addr, err := netip.ParseAddr(to.Hostname()); err == nil && placeOf(addr) != public {
 				t.Errorf("%q: the password went to %s", challenge, to)
 			}
 		}

@@ -45,7 +45,7 @@ type client struct {
 // Do implements remote.Client of oras. A request with a body must have GetBody.
 func (c *client) Do(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	host := req.URL.Host
+	host := c.named(req.URL)
 	key := strings.Join(auth.GetAllScopesForHost(ctx, host), " ")
 	sent := c.kept(ctx, host, key)
 	resp, peer, err := c.send(req, sent)
@@ -71,7 +71,7 @@ func (c *client) Do(req *http.Request) (*http.Response, error) {
 // withToken repeats a request with a token that the cache has for what the
 // registry demands, or else with a new one.
 func (c *client) withToken(req *http.Request, demand challenge, peer netip.Addr, sent string) (*http.Response, error) {
-	ctx, host := req.Context(), req.URL.Host
+	ctx, host := req.Context(), c.named(req.URL)
 	scopes := auth.GetAllScopesForHost(ctx, host)
 	if more := demand.params["scope"]; more != "" {
 		scopes = auth.CleanScopes(append(scopes, strings.Split(more, " ")...))
@@ -155,13 +155,14 @@ func (c *client) send(req *http.Request, authorization string) (*http.Response, 
 
 // follow decides about a redirect. Credentials stay where they were meant to
 // go, which net/http sees to for other names only, not for other ports. Plain
-// http after https will do for a blob, whose digest is checked.
+// http after https will do to fetch a blob, whose digest is checked.
 func follow(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxHops {
 		return fmt.Errorf("the registry redirects more than %d times", maxHops)
 	}
 	first := via[0].URL
-	if first.Scheme == "https" && req.URL.Scheme != "https" && !strings.Contains(first.Path, "/blobs/") {
+	fetch := via[0].Method == http.MethodGet || via[0].Method == http.MethodHead
+	if first.Scheme == "https" && req.URL.Scheme != "https" && !(fetch && strings.Contains(first.Path, "/blobs/")) {
 		return fmt.Errorf("the registry redirects from https to %s://%s", req.URL.Scheme, req.URL.Host)
 	}
 	if left(req, via) {
@@ -185,6 +186,15 @@ func sameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && canonicalHost(a) == canonicalHost(b)
 }
 
+// named is the registry as scopes and credentials know it, where that is meant:
+// one that says where an upload goes on may write its port though it need not.
+func (c *client) named(u *url.URL) string {
+	if canonicalHost(u) == canonicalHost(&url.URL{Scheme: u.Scheme, Host: c.host}) {
+		return c.host
+	}
+	return u.Host
+}
+
 // credential is who to be at host.
 func (c *client) credential(host string) auth.Credential {
 	if host != c.host {
@@ -205,7 +215,7 @@ func (c *client) basic(ctx context.Context, host string) (string, error) {
 
 // token gets a token for the registry at base, which answered from peer.
 func (c *client) token(ctx context.Context, base *url.URL, peer netip.Addr, demand challenge, scopes []string) (string, error) {
-	who := c.credential(base.Host)
+	who := c.credential(c.named(base))
 	if who.AccessToken != "" {
 		return who.AccessToken, nil
 	}

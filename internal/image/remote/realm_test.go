@@ -363,6 +363,36 @@ func TestTokenAnswers(t *testing.T) {
 	}
 }
 
+func TestFollow(t *testing.T) {
+	for _, c := range []struct {
+		method, from, to string
+		ok, keeps        bool // credentials
+	}{
+		{"GET", "https://reg.example/v2/a/manifests/x", "https://REG.example:443/v2/b", true, true},
+		{"GET", "https://reg.example/v2/a/manifests/x", "https://reg.example:8443/v2/b", true, false},
+		{"GET", "https://reg.example/v2/a/manifests/x", "http://reg.example/v2/b", false, false},
+		{"GET", "https://reg.example/v2/a/blobs/x", "http://cdn.example/b", true, false},
+		{"PUT", "https://reg.example/v2/a/blobs/uploads/x", "http://cdn.example/b", false, false},
+		{"GET", "http://reg.example/v2/a/blobs/x", "https://cdn.example/b", true, false},
+	} {
+		first := httptest.NewRequest(c.method, c.from, nil)
+		next := httptest.NewRequest(c.method, c.to, nil)
+		next.Header.Set("Authorization", "secret")
+		err := follow(next, []*http.Request{first})
+		if (err == nil) != c.ok || c.ok && (next.Header.Get("Authorization") != "") != c.keeps {
+			t.Errorf("%s %s to %s: %v, %v", c.method, c.from, c.to, err, next.Header)
+		}
+	}
+	c := &client{host: "reg.example", who: credential(ask.RegistryAuth{Username: "u", Password: "p"})}
+	for address, mine := range map[string]bool{"https://reg.example": true, "https://reg.example:443/x": true, "http://reg.example:80": true,
+		"https://reg.example:80": false, "https://other.example": false, "https://reg.example.evil": false} {
+		u, _ := url.Parse(address)
+		if got := c.credential(c.named(u)).Username == "u"; got != mine {
+			t.Errorf("%s gets the password: %v", address, got)
+		}
+	}
+}
+
 func TestChallenges(t *testing.T) {
 	for header, want := range map[string]string{
 		`Bearer realm="https://a/t",service="s",scope="repository:x:pull,push"`: "bearer https://a/t s repository:x:pull,push",
