@@ -49,6 +49,9 @@ func setupPull(fs *pflag.FlagSet) action {
 
 // pull fetches an image, shows its progress on w and says its whole name.
 func (c *Client) pull(p ask.PullImage, quiet bool, w fileWriter) error {
+	if p.All && tagged(p.Name) == p.Name {
+		return errTagAndAll
+	}
 	auth, err := credentials(p.Name)
 	if err != nil {
 		return err
@@ -63,6 +66,10 @@ func (c *Client) pull(p ask.PullImage, quiet bool, w fileWriter) error {
 	bars.end()
 	if err != nil {
 		return err
+	}
+	if p.All {
+		fmt.Fprintln(w, wholeReference(p.Name))
+		return nil
 	}
 	fmt.Fprintln(w, wholeName(i, p.Name))
 	return nil

@@ -23,31 +23,39 @@ func registryCommands() []Command {
 
 func setupPush(fs *pflag.FlagSet) action {
 	all := fs.BoolP("all-tags", "a", false, "Push all tags of an image to the repository")
+	platform := fs.String("platform", "", "Push the image only if it is of this platform (os[/arch[/variant]])")
 	quiet := fs.BoolP("quiet", "q", false, "Suppress verbose output")
-	return func(c *Client, args []string) error { return c.push(args[0], *all, *quiet) }
+	return func(c *Client, args []string) error {
+		return c.push(ask.PushImage{Name: args[0], Platform: *platform, All: *all}, *quiet)
+	}
 }
 
+// errTagAndAll is Docker's.
+var errTagAndAll = fault.Say(fault.Invalid, "tag can't be used with --all-tags/-a")
+
 // push sends an image away in docker's words.
-func (c *Client) push(name string, all, quiet bool) error {
-	full := tagged(name)
+func (c *Client) push(p ask.PushImage, quiet bool) error {
+	given := p.Name
+	p.Name = tagged(given)
 	switch {
-	case all && full == name:
-		return fault.Say(fault.Invalid, "tag can't be used with --all-tags/-a")
-	case all:
-		full = name
-	case !quiet && full != name:
+	case p.All && p.Name == given:
+		return errTagAndAll
+	case p.All:
+		p.Name = given
+	case !quiet && p.Name != given:
 		c.line("Using default tag: latest")
 	}
-	auth, err := credentials(name)
+	auth, err := credentials(given)
 	if err != nil {
 		return err
 	}
+	p.Auth = auth
 	var done []record.Pushed
 	bars := newBars(c.Out, quiet)
-	err = c.watch(wire.Push, ask.PushImage{Name: full, All: all, Auth: auth}, &done, bars.message)
+	err = c.watch(wire.Push, p, &done, bars.message)
 	bars.end()
 	if err == nil && quiet {
-		c.line(wholeReference(full))
+		c.line(wholeReference(p.Name))
 	}
 	return err
 }

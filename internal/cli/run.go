@@ -120,9 +120,13 @@ func (c *Client) stay(call *fast.Call, verb wire.Verb, body []byte, tty, stdin b
 func (c *Client) withImage(r cmdline.Run, create func(ask.Container) error) error {
 	policy, a := r.Ask.Pull, r.Ask
 	a.Pull = ask.PullNever
-	if policy == ask.PullAlways {
-		if err := c.pull(ask.PullImage{Name: a.Image, Platform: a.Platform}, r.Quiet, c.Err); err != nil {
-			return err
+	if policy == ask.PullAlways || policy == ask.PullNewer {
+		pulled := c.pull(ask.PullImage{Name: a.Image, Platform: a.Platform}, r.Quiet, c.Err)
+		if pulled != nil && policy == ask.PullAlways {
+			return pulled
+		}
+		if pulled != nil {
+			return c.withStored(a, pulled, create)
 		}
 	}
 	err := create(a)
@@ -136,6 +140,16 @@ func (c *Client) withImage(r cmdline.Run, create func(ask.Container) error) erro
 		return err
 	}
 	return create(a)
+}
+
+// withStored creates with the image as it is stored, where one is: who asks for
+// a newer one takes the old one too.
+func (c *Client) withStored(a ask.Container, pulled error, create func(ask.Container) error) error {
+	fmt.Fprintf(c.Err, "No newer image can be had: %v\n", pulled)
+	if err := create(a); !fast.MissingImage(err) {
+		return err
+	}
+	return pulled
 }
 
 // tagged adds the tag that a name without one means.

@@ -23,6 +23,7 @@ type build struct {
 	config   configFile
 	cfgRaw   []byte
 	fetch    fetcher
+	shared   func(context.Context, layerJob) (record.Layer, error) // gets a layer, instead of fetch; may be nil
 	tell     *teller
 }
 
@@ -173,7 +174,12 @@ func (b *build) allLayers(ctx context.Context) ([]record.Layer, error) {
 	for i, job := range jobs {
 		_, there := b.have(job)
 		group.Go(func() (err error) {
-			if out[i], err = b.layer(ctx, job, b.fetch, b.tell); err == nil && !there {
+			if b.shared != nil {
+				out[i], err = b.shared(ctx, job)
+			} else {
+				out[i], err = b.layer(ctx, job, b.fetch, b.tell)
+			}
+			if err == nil && !there {
 				b.tell.say(barOf(job.blob.Digest), "Pull complete")
 			}
 			return about(err, i, len(jobs))

@@ -43,7 +43,8 @@ func (h *hold) release() {
 }
 
 // collect removes those of the blobs and layers that no image has and no
-// operation needs, and returns the layers it removed, sorted.
+// operation needs, and returns the layers it removed, sorted. It waits for
+// nobody who still needs one of them: who does will collect it in turn.
 func (s *Store) collect(blobs, layers map[string]bool) (freed []string) {
 	for _, diffID := range slices.Sorted(maps.Keys(layers)) {
 		if s.collectLayer(diffID) {
@@ -59,6 +60,9 @@ func (s *Store) collect(blobs, layers map[string]bool) (freed []string) {
 // collectLayer takes the layer's lock first: who pins a layer and then gets
 // the lock sees it whole, or gone.
 func (s *Store) collectLayer(diffID string) bool {
+	if s.pins.has("layer " + diffID) {
+		return false
+	}
 	unlock, _ := s.busy.lock(context.Background(), "layer "+diffID)
 	defer unlock()
 	c := s.known.Load()
@@ -69,6 +73,9 @@ func (s *Store) collectLayer(diffID string) bool {
 }
 
 func (s *Store) collectBlob(digest string) {
+	if s.pins.has("blob " + digest) {
+		return
+	}
 	unlock, _ := s.busy.lock(context.Background(), "blob "+digest)
 	defer unlock()
 	if s.known.Load().usedBlobs()[digest] || s.pins.has("blob "+digest) {

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -65,9 +66,10 @@ type Store struct {
 
 	writing sync.Mutex // held across a change of the index: changes are few, readers never wait for it
 	known   atomic.Pointer[catalog]
-	joins   joins // pulls that run
-	busy    locks // one at a time per blob and per layer
-	pins    pins  // what running operations will need
+	pulls   joins[ask.PullImage, record.Image] // those that run
+	coming  joins[arrivingLayer, record.Layer] // layers that are being pulled
+	busy    locks                              // one at a time per blob and per layer
+	pins    pins                               // what running operations will need
 }
 
 // Open reads the index and removes what a crash left behind. It makes blobs/,

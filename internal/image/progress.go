@@ -51,6 +51,16 @@ func (t *teller) say(id, status string) {
 	t.tell(record.Progress{ID: id, Status: status})
 }
 
+// pass passes on what another teller told.
+func (t *teller) pass(p record.Progress) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tell(p)
+}
+
 // bytes tells how far something is, not more than ten times a second.
 func (t *teller) bytes(id, status string, current, total int64) {
 	if t == nil {

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"fief/internal/image/remote"
 	"fief/internal/words/ask"
@@ -32,7 +33,7 @@ func (s *Store) pull(ctx context.Context, want ask.PullImage, tell func(record.P
 	if platform == "" {
 		platform = s.opt.Platform
 	}
-	p := &pull{Store: s, repo: repo, platform: platform, asked: want.Platform, tell: newTeller(tell)}
+	p := &pull{Store: s, repo: repo, platform: platform, asked: want.Platform, tell: newTeller(tell), heard: &sync.Map{}}
 	if want.All && reference.IsNameOnly(name) {
 		return p.all(ctx, name)
 	}
@@ -45,6 +46,7 @@ type pull struct {
 	platform string
 	asked    string // the platform that the user named
 	tell     *teller
+	heard    *sync.Map // arrivingLayer: those whose progress is told
 }
 
 func (p *pull) all(ctx context.Context, name reference.Named) (img record.Image, err error) {
@@ -86,7 +88,7 @@ func (p *pull) one(ctx context.Context, name reference.Named) (record.Image, err
 	if tagged, ok := name.(reference.NamedTagged); ok && !isDigest(ref) {
 		names = append(names, tagged.Name()+":"+tagged.Tag())
 	}
-	b := &build{Store: p.Store, hold: p.hold(), manifest: desc, raw: raw, doc: doc, fetch: p.fetch, tell: p.tell}
+	b := &build{Store: p.Store, hold: p.hold(), manifest: desc, raw: raw, doc: doc, shared: p.layer, tell: p.tell}
 	defer b.hold.release()
 	if top.Digest != desc.Digest {
 		b.index = top.Digest.String()

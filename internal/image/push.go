@@ -39,7 +39,7 @@ func (s *Store) Push(ctx context.Context, want ask.PushImage, tell func(record.P
 		return nil, err
 	}
 	defer repo.Close()
-	p := &push{Store: s, repo: repo, name: name, tell: newTeller(tell)}
+	p := &push{Store: s, repo: repo, name: name, platform: want.Platform, tell: newTeller(tell)}
 	p.tell.say("", "The push refers to repository ["+name.Name()+"]")
 	var done []record.Pushed
 	for _, tag := range tags {
@@ -83,9 +83,10 @@ func (s *Store) toPush(want ask.PushImage) (reference.Named, []string, error) {
 
 type push struct {
 	*Store
-	repo *remote.Repo
-	name reference.Named // without tag
-	tell *teller
+	repo     *remote.Repo
+	name     reference.Named // without tag
+	platform string          // that the user named
+	tell     *teller
 }
 
 // one pushes what a tag names now.
@@ -94,6 +95,9 @@ func (p *push) one(ctx context.Context, tag string) (record.Pushed, error) {
 	defer hold.release()
 	e, err := p.grab(hold, p.name.Name()+":"+tag)
 	if err != nil {
+		return record.Pushed{}, err
+	}
+	if err := samePlatform(&saved{entry: e}, reference.FamiliarName(p.name)+":"+tag, p.platform); err != nil {
 		return record.Pushed{}, err
 	}
 	raw := p.blobs.small(e.Image.Manifest, remote.MaxManifest)

@@ -111,6 +111,8 @@ func TestPushRefused(t *testing.T) {
 		text  string
 	}{
 		{ask.PushImage{Name: host + "/img:2", Auth: user}, fault.NotFound, "An image does not exist locally with the tag: " + host + "/img"},
+		{ask.PushImage{Name: host + "/img:1", Platform: "linux/arm64", Auth: user}, fault.NotFound, "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"},
+		{ask.PushImage{Name: host + "/img:1", Platform: "a/b/c/d", Auth: user}, fault.Invalid, "cannot use platform a/b/c/d"},
 		{ask.PushImage{Name: host + "/none", All: true, Auth: user}, fault.NotFound, "An image does not exist locally with the tag: " + host + "/none"},
 		{ask.PushImage{Name: host + "/img@" + digestOf(nil), Auth: user}, fault.Invalid, "cannot push a digest reference"},
 		{ask.PushImage{Name: host + "/img:1"}, fault.Denied, ""},

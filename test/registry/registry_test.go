@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,8 @@ func TestSession(t *testing.T) {
 	wantIn(t, s.run(t, 0, "", "fief", "push", name+":1"), "The push refers to repository ["+name+"]", "Pushed", "1: digest: sha256:")
 	wantIn(t, s.run(t, 0, "", "fief", "push", "-a", name), "Layer already exists", "2: digest: sha256:")
 	wantIn(t, s.run(t, 0, "", "fief", "push", host+"/other:x"), "Mounted from "+name)
+	wantIn(t, s.run(t, 0, "", "fief", "push", "--platform", "linux/"+runtime.GOARCH, host+"/other:x"), "x: digest: sha256:")
+	wantIn(t, s.run(t, 1, "", "fief", "push", "--platform", "linux/s390x", host+"/other:x"), "does not match the specified platform: wanted linux/s390x")
 	if got := s.run(t, 0, "", "fief", "push", "-q", host+"/other:x"); got != host+"/other:x\n" {
 		t.Errorf("%q", got)
 	}
@@ -166,6 +169,14 @@ func TestSession(t *testing.T) {
 	wantIn(t, s.run(t, 0, "secret", "docker", "login", "-u", "u", "--password-stdin", host), "Login Succeeded")
 	s.run(t, 0, "", "docker", "tag", name+":2", host+"/by/docker")
 	wantIn(t, s.run(t, 0, "", "docker", "push", host+"/by/docker"), "Using default tag: latest", "Mounted from", "latest: digest: sha256:")
+	wantIn(t, s.run(t, 0, "", "docker", "push", "--platform", "linux/"+runtime.GOARCH, host+"/by/docker"), "Layer already exists")
+	wantIn(t, s.run(t, 1, "", "docker", "push", "--platform", "linux/s390x", host+"/by/docker"), "does not match the specified platform")
+	wantIn(t, s.run(t, 0, "", "docker", "push", "-a", host+"/by/docker"), "latest: digest: sha256:")
+	s.run(t, 0, "", "docker", "rmi", host+"/by/docker")
+	wantIn(t, s.run(t, 0, "", "docker", "pull", "-a", host+"/lib/busybox"), "Pulling from lib/busybox", "Status: Downloaded newer image for "+host+"/lib/busybox")
+	if got := s.run(t, 0, "", "docker", "pull", "-q", "--platform", "linux/"+runtime.GOARCH, host+"/by/docker"); got != host+"/by/docker:latest\n" {
+		t.Errorf("%q", got)
+	}
 	s.run(t, 0, "", "docker", "rmi", host+"/by/docker")
 	wantIn(t, s.run(t, 0, "", "docker", "pull", host+"/by/docker"), "Status: Downloaded newer image for "+host+"/by/docker:latest")
 	s.run(t, 0, "", "docker", "logout", host)

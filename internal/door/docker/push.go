@@ -28,8 +28,9 @@ type pushed struct {
 
 // imagePush pushes one tag, or all of a repository when none is given.
 func (d *door) imagePush(w http.ResponseWriter, r *request) error {
-	if r.Form.Get("platform") != "" {
-		return refuse("pushing one platform of an image", "leave out --platform: an image has one here")
+	platform, err := onePlatform(r.Form["platform"])
+	if err != nil {
+		return err
 	}
 	ref, err := normalName(r.name, r.Form.Get("tag"))
 	if err != nil {
@@ -40,7 +41,7 @@ func (d *door) imagePush(w http.ResponseWriter, r *request) error {
 	}
 	out := newProgress(w)
 	done, err := d.engine.Push(r.Context(), ask.PushImage{
-		Name: ref.String(), All: reference.IsNameOnly(ref), Auth: registryAuth(r.Header.Get(registry.AuthHeader)),
+		Name: ref.String(), Platform: platform, All: reference.IsNameOnly(ref), Auth: registryAuth(r.Header.Get(registry.AuthHeader)),
 	}, out.step)
 	for _, p := range done {
 		out.aux(pushed(p))

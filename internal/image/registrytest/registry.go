@@ -21,6 +21,7 @@ type Auth struct {
 	User     string // "": a token is given to everybody
 	Password string
 	Refresh  string // an identity token that is taken too
+	Realm    string // the token server; "": the registry itself, below /token
 }
 
 // Registry is the handler. Fields are set before it serves.
@@ -102,7 +103,11 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if r.TLS != nil {
 				scheme = "https"
 			}
-			challenge = fmt.Sprintf(`Bearer realm="%s://%s/token",service="test"`, scheme, r.Host)
+			realm := fmt.Sprintf("%s://%s/token", scheme, r.Host)
+			if g.Auth.Realm != "" {
+				realm = g.Auth.Realm
+			}
+			challenge = fmt.Sprintf(`Bearer realm="%s",service="test"`, realm)
 		}
 		w.Header().Set("Www-Authenticate", challenge)
 		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")

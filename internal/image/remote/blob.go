@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"fief/internal/words/fault"
 
@@ -22,9 +21,6 @@ const (
 	// line may break often and still arrive.
 	attempts = 5
 	step     = 1 << 20
-	// pulse is how many bytes must come within the stall time. Single bytes are
-	// no sign of life: with them a server could hold a pull for ever.
-	pulse = 16 << 10
 )
 
 // Blob fetches a blob into w, from where it broke off when that happens and
@@ -33,7 +29,7 @@ const (
 // got is told how many bytes are there. On an error w holds something, or
 // nothing.
 func (r *Repo) Blob(ctx context.Context, desc ocispec.Descriptor, w Sink, got func(int64)) error {
-	t := &transfer{stall: r.stall, desc: desc, w: w, got: got}
+	t := &transfer{desc: desc, w: w, got: got}
 	return r.each(ctx, func(e *end) error {
 		if err := t.restart(); err != nil { // of what the one before sent
 			return err
@@ -46,7 +42,6 @@ func (r *Repo) Blob(ctx context.Context, desc ocispec.Descriptor, w Sink, got fu
 // transfer is one blob from one place.
 type transfer struct {
 	end   *end
-	stall time.Duration
 	desc  ocispec.Descriptor
 	w     Sink
 	got   func(int64)
@@ -107,16 +102,12 @@ func (t *transfer) all(ctx context.Context) (err error) {
 
 // run makes one attempt; final says that another one is of no use.
 func (t *transfer) run(ctx context.Context) (final bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watch := time.AfterFunc(t.stall, func() { cancel(errStalled) })
-	defer watch.Stop()
 	body, err := t.open(ctx)
-	if err != nil { // what may pass has been tried again below, but for a stall
-		return !errors.Is(context.Cause(ctx), errStalled), because(ctx, err)
+	if err != nil { // what may pass has been tried again below
+		return true, because(ctx, err)
 	}
 	defer body.Close()
-	err = because(ctx, t.copy(body, func() { watch.Reset(t.stall) }))
+	err = because(ctx, t.copy(body))
 	var own sinkError
 	return err == nil || errors.As(err, &own), err
 }
@@ -183,16 +174,11 @@ func (t *transfer) get(ctx context.Context) (*http.Response, error) {
 	return t.end.client.Do(req)
 }
 
-func (t *transfer) copy(body io.Reader, alive func()) error {
+func (t *transfer) copy(body io.Reader) error {
 	buf := make([]byte, 128<<10)
-	beat := 0
 	for {
 		n, err := body.Read(buf)
 		if n > 0 {
-			if beat += n; beat >= pulse {
-				alive()
-				beat = 0
-			}
 			if t.have += int64(n); t.have > t.desc.Size {
 				return sinkError{fault.New(fault.Corrupt, "fetch blob", t.desc.Digest.String(), "the registry sends more than it said", "")}
 			}

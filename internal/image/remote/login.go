@@ -18,11 +18,11 @@ import (
 func Login(ctx context.Context, host string, opt Options) error {
 	ref := registry.Reference{Registry: host}
 	lax := opt.PlainHTTP || mayBeInsecure(ref.Host(), opt.Insecure)
-	e := newEnd(ref, lax, opt.UserAgent)
+	e := newEnd(ref, lax, opt)
 	defer e.transport.CloseIdleConnections()
 	e.unsure = lax
 	e.settle(ctx)
-	e.client.Credential = auth.StaticCredential(ref.Host(), credential(opt.Auth))
+	e.authenticate(credential(opt.Auth))
 	scheme := "https://"
 	if e.repo.PlainHTTP {
 		scheme = "http://"

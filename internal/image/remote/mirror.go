@@ -68,8 +68,8 @@ func ParseMirror(text string) (Mirror, error) {
 type end struct {
 	mirror    *Mirror // nil: the origin
 	repo      *remote.Repository
-	client    *auth.Client
-	single    *auth.Client // does not ask again: a part of what it sent may be there
+	client    *client
+	single    *client // does not ask again: a part of what it sent may be there
 	transport *http.Transport
 	unsure    bool // plain http is allowed: find out
 	once      sync.Once
@@ -77,13 +77,20 @@ type end struct {
 	down      bool // guarded by mu: it could not be reached
 }
 
-func newEnd(ref registry.Reference, lax bool, userAgent string) *end {
+func newEnd(ref registry.Reference, lax bool, opt Options) *end {
 	e := &end{transport: newTransport(lax)}
-	tokens := auth.NewCache()
-	e.client = &auth.Client{Client: retrying(e.transport), Cache: tokens}
-	e.single = &auth.Client{Client: &http.Client{Transport: e.transport}, Cache: tokens}
-	e.client.SetUserAgent(userAgent)
-	e.single.SetUserAgent(userAgent)
+	if opt.Answer > 0 {
+		e.transport.ResponseHeaderTimeout = opt.Answer
+	}
+	stall := opt.stall()
+	e.client = &client{
+		http:   retrying(patient{e.transport, stall}),
+		tokens: retrying(patient{guard{newTokenTransport(lax)}, stall}),
+		cache:  auth.NewCache(), host: ref.Host(), agent: opt.UserAgent, wait: stall,
+	}
+	single := *e.client
+	single.http = &http.Client{Transport: patient{e.transport, stall}}
+	e.single = &single
 	e.repo = &remote.Repository{
 		Client:             e.client,
 		Reference:          ref,
@@ -93,6 +100,10 @@ func newEnd(ref registry.Reference, lax bool, userAgent string) *end {
 	}
 	return e
 }
+
+// authenticate makes the end show who it is when it is asked. It must not have
+// been used before.
+func (e *end) authenticate(who auth.Credential) { e.client.who, e.single.who = who, who }
 
 // settle finds out, once, whether a registry that may be insecure speaks TLS.
 func (e *end) settle(ctx context.Context) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"fief/internal/words/ask"
@@ -46,6 +47,13 @@ type Options struct {
 	Fallen func(mirror Mirror, err error)
 }
 
+func (o Options) stall() time.Duration {
+	if o.Stall == 0 {
+		return time.Minute
+	}
+	return o.Stall
+}
+
 // Repo is a repository of a registry, with the registry's mirrors. Close it
 // when done. It may be used by several goroutines.
 type Repo struct {
@@ -59,31 +67,22 @@ type Repo struct {
 // Connect prepares for requests about name. Registries that may be insecure
 // are asked whether they speak TLS when they are first needed.
 func Connect(_ context.Context, name reference.Named, opt Options) (*Repo, error) {
-	r := &Repo{name: name, stall: opt.Stall, fallen: opt.Fallen}
+	r := &Repo{name: name, stall: opt.stall(), fallen: opt.Fallen}
 	if r.chunk = opt.Chunk; r.chunk == 0 {
 		r.chunk = whole
-	}
-	if r.stall == 0 {
-		r.stall = time.Minute
 	}
 	domain, path := reference.Domain(name), reference.Path(name)
 	for _, m := range opt.Mirrors[domain] {
 		ref := registry.Reference{Registry: m.Host, Repository: m.Prefix + path}
-		e := newEnd(ref, !m.Plain && mayBeInsecure(m.Host, opt.Insecure), opt.UserAgent)
+		e := newEnd(ref, !m.Plain && mayBeInsecure(m.Host, opt.Insecure), opt)
 		e.mirror, e.repo.PlainHTTP = &m, m.Plain
 		r.ends = append(r.ends, e)
 	}
 	ref := registry.Reference{Registry: domain, Repository: path}
 	lax := opt.PlainHTTP || mayBeInsecure(ref.Host(), opt.Insecure)
-	e := newEnd(ref, lax, opt.UserAgent)
+	e := newEnd(ref, lax, opt)
 	e.unsure = lax
-	if cred := credential(opt.Auth); cred != auth.EmptyCredential {
-		e.client.Credential = auth.StaticCredential(ref.Host(), cred)
-		e.single.Credential = e.client.Credential
-	}
-	if opt.Answer > 0 {
-		e.transport.ResponseHeaderTimeout = opt.Answer
-	}
+	e.authenticate(credential(opt.Auth))
 	r.ends = append(r.ends, e)
 	return r, nil
 }
@@ -114,10 +113,23 @@ func (r *Repo) origin() *end { return r.ends[len(r.ends)-1] }
 // For a tag the first mirror that knows it is believed.
 func (r *Repo) Manifest(ctx context.Context, ref string) (desc ocispec.Descriptor, raw []byte, err error) {
 	err = r.each(ctx, func(e *end) error {
-		desc, raw, err = r.manifest(ctx, e, ref)
-		return err
+		for try := 0; ; try++ {
+			desc, raw, err = r.manifest(ctx, e, ref)
+			if err == nil || try >= refetches || !brokeOff(err) || !sleep(ctx, wait(try)) {
+				return err
+			}
+		}
 	})
 	return desc, raw, err
+}
+
+// refetches is how often a manifest is asked for again whose body broke off. It
+// is small, so that each try begins anew.
+const refetches = 2
+
+// brokeOff reports whether an answer had begun and did not end.
+func brokeOff(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func (r *Repo) manifest(ctx context.Context, e *end, ref string) (ocispec.Descriptor, []byte, error) {
@@ -175,9 +187,6 @@ func (r *Repo) Tags(ctx context.Context) ([]string, error) {
 	})
 	return all, err
 }
-
-// errStalled is why a transfer was given up.
-var errStalled = errors.New("the registry sends nothing")
 
 // Sink takes a blob. Restart forgets what was written.
 type Sink interface {

@@ -68,6 +68,7 @@ const (
 	PullMissing Pull = "missing"
 	PullAlways  Pull = "always"
 	PullNever   Pull = "never"
+	PullNewer   Pull = "newer" // podman-run(1): always, but what is stored will do when that fails
 )
 
 // MountKind is the closed set of mounts a user can ask for.
@@ -177,9 +178,10 @@ type PullImage struct {
 // PushImage is a request to store an image, or with All every tag of a
 // repository, in the registry that its name names.
 type PushImage struct {
-	Name string // as typed
-	All  bool
-	Auth RegistryAuth
+	Name     string // as typed
+	Platform string // "os/arch[/variant]" that every image must be of; empty: any
+	All      bool
+	Auth     RegistryAuth
 }
 
 // RegistryAuth is what a client sends in X-Registry-Auth; never stored.

@@ -38,7 +38,7 @@ func RunFlags(fs *pflag.FlagSet, run bool) *RunOptions {
 	fs.BoolVar(&o.remove, "rm", false, "Automatically remove the container when it exits")
 	fs.StringVar(&o.cidfile, "cidfile", "", "Write the container ID to the file")
 	fs.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
-	fs.StringVar(&o.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
+	fs.StringVar(&o.pull, "pull", "missing", `Pull image before running ("always", "missing", "never", "newer")`)
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
 	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "none")`)
 	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options (max-size, max-file)")

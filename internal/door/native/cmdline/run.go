@@ -134,7 +134,7 @@ func setLogOpt(l *ask.Log, key, value string) (err error) {
 
 func (o *RunOptions) rest(r *Run, _ Client) error {
 	switch p := ask.Pull(o.pull); p {
-	case ask.PullMissing, ask.PullAlways, ask.PullNever:
+	case ask.PullMissing, ask.PullAlways, ask.PullNever, ask.PullNewer:
 		r.Ask.Pull = p
 	default:
 		return conflict("invalid pull option: '" + o.pull + "': must be one of \"always\", \"missing\" or \"never\"")
