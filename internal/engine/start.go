@@ -24,6 +24,12 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 		return err
 	}
 	defer c.free()
+	rec := c.record()
+	if img, err := e.rooms.Images.Resolve(rec.ImageID); err == nil && rec.State.Status != record.Running {
+		if err := whole(img, rec.Image); err != nil {
+			return err
+		}
+	}
 	return e.startClaimed(ctx, c, nil)
 }
 
@@ -61,13 +67,12 @@ func (e *Engine) Run(ctx context.Context, a ask.Container, at Attach, traced boo
 
 // drop forgets a container that nobody was told of, also where it was kept.
 func (e *Engine) drop(c *container) {
+	if c.removing() {
+		if err := e.unrecord(c); err != nil {
+			slog.Warn("a container that was never started is still on record", "container", c.id, "error", err)
+		}
+	}
 	e.forget(c)
-	if c.record().AutoRemove {
-		return
-	}
-	if err := e.rooms.Containers.Delete(c.id); err != nil {
-		slog.Warn("a container that was never started is still on record", "container", c.id, "error", err)
-	}
 }
 
 // keepSoon is keep for a container that is about to run: its record is in the

@@ -59,7 +59,7 @@ func (s *Store) collect(blobs, layers map[string]bool) (freed []string) {
 // collectLayer takes the layer's lock first: who pins a layer and then gets
 // the lock sees it whole, or gone.
 func (s *Store) collectLayer(diffID string) bool {
-	unlock, _ := s.busy.lock(context.Background(), "layer "+diffID)
+	unlock, _ := s.busy.lock(context.Background(), layerLock(diffID))
 	defer unlock()
 	c := s.known.Load()
 	if _, there := c.layers[diffID]; !there || c.usedLayers()[diffID] || s.pins.has("layer "+diffID) {
@@ -75,6 +75,7 @@ func (s *Store) collectBlob(digest string) {
 		return
 	}
 	s.blobs.remove(digest) // what stays is swept by the next Open
+	s.unmark("blob", digest)
 }
 
 // dropLayer removes the layer, then its record: the other way round a crash
@@ -86,6 +87,11 @@ func (s *Store) dropLayer(diffID string) error {
 	failpoint.Hit("layer-removed")
 	return s.change(func(c *catalog) (map[string]any, error) {
 		delete(c.layers, diffID)
-		return map[string]any{layerKey + diffID: nil}, nil
+		puts := map[string]any{layerKey + diffID: nil}
+		if c.damaged("layer", diffID) {
+			delete(c.damage, mark("layer", diffID))
+			puts[damageKey+mark("layer", diffID)] = nil
+		}
+		return puts, nil
 	})
 }

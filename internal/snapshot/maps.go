@@ -214,15 +214,19 @@ func (s *Store) SweepCopies(keep []idmap.Pair) error {
 	})
 }
 
-// dropCopiesOf deletes a layer's copies, and the shadows of images that have
+// taker takes the tree name away from a directory; that it is not there is no
+// error.
+type taker func(from *os.File, name string) error
+
+// eachCopyOf takes away a layer's copies, and the shadows of images that have
 // it, under every map.
-func (s *Store) dropCopiesOf(layer string) error {
+func (s *Store) eachCopyOf(layer string, take taker) error {
 	return s.eachCopies(func(name string) error {
-		return errors.Join(s.dropCopy(name+"/"+copyDirs[0], layer), s.dropShadows(name+"/"+copyDirs[1], layer))
+		return errors.Join(s.takeCopy(name+"/"+copyDirs[0], layer, take), s.takeShadows(name+"/"+copyDirs[1], layer, take))
 	})
 }
 
-func (s *Store) dropCopy(copies, layer string) error {
+func (s *Store) takeCopy(copies, layer string, take taker) error {
 	dir, err := at.SubDir(s.root, copies)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -231,7 +235,7 @@ func (s *Store) dropCopy(copies, layer string) error {
 		return err
 	}
 	defer dir.Close()
-	return s.drops.take(dir, layer)
+	return take(dir, layer)
 }
 
 func (s *Store) eachCopies(do func(name string) error) error {
