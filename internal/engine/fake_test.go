@@ -225,9 +225,9 @@ func (f *layersFake) DropUpper(name string) {
 	delete(f.uppers, name)
 }
 
-func (f *layersFake) DropCopies(idmap.Pair) error                                  { return nil }
-func (f *layersFake) SweepCopies([]idmap.Pair) error                               { return nil }
-func (f *layersFake) HasUpper(string) bool { return true }
+func (f *layersFake) DropCopies(idmap.Pair) error    { return nil }
+func (f *layersFake) SweepCopies([]idmap.Pair) error { return nil }
+func (f *layersFake) HasUpper(string) bool           { return true }
 
 func (f *layersFake) SweepReplaced(func(string) bool) error { return nil }
 

@@ -7,6 +7,7 @@ import (
 
 	"fief/internal/monitor"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -84,6 +85,7 @@ func (e *Engine) keepSoon(c *container) error {
 	if err := e.writeRun(rec); err != nil {
 		return err
 	}
+	failpoint.Hit("container-kept")
 	if !rec.AutoRemove {
 		e.rooms.Containers.PutSoon(rec.ID, rec)
 	}
@@ -158,7 +160,9 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
 	}
 	defer closeAttached(run.Attach)
+	failpoint.Hit("container-starting")
 	pid, err := mon.Start(ctx, run)
+	failpoint.Hit("container-started")
 	tr.mark("started")
 	if err != nil {
 		return b.explain(err)

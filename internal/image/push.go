@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/image/remote"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
@@ -178,6 +179,7 @@ func (p *push) blob(ctx context.Context, desc ocispec.Descriptor, bar string) er
 			p.tell.bytes(bar, "Pushing", n, desc.Size)
 		}
 	})
+	failpoint.Hit("push-sent")
 	if err != nil || bar == "" {
 		return err
 	}
@@ -211,6 +213,7 @@ func (c *catalog) holders(blob string) (out []reference.Named) {
 // remember notes that the repository has the image, unless it went meanwhile.
 func (p *push) remember(id, manifest string) error {
 	name := p.name.Name() + "@" + manifest
+	failpoint.Hit("push-accepted")
 	return p.change(func(c *catalog) (map[string]any, error) {
 		if _, there := c.images[id]; !there || c.names[name] == id {
 			return nil, nil

@@ -13,6 +13,7 @@ import (
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/userns"
 	"fief/internal/snapshot/shift"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/idmap"
 )
 
@@ -186,6 +187,7 @@ func (m *Mapped) makeCopy(layer string) error {
 		b.Abort()
 		return err
 	}
+	failpoint.Hit("copy-filled")
 	return b.publish(m.copies)
 }
 

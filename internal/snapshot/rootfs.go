@@ -11,6 +11,7 @@ import (
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/snapshot/shift"
+	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 )
 
@@ -55,11 +56,29 @@ func (r *Root) Close() {
 // upper must not be in use by another root file system. With
 // ways that write host ids, the first call for a map makes what is missing.
 func (s *Store) Rootfs(r Request) (Root, error) {
-	m := r.Mapped
 	layers, err := s.chain(r)
 	if err != nil {
 		return Root{}, err
 	}
+	root, err := s.mountRoot(r, layers)
+	if err != nil {
+		return Root{}, s.missing(layers, err)
+	}
+	return root, nil
+}
+
+// missing is err, or the reason behind it when a layer is not there.
+func (s *Store) missing(layers []string, err error) error {
+	for _, name := range layers {
+		if there, look := at.Exists(s.layers, name+"/fs"); look == nil && !there {
+			return fault.New(fault.Corrupt, "use layer", name, "its directory is missing", "fief system verify --repair makes it anew, or says what does")
+		}
+	}
+	return err
+}
+
+func (s *Store) mountRoot(r Request, layers []string) (Root, error) {
+	m := r.Mapped
 	overlay, err := m.overlay(r, layers)
 	if err != nil {
 		return Root{}, err

@@ -14,6 +14,7 @@ import (
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/snapshot/shift"
+	"fief/internal/words/failpoint"
 )
 
 // shadowName names the shadow of a chain of layers. There is one for a chain
@@ -64,6 +65,7 @@ func (m *Mapped) makeShadow(name string, layers []string) error {
 		b.Abort()
 		return err
 	}
+	failpoint.Hit("shadow-filled")
 	return b.publish(m.copies)
 }
 
