@@ -58,7 +58,7 @@ func Open(path string) (*DB, error) {
 		bolt.Close()
 		return nil, classify(path, err)
 	}
-	db := &DB{path: path, bolt: bolt, reserve: Reserve{path + ".reserve"}}
+	db := &DB{path: path, bolt: bolt, reserve: Reserve{Path: path + ".reserve"}}
 	db.reserve.Keep()
 	db.queue = newQueue(db.commit)
 	return db, nil

@@ -175,6 +175,9 @@ func (k *killable) do(t *testing.T, over func() bool) {
 			t.Errorf("%v: exit %d %s%s", d.args, code, out, errs)
 		}
 		k.maybe = d
+		if d.prunes {
+			k.maybe.drops = k.theirs("")
+		}
 		return
 	}
 	for _, n := range d.adds {
