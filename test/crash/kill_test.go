@@ -62,7 +62,8 @@ type killable struct {
 	created  map[string]bool   // containers, by name
 	maybe    deed              // what was not acknowledged: it may have happened or not
 	trace    []string
-	damaged  bool // a layer; if it was not repaired, the next look does
+	todo     []deed // before anything at random
+	damaged  bool   // a layer; if it was not repaired, the next look does
 }
 
 // kept is a name that deeds leave alone.
@@ -227,6 +228,11 @@ func (k *killable) image() registrytest.Image {
 }
 
 func (k *killable) next(t *testing.T) deed {
+	if len(k.todo) > 0 {
+		d := k.todo[0]
+		k.todo = k.todo[1:]
+		return d
+	}
 	n := k.random.IntN(20)
 	if n < 10 {
 		return k.imageDeed(t, n)
@@ -502,6 +508,37 @@ func killEverywhere(t *testing.T, k *killable) {
 	t.Logf("%d failpoints, %d kills at one, of %d tries", len(all), died, tries)
 	k.Must(t, "rm", "-f", "keeper")
 	k.Must(t, "image", "prune", "-a", "-f")
+}
+
+// A daemon killed while it removes a container, repairs a layer or copies one is
+// followed by one that has all of it or nothing.
+func TestKilledInBetween(t *testing.T) {
+	fast(t)
+	k := newKillable(t, failing(t), "", 1)
+	for i, c := range []struct{ verb, points string }{
+		{"rm", "container-removing container-unrecorded container-dropped container-released"},
+		{"repair", "layer-remade layer-exchanged layer-mended"},
+		{"copy", "copy-filled"},
+		{"metacopy", "shadow-filled"},
+	} {
+		for j, point := range strings.Fields(c.points) {
+			name := fmt.Sprintf("between%d-%d", i, j)
+			switch c.verb {
+			case "rm":
+				k.Must(t, "create", "--name", name, kept, "true")
+				k.created[name] = true
+				k.todo = []deed{{args: []string{"rm", name}, kills: []string{name}}}
+			case "repair":
+				k.todo = []deed{k.harmed(t)}
+			default:
+				k.todo = []deed{{args: []string{"run", "--rm", "--name", fleeting + name, "--storage-opt", "shift=" + c.verb, kept, "true"}}}
+			}
+			if !k.killed(t, point, 1, 1) {
+				t.Errorf("%s was not reached", point)
+			}
+			k.whole(t)
+		}
+	}
 }
 
 // rare are points that other tests kill at: what is quarantined, damaged or
