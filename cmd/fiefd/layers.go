@@ -18,6 +18,15 @@ func (l layers) Has(diffID string) bool { return l.store.HasLayer(diffID) }
 func (l layers) Remove(diffID string) error { return l.store.RemoveLayer(diffID) }
 
 func (l layers) Unpack(ctx context.Context, diffID string, r io.Reader) (record.Layer, error) {
+	return l.build(ctx, diffID, r, (*snapshot.Building).Commit)
+}
+
+// Replace is Unpack of a layer that is there and is damaged.
+func (l layers) Replace(ctx context.Context, diffID string, r io.Reader) (record.Layer, error) {
+	return l.build(ctx, diffID, r, (*snapshot.Building).Replace)
+}
+
+func (l layers) build(ctx context.Context, diffID string, r io.Reader, publish func(*snapshot.Building) error) (record.Layer, error) {
 	b, err := l.store.Build(diffID)
 	if err != nil {
 		return record.Layer{}, err
@@ -27,7 +36,7 @@ func (l layers) Unpack(ctx context.Context, diffID string, r io.Reader) (record.
 	if err != nil {
 		return record.Layer{}, err
 	}
-	if err := b.Commit(); err != nil {
+	if err := publish(b); err != nil {
 		return record.Layer{}, err
 	}
 	return record.Layer{

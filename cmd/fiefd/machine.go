@@ -39,7 +39,7 @@ func (m *machine) then(closer func()) { m.closers = append(m.closers, closer) }
 // open makes the machine, also on a full disk, where nothing but this daemon can
 // make room: what trying the file system out takes was kept aside.
 func open(ctx context.Context, s settings) (*machine, error) {
-	spare := store.Reserve{Path: filepath.Join(s.DataRoot, "reserve")}
+	spare := store.Reserve{Path: filepath.Join(s.DataRoot, "reserve"), Files: true}
 	m, err := assemble(ctx, s)
 	if fault.Is(err, fault.Exhausted) && spare.Spend() {
 		slog.Warn("the disk is full; the daemon starts in the room it has kept aside", "error", err)

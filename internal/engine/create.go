@@ -13,6 +13,9 @@ import (
 	"fief/internal/words/ref"
 )
 
+// logSuffix follows a container's id in the name of its log.
+const logSuffix = "-json.log"
+
 // Create makes a container and starts nothing. On success the container is on
 // disk, unless it is one that is removed at its end. On failure nothing is
 // left: no name, no range, no directory. A missing image is NotFound, in
@@ -24,7 +27,7 @@ func (e *Engine) Create(ctx context.Context, a ask.Container) (Created, error) {
 	}
 	failpoint.Hit("container-made")
 	if err := e.keep(c); err != nil {
-		e.forget(c)
+		e.drop(c)
 		return Created{}, err
 	}
 	e.tell("create", c.record(), nil)
@@ -57,6 +60,9 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 
 	img, err := e.rooms.Images.ResolveFor(a.Image, a.Platform)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := whole(img, a.Image); err != nil {
 		return nil, nil, err
 	}
 	rec, err := merge(a, img)
@@ -94,10 +100,10 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	}
 	way := e.firstWay(a.Shift)
 	rec.Rootfs.Way, rec.Rootfs.Why, rec.Rootfs.Asked = way.Way, way.Why, way.Asked
-	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+"-json.log")
+	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+logSuffix)
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)
-	return c, warningsFor(a), nil
+	return c, append(warningsFor(a), damageWarnings(img)...), nil
 }
 
 func closeMapped(m *snapshot.Mapped) {

@@ -102,7 +102,7 @@ type images interface {
 	ResolveFor(name, platform string) (record.Image, error)
 	List() []record.Image
 	Tag(src, dst string) error
-	Verify(context.Context, func(record.Progress)) (record.Verification, error)
+	Verify(ctx context.Context, repair bool, tell func(record.Progress)) (record.Verification, error)
 	Remove(name string, force bool, inUse func(imageID string) []image.Use) ([]record.Removed, error)
 }
 
@@ -117,6 +117,8 @@ type layers interface {
 	SweepCopies(keep []idmap.Pair) error
 	Rootfs(snapshot.Request) (snapshot.Root, error)
 	SweepUppers(keep map[string]bool) error
+	HasUpper(name string) bool
+	SweepReplaced(inUse func(layer string) bool) error
 	// Open opens a regular file as a container that does not run would see it.
 	Open(upper string, layers []string, name string) (*os.File, error)
 	Size(ctx context.Context, upper string, layers []string) (written, shown int64, err error)

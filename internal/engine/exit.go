@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fief/internal/monitor"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/record"
 )
 
@@ -50,6 +51,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	s.Status, s.PID, s.ExitCode, s.Error, s.FinishedAt = record.Exited, 0, exit.Code, exit.Error, exit.At.UTC()
 	rec := c.rec
 	c.mu.Unlock()
+	failpoint.Hit("container-ended")
 	e.endSessions(c.id)
 	if sharesProcesses(rec) {
 		if err := e.rooms.Cgroups.Kill(c.id); err != nil {

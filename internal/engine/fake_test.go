@@ -195,7 +195,7 @@ func (f *imagesFake) Import(context.Context, ask.ImportImage, io.Reader) (record
 
 func (f *imagesFake) List() []record.Image     { return nil }
 func (f *imagesFake) Tag(string, string) error { return errFake }
-func (f *imagesFake) Verify(context.Context, func(record.Progress)) (record.Verification, error) {
+func (f *imagesFake) Verify(context.Context, bool, func(record.Progress)) (record.Verification, error) {
 	return record.Verification{}, errFake
 }
 func (f *imagesFake) Remove(name string, _ bool, inUse func(string) []image.Use) ([]record.Removed, error) {
@@ -234,8 +234,12 @@ func (f *layersFake) DropUpper(name string) {
 	delete(f.uppers, name)
 }
 
-func (f *layersFake) DropCopies(idmap.Pair) error                                  { return nil }
-func (f *layersFake) SweepCopies([]idmap.Pair) error                               { return nil }
+func (f *layersFake) DropCopies(idmap.Pair) error    { return nil }
+func (f *layersFake) SweepCopies([]idmap.Pair) error { return nil }
+func (f *layersFake) HasUpper(string) bool           { return true }
+
+func (f *layersFake) SweepReplaced(func(string) bool) error { return nil }
+
 func (f *layersFake) SweepUppers(map[string]bool) error                            { return nil }
 func (f *layersFake) Open(string, []string, string) (*os.File, error)              { return nil, errFake }
 func (f *layersFake) Rootfs(snapshot.Request) (snapshot.Root, error)               { return snapshot.Root{}, errFake }

@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/spec"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 	"fief/internal/words/record"
@@ -213,6 +214,7 @@ func (e *Engine) Update(ctx context.Context, name string, asked ask.Userns, call
 		e.rooms.IDs.Release("update-" + rec.ID)
 		return rec, err
 	}
+	failpoint.Hit("ids-changed")
 	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
 	e.rooms.IDs.Rename("update-"+rec.ID, rec.ID)
 	next = c.record()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"fief/internal/monitor"
@@ -50,10 +51,10 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 // monitors left, and half-removed ones are removed. It must end before any
 // verb is called, and starts the making of berths.
 func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
-	uppers := map[string]bool{}
+	uppers, ids := map[string]bool{}, map[string]bool{}
 	var pairs []idmap.Pair
 	for _, rec := range stored {
-		uppers[rec.Rootfs.Upper] = true
+		uppers[rec.Rootfs.Upper], ids[rec.ID] = true, true
 		if pair, err := pairOf(rec.Identity); err == nil {
 			pairs = append(pairs, pair)
 		}
@@ -64,13 +65,36 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		e.table.add(c)
 		e.recoverOne(ctx, c, rec)
 	}
+	e.sweepLogs(ids)
+	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
 		return err
 	}
 	return e.rooms.Layers.SweepUppers(uppers)
 }
 
+// sweepLogs removes the logs of containers that no longer exist: a power cut
+// comes between the end of a container's record and that of its log.
+func (e *Engine) sweepLogs(keep map[string]bool) {
+	dir := filepath.Join(e.cfg.DataRoot, "logs")
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		slog.Warn("cannot look for logs that were left", "error", err)
+	}
+	for _, n := range names {
+		id, _, ours := strings.Cut(n.Name(), logSuffix)
+		if ours && !keep[id] {
+			os.Remove(filepath.Join(dir, n.Name()))
+		}
+	}
+}
+
 func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Container) {
+	if rec.State.Status == record.Removing {
+		e.rooms.Containers.Delete(rec.ID)
+		e.forget(c)
+		return
+	}
 	if rec.State.Status == record.Running {
 		e.thaw(rec.ID) // a daemon that was killed in a commit has left it standing still
 	}
@@ -83,9 +107,6 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 	switch {
 	case fault.Is(err, fault.Busy): // it runs, and is not ours to end
 		slog.Error("another daemon holds a container's monitor", "container", rec.ID, "error", err)
-	case rec.State.Status == record.Removing:
-		e.rooms.Containers.Delete(rec.ID)
-		e.forget(c)
 	case left:
 		e.ended(c, record.Exit{Code: exit.Code, At: exit.At})
 	case rec.State.Status == record.Running:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -48,15 +49,29 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 	if !c.removing() {
 		return nil // it removed itself at its end
 	}
-	if !rec.AutoRemove {
-		if err := e.rooms.Containers.Delete(rec.ID); err != nil {
-			c.change(func(r *record.Container) { r.State.Status = record.Exited })
-			return err
-		}
+	if err := e.unrecord(c); err != nil {
+		e.writeRun(c.change(func(r *record.Container) { r.State.Status = record.Exited }))
+		return err
 	}
 	failpoint.Hit("container-unrecorded")
 	e.forget(c)
 	return nil
+}
+
+// unrecord removes a container from state.db. Its run directory says before that
+// it is being removed: a daemon killed between the two steps, or before the end
+// of forget, would be followed by one that takes the container up from there,
+// without its files.
+func (e *Engine) unrecord(c *container) error {
+	rec := c.record()
+	if rec.AutoRemove {
+		return nil
+	}
+	if err := e.writeRun(rec); err != nil { // no room: without a record there it is state.db that counts
+		os.Remove(filepath.Join(e.runDir(rec.ID), runRecord))
+	}
+	failpoint.Hit("container-removing")
+	return e.rooms.Containers.Delete(rec.ID)
 }
 
 // removing marks a container as being removed; false when it is gone already.

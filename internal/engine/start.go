@@ -7,6 +7,7 @@ import (
 
 	"fief/internal/monitor"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -24,6 +25,12 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 		return err
 	}
 	defer c.free()
+	rec := c.record()
+	if img, err := e.rooms.Images.Resolve(rec.ImageID); err == nil && rec.State.Status != record.Running {
+		if err := whole(img, rec.Image); err != nil {
+			return err
+		}
+	}
 	return e.startClaimed(ctx, c, nil)
 }
 
@@ -61,13 +68,12 @@ func (e *Engine) Run(ctx context.Context, a ask.Container, at Attach, traced boo
 
 // drop forgets a container that nobody was told of, also where it was kept.
 func (e *Engine) drop(c *container) {
+	if c.removing() {
+		if err := e.unrecord(c); err != nil {
+			slog.Warn("a container that was never started is still on record", "container", c.id, "error", err)
+		}
+	}
 	e.forget(c)
-	if c.record().AutoRemove {
-		return
-	}
-	if err := e.rooms.Containers.Delete(c.id); err != nil {
-		slog.Warn("a container that was never started is still on record", "container", c.id, "error", err)
-	}
 }
 
 // keepSoon is keep for a container that is about to run: its record is in the
@@ -79,6 +85,7 @@ func (e *Engine) keepSoon(c *container) error {
 	if err := e.writeRun(rec); err != nil {
 		return err
 	}
+	failpoint.Hit("container-kept")
 	if !rec.AutoRemove {
 		e.rooms.Containers.PutSoon(rec.ID, rec)
 	}
@@ -153,7 +160,9 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
 	}
 	defer closeAttached(run.Attach)
+	failpoint.Hit("container-starting")
 	pid, err := mon.Start(ctx, run)
+	failpoint.Hit("container-started")
 	tr.mark("started")
 	if err != nil {
 		return b.explain(err)

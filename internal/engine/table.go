@@ -142,6 +142,19 @@ func (t *table) reserve(name, id string) error {
 	return nil
 }
 
+// reserved reports whether an id has a name: that of a container which exists,
+// is being made or is being removed.
+func (t *table) reserved(id string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, holder := range t.byName {
+		if holder == id {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *table) release(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

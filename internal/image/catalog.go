@@ -20,6 +20,8 @@ const (
 	imageKey = "image/"
 	nameKey  = "name/"
 	layerKey = "layer/"
+	// damageKey + "blob/" or "layer/" + digest → what is wrong with it
+	damageKey = "damage/"
 )
 
 // entry is an image as stored; its names are records of their own, so that a
@@ -43,10 +45,11 @@ type catalog struct {
 	images map[string]entry        // by id
 	names  map[string]string       // canonical name, tagged or with digest → id
 	layers map[string]record.Layer // done, by diff id
+	damage map[string]string       // what is wrong, by mark
 }
 
 func readCatalog(index Index) (c *catalog, begun []string, err error) {
-	c = &catalog{images: map[string]entry{}, names: map[string]string{}, layers: map[string]record.Layer{}}
+	c = &catalog{images: map[string]entry{}, names: map[string]string{}, layers: map[string]record.Layer{}, damage: map[string]string{}}
 	err = index.Each(func(key string, raw []byte) error {
 		var err error
 		switch {
@@ -58,6 +61,10 @@ func readCatalog(index Index) (c *catalog, begun []string, err error) {
 			var id string
 			err = json.Unmarshal(raw, &id)
 			c.names[key[len(nameKey):]] = id
+		case strings.HasPrefix(key, damageKey):
+			var what string
+			err = json.Unmarshal(raw, &what)
+			c.damage[key[len(damageKey):]] = what
 		case strings.HasPrefix(key, layerKey):
 			var l layerState
 			err = json.Unmarshal(raw, &l)
@@ -78,10 +85,10 @@ func readCatalog(index Index) (c *catalog, begun []string, err error) {
 }
 
 func (c *catalog) clone() *catalog {
-	return &catalog{maps.Clone(c.images), maps.Clone(c.names), maps.Clone(c.layers)}
+	return &catalog{maps.Clone(c.images), maps.Clone(c.names), maps.Clone(c.layers), maps.Clone(c.damage)}
 }
 
-// link writes into every image the names that lead to it.
+// link writes into every image the names that lead to it, and its damage.
 func (c *catalog) link() {
 	tags, digests := map[string][]string{}, map[string][]string{}
 	for name, id := range c.names {
@@ -93,6 +100,7 @@ func (c *catalog) link() {
 	}
 	for id, e := range c.images {
 		e.Image.Names, e.Image.Digests = slices.Sorted(slices.Values(tags[id])), slices.Sorted(slices.Values(digests[id]))
+		e.Image.Damage = c.problems(e)
 		c.images[id] = e
 	}
 }

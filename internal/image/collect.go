@@ -63,7 +63,7 @@ func (s *Store) collectLayer(diffID string) bool {
 	if s.pins.has("layer " + diffID) {
 		return false
 	}
-	unlock, _ := s.busy.lock(context.Background(), "layer "+diffID)
+	unlock, _ := s.busy.lock(context.Background(), layerLock(diffID))
 	defer unlock()
 	c := s.known.Load()
 	if _, there := c.layers[diffID]; !there || c.usedLayers()[diffID] || s.pins.has("layer "+diffID) {
@@ -82,6 +82,7 @@ func (s *Store) collectBlob(digest string) {
 		return
 	}
 	s.blobs.remove(digest) // what stays is swept by the next Open
+	s.unmark("blob", digest)
 }
 
 // dropLayer removes the layer, then its record: the other way round a crash
@@ -93,6 +94,11 @@ func (s *Store) dropLayer(diffID string) error {
 	failpoint.Hit("layer-removed")
 	return s.change(func(c *catalog) (map[string]any, error) {
 		delete(c.layers, diffID)
-		return map[string]any{layerKey + diffID: nil}, nil
+		puts := map[string]any{layerKey + diffID: nil}
+		if c.damaged("layer", diffID) {
+			delete(c.damage, mark("layer", diffID))
+			puts[damageKey+mark("layer", diffID)] = nil
+		}
+		return puts, nil
 	})
 }

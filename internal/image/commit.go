@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
@@ -54,6 +55,7 @@ func (s *Store) Commit(ctx context.Context, want Commit, write func(io.Writer) (
 	if err != nil {
 		return record.Image{}, err
 	}
+	failpoint.Hit("commit-written")
 	if entries > 0 {
 		base.layers = append(base.layers, desc)
 		base.config.RootFS.DiffIDs = append(base.config.RootFS.DiffIDs, diffID)

@@ -147,7 +147,7 @@ func (s *Store) change(f func(*catalog) (map[string]any, error)) error {
 	next.link()
 	s.known.Store(next)
 	for key := range puts {
-		if !strings.HasPrefix(key, layerKey) {
+		if !strings.HasPrefix(key, layerKey) && !strings.HasPrefix(key, damageKey) {
 			// For other tools to read, and made anew by every change and every
 			// Open: what it says is no promise of this store, so that its failure
 			// on a full disk does not undo what is already durable.

@@ -26,7 +26,7 @@ type fetcher func(ctx context.Context, desc ocispec.Descriptor, a *arriving) (fr
 // layer makes sure that the layer is unpacked and that its blob is there and is
 // the same, and returns the facts. The caller holds both (see hold).
 func (s *Store) layer(ctx context.Context, job layerJob, fetch fetcher, t *teller) (record.Layer, error) {
-	unlock, err := s.busy.lock(ctx, "layer "+job.diffID)
+	unlock, err := s.busy.lock(ctx, layerLock(job.diffID))
 	if err != nil {
 		return record.Layer{}, err
 	}
@@ -35,6 +35,9 @@ func (s *Store) layer(ctx context.Context, job layerJob, fetch fetcher, t *telle
 		return l, nil
 	}
 	l, fresh, err := s.fetchAndOpen(ctx, job, fetch, t)
+	if err == nil {
+		s.unmark("blob", job.blob.Digest.String())
+	}
 	if fresh || !fault.Is(err, fault.Corrupt) {
 		return l, err
 	}
@@ -87,7 +90,7 @@ func (s *Store) have(job layerJob) (record.Layer, bool) {
 	c := s.known.Load()
 	l, ok := c.layers[job.diffID]
 	blob := job.blob.Digest.String()
-	if !ok || !s.layers.Has(job.diffID) || !s.blobs.has(blob, job.blob.Size) || !c.verified(blob, job.diffID) {
+	if !ok || c.damaged("layer", job.diffID) || !s.layers.Has(job.diffID) || !s.hasBlob(blob, job.blob.Size) || !c.verified(blob, job.diffID) {
 		return record.Layer{}, false
 	}
 	l.Digest, l.Bytes = blob, job.blob.Size
@@ -114,10 +117,15 @@ func (s *Store) open(ctx context.Context, job layerJob, blob io.ReadCloser, t *t
 	r := newAhead(newChecked(tar, job.diffID))
 	defer r.Close()
 	defer blob.Close() // first: r may be waiting for it
-	l, known := s.known.Load().layers[job.diffID]
-	if known && s.layers.Has(job.diffID) {
+	c := s.known.Load()
+	l, known := c.layers[job.diffID]
+	k, keeps := s.layers.(keeper)
+	switch {
+	case known && !c.damaged("layer", job.diffID) && s.layers.Has(job.diffID):
 		_, err = io.Copy(io.Discard, r)
-	} else {
+	case known && keeps && c.usedLayers()[job.diffID]:
+		l, err = s.remake(ctx, k, l, r)
+	default:
 		l, err = s.unpack(ctx, job, r)
 	}
 	l.DiffID, l.Digest, l.Bytes = job.diffID, job.blob.Digest.String(), job.blob.Size

@@ -163,7 +163,7 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, a *arriving) 
 		return false, err
 	}
 	defer unlock()
-	if p.blobs.has(d, desc.Size) {
+	if p.hasBlob(d, desc.Size) {
 		return false, nil
 	}
 	in, err := p.blobs.ingest()
@@ -194,17 +194,21 @@ func (p *pull) fetch(ctx context.Context, desc ocispec.Descriptor, a *arriving) 
 	return true, nil
 }
 
-// addBlob stores raw under its digest, unless it is there.
+// addBlob stores raw, a document of a few MiB at most, under its digest, unless
+// it is there and whole.
 func (s *Store) addBlob(ctx context.Context, digest string, raw []byte) error {
 	unlock, err := s.busy.lock(ctx, "blob "+digest)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if s.blobs.has(digest, int64(len(raw))) {
-		return nil
+	if s.blobs.small(digest, int64(len(raw))) == nil {
+		if err := s.blobs.add(digest, raw); err != nil {
+			return err
+		}
 	}
-	return s.blobs.add(digest, raw)
+	s.unmark("blob", digest)
+	return nil
 }
 
 // setNames points names at image id, in c and in the records to write.

@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/image/remote"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 
@@ -97,9 +98,6 @@ func (p *push) one(ctx context.Context, tag string) (record.Pushed, error) {
 	if err != nil {
 		return record.Pushed{}, err
 	}
-	if err := samePlatform(&saved{entry: e}, reference.FamiliarName(p.name)+":"+tag, p.platform); err != nil {
-		return record.Pushed{}, err
-	}
 	raw := p.blobs.small(e.Image.Manifest, remote.MaxManifest)
 	if raw == nil {
 		return record.Pushed{}, fault.New(fault.Corrupt, "push", reference.FamiliarName(p.name)+":"+tag, "its manifest is missing or damaged", "pull or load the image again")
@@ -132,10 +130,16 @@ func (p *push) grab(h *hold, name string) (entry, error) {
 			return entry{}, fault.Say(fault.NotFound, "An image does not exist locally with the tag: "+reference.FamiliarName(p.name))
 		}
 		e := c.images[id]
+		if p.platform != "" {
+			var err error
+			if e, err = c.ofPlatform(id, Familiar(name), p.platform); err != nil {
+				return entry{}, err
+			}
+		}
 		for _, b := range e.Blobs {
 			h.blob(b)
 		}
-		if now := p.known.Load(); now.names[name] == id && now.images[id].Image.Manifest == e.Image.Manifest {
+		if now := p.known.Load(); now.names[name] == id && now.images[e.Image.ID].Image.Manifest == e.Image.Manifest {
 			return e, nil // pinned before anybody removed it
 		}
 	}
@@ -182,6 +186,7 @@ func (p *push) blob(ctx context.Context, desc ocispec.Descriptor, bar string) er
 			p.tell.bytes(bar, "Pushing", n, desc.Size)
 		}
 	})
+	failpoint.Hit("push-sent")
 	if err != nil || bar == "" {
 		return err
 	}
@@ -215,6 +220,7 @@ func (c *catalog) holders(blob string) (out []reference.Named) {
 // remember notes that the repository has the image, unless it went meanwhile.
 func (p *push) remember(id, manifest string) error {
 	name := p.name.Name() + "@" + manifest
+	failpoint.Hit("push-accepted")
 	return p.change(func(c *catalog) (map[string]any, error) {
 		if _, there := c.images[id]; !there || c.names[name] == id {
 			return nil, nil

@@ -99,6 +99,31 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// A stored platform is pushed by its own manifest.
+func TestPushPlatform(t *testing.T) {
+	g := &registrytest.Registry{}
+	host := serve(t, g)
+	w := newWorld(t)
+	if _, err := w.loadFor(multi("docker.io/library/all:1", true), "linux/amd64", "linux/arm64"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Tag("all:1", host+"/all:1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, platform := range []string{"linux/amd64", "linux/arm64"} {
+		want, err := w.ResolveFor("all:1", platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := w.Push(context.Background(), ask.PushImage{Name: host + "/all:1", Platform: platform}, nil)
+		if err != nil || len(got) != 1 || got[0].Digest != want.Manifest {
+			t.Errorf("%s: pushed %+v, %v; its manifest is %s", platform, got, err, want.Manifest)
+		}
+	}
+	_, err := w.Push(context.Background(), ask.PushImage{Name: host + "/all:1", Platform: "linux/s390x"}, nil)
+	wantClass(t, err, fault.NotFound, "does not provide the specified platform")
+}
+
 func TestPushRefused(t *testing.T) {
 	img := registrytest.Gzipped(registrytest.Layer("a", "1"))
 	g := &registrytest.Registry{Auth: registrytest.Auth{Scheme: "bearer", User: "u", Password: "p"}}

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -22,15 +21,21 @@ type keeper interface {
 	List() ([]string, error)
 	// Differences says in what a stored layer is not what the tar r unpacks to.
 	Differences(ctx context.Context, diffID string, r io.Reader) ([]string, error)
+	// Replace is Unpack of a layer that is there, or ought to be, and damaged. It
+	// is never missing meanwhile, and containers that run on it keep the old one.
+	Replace(ctx context.Context, diffID string, r io.Reader) (record.Layer, error)
 }
 
 // Verify reads everything stored and says what is not as it must be: every
 // blob's digest, every image's manifest, config and layers, and every file of
 // every layer against its blob, which is unpacked once more for that and needs
-// the room. Nothing is changed, and images may be pulled and removed meanwhile.
-// An error means that the look itself was ended, not that something is wrong.
-func (s *Store) Verify(ctx context.Context, tell func(record.Progress)) (record.Verification, error) {
-	v := &verifying{Store: s, ctx: ctx, tell: newTeller(tell), hold: s.hold(), users: map[string][]string{}}
+// the room. Images may be pulled, removed and run meanwhile. What is damaged is
+// noted: see record.Image.Damage. With repair, damaged layers are made anew from
+// their blobs where those are sound, and orphans removed; else nothing is
+// changed. An error means that the look itself was ended, not that something is
+// wrong.
+func (s *Store) Verify(ctx context.Context, repair bool, tell func(record.Progress)) (record.Verification, error) {
+	v := &verifying{Store: s, ctx: ctx, tell: newTeller(tell), hold: s.hold(), users: map[string][]string{}, found: map[string]string{}}
 	defer v.hold.release()
 	c := v.pin()
 	for _, id := range slices.Sorted(maps.Keys(c.images)) {
@@ -49,7 +54,15 @@ func (s *Store) Verify(ctx context.Context, tell func(record.Progress)) (record.
 		}
 		v.layer(c, diffID, sound)
 	}
-	return v.out, v.orphans()
+	if err := v.orphans(); err != nil {
+		return v.out, err
+	}
+	_ = v.setMarks(v.found, v.fine) // on a disk that cannot be written to everything else fails by itself
+	v.advise(c, sound)
+	if repair {
+		return v.out, v.repair(c, sound)
+	}
+	return v.out, nil
 }
 
 type verifying struct {
@@ -58,6 +71,8 @@ type verifying struct {
 	tell  *teller
 	hold  *hold
 	users map[string][]string // names of images, by blob, diff id and image id
+	found map[string]string   // marks to set, and what is wrong
+	fine  []string            // marks to take away
 	out   record.Verification
 }
 
@@ -88,6 +103,13 @@ func (v *verifying) pin() *catalog {
 
 func (v *verifying) wrong(kind, object, what string) {
 	v.out.Problems = append(v.out.Problems, record.Problem{Kind: kind, Object: object, Images: v.users[object], What: what})
+}
+
+// broken is wrong of a blob or layer whose content is lost, rather than one that
+// could not be looked at.
+func (v *verifying) broken(kind, object, what string) {
+	v.wrong(kind, object, what)
+	v.found[mark(kind, object)] = what
 }
 
 // gone reports whether an image was removed since the look began: what is
@@ -134,7 +156,7 @@ func (v *verifying) blob(digest string) bool {
 	f, err := v.blobs.root.Open(blobPath(digest))
 	if err != nil {
 		if !v.gone(digest) {
-			v.wrong("blob", digest, cmp.Or(missing(err), "it cannot be opened: "+err.Error()))
+			v.unopened("blob", digest, err)
 		}
 		return false
 	}
@@ -147,20 +169,23 @@ func (v *verifying) blob(digest string) bool {
 	case v.ctx.Err() != nil:
 		return false
 	case err != nil:
-		v.wrong("blob", digest, "it cannot be read: "+err.Error())
+		v.broken("blob", digest, "it cannot be read: "+err.Error())
 		return false
 	case sumOf(sum) != digest:
-		v.wrong("blob", digest, "its content has digest "+sumOf(sum))
+		v.broken("blob", digest, "its content has digest "+sumOf(sum))
 		return false
 	}
+	v.fine = append(v.fine, mark("blob", digest))
 	return true
 }
 
-func missing(err error) string {
+// unopened tells a blob that is missing from one that cannot be opened now.
+func (v *verifying) unopened(kind, object string, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
-		return "it is missing"
+		v.broken(kind, object, "it is missing")
+		return
 	}
-	return ""
+	v.wrong(kind, object, "it cannot be opened: "+err.Error())
 }
 
 // layer compares an unpacked layer with a blob that is sound.
@@ -168,17 +193,17 @@ func (v *verifying) layer(c *catalog, diffID string, sound map[string]bool) {
 	v.out.Layers++
 	v.tell.say(diffID[len("sha256:"):][:12], "Verifying layer")
 	if _, known := c.layers[diffID]; !known {
-		v.wrong("layer", diffID, "it was never unpacked whole")
+		v.broken("layer", diffID, "it was never unpacked whole")
 		return
 	}
 	if !v.layers.Has(diffID) {
 		if !v.gone(diffID) {
-			v.wrong("layer", diffID, "its directory is missing")
+			v.broken("layer", diffID, "its directory is missing")
 		}
 		return
 	}
 	k, ok := v.layers.(keeper)
-	blob := c.soundBlob(diffID, sound)
+	blob := c.soundBlob(diffID, sound).Digest
 	if !ok || blob == "" {
 		return // there is nothing to compare it with: the blob has its own problem
 	}
@@ -190,20 +215,24 @@ func (v *verifying) layer(c *catalog, diffID string, sound map[string]bool) {
 		v.wrong("layer", diffID, "it cannot be compared with its blob: "+err.Error())
 	}
 	for _, what := range found {
-		v.wrong("layer", diffID, what)
+		v.broken("layer", diffID, what)
+	}
+	if err == nil && len(found) == 0 {
+		v.fine = append(v.fine, mark("layer", diffID))
 	}
 }
 
-// soundBlob is a blob that is known to unpack to diffID and was read just now.
-func (c *catalog) soundBlob(diffID string, sound map[string]bool) string {
+// soundBlob is a layer with a blob that is known to unpack to it and was read
+// just now; without a digest when there is none.
+func (c *catalog) soundBlob(diffID string, sound map[string]bool) record.Layer {
 	for _, e := range c.images {
 		for _, l := range e.Image.Layers {
 			if l.DiffID == diffID && sound[l.Digest] {
-				return l.Digest
+				return l
 			}
 		}
 	}
-	return ""
+	return record.Layer{}
 }
 
 func (v *verifying) compare(k keeper, diffID, blob string) ([]string, error) {

@@ -92,7 +92,7 @@ func (s *Store) RemoveLayer(id string) error {
 	if err := s.drops.take(s.layers, name); err != nil {
 		return err
 	}
-	return s.dropCopiesOf(name)
+	return s.eachCopyOf(name, s.drops.take)
 }
 
 // Building is a layer that is being unpacked.
@@ -154,6 +154,55 @@ func (b *Building) publish(to *os.File) error {
 		return err
 	}
 	return at.SyncDir(to)
+}
+
+// Replace is Commit for a layer that is there already and is damaged: at no
+// moment is it missing, and a crash leaves the old one or the new one. Who has
+// mounted the old one keeps it: it lies below replaced/, as do the copies and
+// shadows that were made of it, until SweepReplaced.
+func (b *Building) Replace() error {
+	defer b.Abort()
+	if err := at.SyncFS(b.Dir); err != nil {
+		return err
+	}
+	s, aside := b.s, b.layer+"-"+token()
+	if err := at.Rename(s.build, b.name, s.old, aside); err != nil {
+		return err
+	}
+	failpoint.Hit("layer-remade")
+	err := at.Exchange(s.old, aside, s.layers, b.layer)
+	if errors.Is(err, unix.ENOENT) {
+		err = at.Rename(s.old, aside, s.layers, b.layer)
+	}
+	if err != nil {
+		s.drops.add(s.old, aside)
+		return err
+	}
+	failpoint.Hit("layer-exchanged")
+	s.mu.Lock()
+	delete(s.roots, b.layer)
+	delete(s.sizes, b.layer)
+	s.mu.Unlock()
+	err = s.eachCopyOf(b.layer, func(from *os.File, name string) error {
+		err := at.Rename(from, name, s.old, b.layer+"-"+token())
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		return err
+	})
+	return errors.Join(err, at.SyncDir(s.layers), at.SyncDir(s.old))
+}
+
+// SweepReplaced deletes, in the background, what Replace put aside and what
+// inUse, asked with the name of the layer that Layers has, does not keep.
+func (s *Store) SweepReplaced(inUse func(layer string) bool) error {
+	names, err := at.Names(s.old)
+	for _, n := range names {
+		if layer, _, _ := strings.Cut(n, "-"); !inUse(layer) {
+			s.drops.add(s.old, n)
+		}
+	}
+	return err
 }
 
 // Abort gives the layer up; its files go in the background. It may follow

@@ -13,6 +13,7 @@ import (
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/userns"
 	"fief/internal/snapshot/shift"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/idmap"
 )
 
@@ -186,6 +187,7 @@ func (m *Mapped) makeCopy(layer string) error {
 		b.Abort()
 		return err
 	}
+	failpoint.Hit("copy-filled")
 	return b.publish(m.copies)
 }
 
@@ -214,15 +216,19 @@ func (s *Store) SweepCopies(keep []idmap.Pair) error {
 	})
 }
 
-// dropCopiesOf deletes a layer's copies, and the shadows of images that have
+// taker takes the tree name away from a directory; that it is not there is no
+// error.
+type taker func(from *os.File, name string) error
+
+// eachCopyOf takes away a layer's copies, and the shadows of images that have
 // it, under every map.
-func (s *Store) dropCopiesOf(layer string) error {
+func (s *Store) eachCopyOf(layer string, take taker) error {
 	return s.eachCopies(func(name string) error {
-		return errors.Join(s.dropCopy(name+"/"+copyDirs[0], layer), s.dropShadows(name+"/"+copyDirs[1], layer))
+		return errors.Join(s.takeCopy(name+"/"+copyDirs[0], layer, take), s.takeShadows(name+"/"+copyDirs[1], layer, take))
 	})
 }
 
-func (s *Store) dropCopy(copies, layer string) error {
+func (s *Store) takeCopy(copies, layer string, take taker) error {
 	dir, err := at.SubDir(s.root, copies)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -231,7 +237,7 @@ func (s *Store) dropCopy(copies, layer string) error {
 		return err
 	}
 	defer dir.Close()
-	return s.drops.take(dir, layer)
+	return take(dir, layer)
 }
 
 func (s *Store) eachCopies(do func(name string) error) error {

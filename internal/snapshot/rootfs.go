@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/snapshot/shift"
+	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 )
 
@@ -55,11 +57,47 @@ func (r *Root) Close() {
 // upper must not be in use by another root file system. With
 // ways that write host ids, the first call for a map makes what is missing.
 func (s *Store) Rootfs(r Request) (Root, error) {
-	m := r.Mapped
 	layers, err := s.chain(r)
 	if err != nil {
 		return Root{}, err
 	}
+	root, err := s.mountRoot(r, layers)
+	if err != nil {
+		return Root{}, s.missing(layers, err)
+	}
+	return root, nil
+}
+
+// missing is err, or the reason behind it when a layer is not there.
+func (s *Store) missing(layers []string, err error) error {
+	for _, name := range layers {
+		if there, look := at.Exists(s.layers, name+"/fs"); look == nil && !there {
+			return fault.New(fault.Corrupt, "use layer", name, "its directory is missing", "fief system verify --repair makes it anew, or says what does")
+		}
+	}
+	return err
+}
+
+// writable refuses an overlay that the kernel has made read-only because it could
+// not make a directory below work (fs/overlayfs/super.c, ovl_make_workdir), which
+// it tells the kernel's log only: a full disk.
+func (s *Store) writable(mount *os.File, upper string) error {
+	var root, disk unix.Statfs_t
+	if err := errors.Join(unix.Fstatfs(int(mount.Fd()), &root), unix.Fstatfs(int(s.uppers.Fd()), &disk)); err != nil {
+		return sysx.Fault("look at", "the root file system", err)
+	}
+	if root.Flags&unix.ST_RDONLY == 0 {
+		return nil
+	}
+	const few = 16 // blocks
+	if disk.Bavail < few || disk.Files > 0 && disk.Ffree < few {
+		return fault.Wrap(fault.Exhausted, "make the root file system in", s.uppers.Name()+"/"+upper, unix.ENOSPC, "free some space below the data root")
+	}
+	return fault.Wrap(fault.Internal, "make the root file system in", s.uppers.Name()+"/"+upper, unix.EROFS, "the kernel's log says why it cannot be written to")
+}
+
+func (s *Store) mountRoot(r Request, layers []string) (Root, error) {
+	m := r.Mapped
 	overlay, err := m.overlay(r, layers)
 	if err != nil {
 		return Root{}, err
@@ -76,6 +114,12 @@ func (s *Store) Rootfs(r Request) (Root, error) {
 	mount, err := m.mounter.Mount(overlay)
 	if err != nil {
 		return Root{}, err
+	}
+	if r.Upper != "" {
+		if err := s.writable(mount, r.Upper); err != nil {
+			mount.Close()
+			return Root{}, err
+		}
 	}
 	root := Root{FD: mount, Way: string(m.way)}
 	if m.way == s.way {

@@ -14,6 +14,7 @@ import (
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
 	"fief/internal/snapshot/shift"
+	"fief/internal/words/failpoint"
 )
 
 // shadowName names the shadow of a chain of layers. There is one for a chain
@@ -64,6 +65,7 @@ func (m *Mapped) makeShadow(name string, layers []string) error {
 		b.Abort()
 		return err
 	}
+	failpoint.Hit("shadow-filled")
 	return b.publish(m.copies)
 }
 
@@ -88,8 +90,8 @@ func writeList(build *os.File, name string, layers []string) error {
 	return sysx.Fault("write", name+"/"+listName, err)
 }
 
-// dropShadows deletes the shadows below dir that need a layer.
-func (s *Store) dropShadows(path, layer string) error {
+// takeShadows takes away the shadows below path that need a layer.
+func (s *Store) takeShadows(path, layer string, take taker) error {
 	dir, err := at.SubDir(s.root, path)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -105,7 +107,7 @@ func (s *Store) dropShadows(path, layer string) error {
 			continue
 		}
 		if e == nil && slices.Contains(strings.Split(string(list), "\n"), layer) {
-			e = s.drops.take(dir, name)
+			e = take(dir, name)
 		}
 		err = errors.Join(err, sysx.Fault("drop", path+"/"+name, e))
 	}

@@ -7,6 +7,7 @@
 //	layers/<32 hex digits>/fs   a layer, complete
 //	uppers/<name>/{fs,work}     a writable layer
 //	building/                   layers being unpacked; nothing here counts
+//	replaced/                   damaged layers that a container may still run on
 //	dropped/                    on its way out
 //	<uid>.<gid>/layers/         copies for one map, only with shift.Copy and Reflink
 //	<uid>.<gid>/shadows/        shadows of images for one map, only with shift.Metacopy
@@ -43,6 +44,7 @@ type Store struct {
 	layers  *os.File
 	uppers  *os.File
 	build   *os.File
+	old     *os.File // replaced/
 	way     shift.Way
 	answers []probe.Answer
 	mounter shift.Mounter
@@ -91,7 +93,7 @@ func (s *Store) open(opt Options) (err error) {
 	for _, d := range []struct {
 		name string
 		to   **os.File
-	}{{"layers", &s.layers}, {"uppers", &s.uppers}, {"building", &s.build}} {
+	}{{"layers", &s.layers}, {"uppers", &s.uppers}, {"building", &s.build}, {"replaced", &s.old}} {
 		if *d.to, err = at.EnsureDir(s.root, d.name); err != nil {
 			return err
 		}
@@ -121,7 +123,7 @@ func (s *Store) Close() {
 	for _, m := range s.others {
 		m.Close()
 	}
-	fd.CloseAll(s.root, s.layers, s.uppers, s.build)
+	fd.CloseAll(s.root, s.layers, s.uppers, s.build, s.old)
 }
 
 // Way says how stored files appear under a map, and why no better way was

@@ -220,6 +220,15 @@ func (s *Store) SweepUppers(keep map[string]bool) error {
 	return nil
 }
 
+// HasUpper reports whether a writable layer is there.
+func (s *Store) HasUpper(name string) bool {
+	if checkUpper(name) != nil {
+		return false
+	}
+	ok, err := at.Exists(s.uppers, name+"/fs")
+	return ok && err == nil
+}
+
 // UpperDir returns the path of a writable layer's files, for showing and for
 // tools.
 func (s *Store) UpperDir(name string) (string, error) {

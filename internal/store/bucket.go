@@ -99,7 +99,7 @@ func (b *Bucket) Get(key string, v any) (bool, error) {
 }
 
 func (b *Bucket) read(key string) (raw []byte) {
-	b.db.bolt.View(func(tx *bbolt.Tx) error { // fails only when closed: nothing is found then
+	b.db.view(func(tx *bbolt.Tx) error { // fails only when closed or on a disk that fails: nothing is found then
 		if bucket := tx.Bucket([]byte(b.name)); bucket != nil {
 			raw = slices.Clone(bucket.Get([]byte(key)))
 		}
@@ -113,7 +113,7 @@ func (b *Bucket) read(key string) (raw []byte) {
 // it was when Each was called.
 func (b *Bucket) Each(f func(key string, raw []byte) error) error {
 	all := b.db.queue.pendingIn(b.name) // before the file: what is committed meanwhile is then in both
-	err := b.db.bolt.View(func(tx *bbolt.Tx) error {
+	err := b.db.view(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket([]byte(b.name))
 		if bucket == nil {
 			return nil
@@ -126,7 +126,7 @@ func (b *Bucket) Each(f func(key string, raw []byte) error) error {
 		})
 	})
 	if err != nil {
-		return fault.Wrap(fault.Internal, "list", b.name, err, "")
+		return fault.Wrap(classOf(err), "list", b.name, err, "")
 	}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		if all[key] == nil {

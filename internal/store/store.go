@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -57,25 +58,65 @@ func Open(path string) (*DB, error) {
 		bolt.Close()
 		return nil, classify(path, err)
 	}
-	db := &DB{path: path, bolt: bolt, reserve: Reserve{path + ".reserve"}}
+	db := &DB{path: path, bolt: bolt, reserve: Reserve{Path: path + ".reserve"}}
 	db.reserve.Keep()
 	db.queue = newQueue(db.commit)
 	return db, nil
 }
 
+// patience is how long a daemon that is about to end may hold the file.
+const patience = 100 * time.Millisecond
+
 // openBolt turns the panics of bbolt about damaged pages into errors: the file
-// is ours, but the disk below it is not.
+// is ours, but the disk below it is not. Those that cannot be caught are
+// prevented (intact).
 func openBolt(path string) (db *bbolt.DB, err error) {
+	var file *os.File
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", bolterrors.ErrInvalid, p)
 		}
+		if err != nil && file != nil {
+			syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // bbolt leaves it mapped after a panic, and so open
+			file.Close()
+		}
 	}()
 	return bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        100 * time.Millisecond,
+		Timeout: patience,
+		OpenFile: func(path string, flags int, mode os.FileMode) (_ *os.File, err error) {
+			file, err = openIntact(path, flags, mode)
+			return file, err
+		},
 		NoFreelistSync: true, // rebuilt at open: the file is small, commits are on the path of a pull
 		FreelistType:   bbolt.FreelistMapType,
 	})
+}
+
+// openIntact opens and locks the file, and looks it through. bbolt locks the
+// same open file once more (flock(2): that is no conflict).
+func openIntact(path string, flags int, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, mode)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		if time.Now().After(end) {
+			err = bolterrors.ErrTimeout
+			break
+		}
+	}
+	if err == nil {
+		err = intact(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func classify(path string, err error) error {
@@ -98,13 +139,16 @@ func classOf(err error) fault.Class {
 		return fault.Denied
 	case errors.Is(err, os.ErrNotExist):
 		return fault.NotFound
+	case errors.Is(err, bolterrors.ErrInvalid):
+		return fault.Corrupt
 	}
 	return fault.Internal
 }
 
 func checkSchema(bolt *bbolt.DB, path string) error {
 	var found int
-	err := bolt.View(func(tx *bbolt.Tx) error {
+	db := &DB{path: path, bolt: bolt}
+	err := db.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(metaBucket))
 		if b == nil {
 			return nil
@@ -121,13 +165,7 @@ func checkSchema(bolt *bbolt.DB, path string) error {
 	if found == Schema {
 		return nil
 	}
-	err = bolt.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(metaBucket))
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte(schemaKey), fmt.Append(nil, Schema))
-	})
+	err = db.apply([]op{{metaBucket, schemaKey, fmt.Append(nil, Schema)}})
 	return fault.Wrap(classOf(err), "write the schema of", path, err, "")
 }
 
@@ -160,7 +198,9 @@ func deletions(ops []op) bool {
 	return !slices.ContainsFunc(ops, func(o op) bool { return o.value != nil })
 }
 
-func (db *DB) apply(ops []op) error {
+func (db *DB) apply(ops []op) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer caught(&err)
 	return db.bolt.Update(func(tx *bbolt.Tx) error {
 		for _, o := range ops {
 			b, err := tx.CreateBucketIfNotExists([]byte(o.bucket))

@@ -3,6 +3,7 @@ package crash
 import (
 	"bytes"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,7 +90,24 @@ func noRoom(t *testing.T, kind string) {
 		t.Fatal(err)
 	}
 	d.Must(t, "create", "--name", "gone", "busybox", "true")
+	registry := &registrytest.Registry{}
+	server := httptest.NewServer(registry)
+	defer server.Close()
+	registry.Push("big", "1", big)
+	written := d.Command(t, "fief", "cp", "-", "gone:/")
+	written.Stdin = bytes.NewReader(registrytest.Layer("big", noise(2<<20)))
+	if out, errs, code := testenv.Output(t, written); code != 0 {
+		t.Fatal(out, errs)
+	}
 	fill(t, top)
+	for _, args := range [][]string{{"pull", strings.TrimPrefix(server.URL, "http://") + "/big:1"}, {"commit", "gone", "big:3"}} {
+		if out, errs, code := d.Fief(t, args...); code == 0 || !strings.Contains(errs, "no space left on device") || !strings.Contains(errs, "free some space") {
+			t.Errorf("%v: exit %d, %s%s", args, code, out, errs)
+		}
+	}
+	if out, errs, code := d.Fief(t, "run", "--rm", "busybox", "true"); code != 0 && !strings.Contains(errs, "no space left on device") {
+		t.Errorf("run: exit %d, %s%s", code, out, errs)
+	}
 	if err := load(t, d, big.DockerArchive("big:1")); !strings.Contains(err, "no space left on device") {
 		t.Errorf("load: %q", err)
 	}
@@ -115,6 +133,39 @@ func noRoom(t *testing.T, kind string) {
 		t.Error(err)
 	}
 	wholeAfter(t, d, "busybox:latest", "big:1")
+}
+
+// A file system without an inode left is a full one.
+func TestNoInodes(t *testing.T) {
+	testenv.NeedRoot(t)
+	top := t.TempDir()
+	if err := unix.Mount("fief-small", top, "tmpfs", 0, "size=100m,nr_inodes=3000,mode=700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(top, unix.MNT_DETACH) })
+	d := testenv.Start(t, "--data-root", top+"/data")
+	d.Busybox(t)
+	small := registrytest.Gzipped(registrytest.Layer("f", "small"))
+	if err := load(t, d, small.DockerArchive("small:1")); err != "" {
+		t.Fatal(err)
+	}
+	d.Must(t, "create", "--name", "gone", "busybox", "true")
+	os.Mkdir(top+"/filler", 0o700)
+	for i := 0; os.Mkdir(fmt.Sprintf("%s/filler/%d", top, i), 0o700) == nil; i++ {
+		continue
+	}
+	if err := load(t, d, registrytest.Plain(registrytest.Layer("a/b/c", "2")).DockerArchive("more:1")); !strings.Contains(err, "no space left on device") {
+		t.Errorf("load: %q", err)
+	}
+	d.Must(t, "rm", "gone")
+	d.Kill(t)
+	d.Up(t)
+	d.Must(t, "rmi", "small:1")
+	if err := os.RemoveAll(top + "/filler"); err != nil {
+		t.Fatal(err)
+	}
+	wholeAfter(t, d, "busybox:latest")
+	d.Must(t, "run", "--rm", "busybox", "true")
 }
 
 // fill takes every byte and what inodes it can.
@@ -145,6 +196,11 @@ func TestFewDescriptors(t *testing.T) {
 	d.Busybox(t)
 	images := []string{"busybox:latest"}
 	img := registrytest.Gzipped(registrytest.Layer("a/b/c/d/e/f", "1"), registrytest.Layer("b/c", "2"), registrytest.Layer("c/d", "3"))
+	registry := &registrytest.Registry{}
+	server := httptest.NewServer(registry)
+	defer server.Close()
+	registry.Push("app", "1", registrytest.Gzipped(registrytest.Layer("pulled/file", "1"), registrytest.Layer("more", "2")))
+	app := strings.TrimPrefix(server.URL, "http://") + "/app:1"
 	refused := 0
 	for _, more := range []int{0, 1, 3, 6, 11, 20} {
 		limit := uint64(open(t, d) + more)
@@ -159,11 +215,22 @@ func TestFewDescriptors(t *testing.T) {
 		failure := load(t, d, img.DockerArchive(name))
 		_, errs, code := d.Fief(t, "create", "--name", name[:3]+name[4:], "busybox", "true")
 		_, _, gone := d.Fief(t, "rmi", "no-such-image")
+		_, pulling, unpulled := d.Fief(t, "pull", app)
+		if _, ran, failed := d.Fief(t, "run", "--rm", "busybox", "true"); failed != 0 && !named(ran) {
+			t.Errorf("%d more: run says %q", more, ran)
+		}
 		if d.Ended() {
 			t.Fatalf("with %d descriptors more the daemon ended", more)
 		}
 		if err := unix.Prlimit(d.PID(), unix.RLIMIT_NOFILE, &old, nil); err != nil {
 			t.Fatal(err)
+		}
+		if unpulled == 0 {
+			images = append(images, app)
+			d.Must(t, "tag", app, fmt.Sprintf("pulled:%d", more))
+			images = append(images, fmt.Sprintf("pulled:%d", more))
+		} else if !named(pulling) {
+			t.Errorf("%d more: pull says %q", more, pulling)
 		}
 		if failure == "" {
 			images = append(images, name)

@@ -54,7 +54,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		}
 		out, errs, code := d.Fief(t, "system", "verify", "-q")
 		lines := strings.Split(strings.TrimSpace(out), "\n")
-		if code != 1 || len(lines) != 2 || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], "of busybox:latest: ") {
+		if code != 1 || len(lines) != 3 || !strings.Contains(lines[1], "to repair it: ") || !strings.Contains(lines[0], c.want) || !strings.Contains(lines[0], "of busybox:latest: ") {
 			t.Errorf("%s: exit %d, %s%s; want %q", c.what, code, out, errs, c.want)
 		}
 		if err := c.mend(); err != nil {

@@ -3,13 +3,14 @@ package native
 import (
 	"context"
 
+	"fief/internal/door/native/wire"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
 // verifier is an engine that can look through what it stores.
 type verifier interface {
-	Verify(ctx context.Context, progress func(record.Progress)) (record.Verification, error)
+	Verify(ctx context.Context, repair bool, progress func(record.Progress)) (record.Verification, error)
 }
 
 func (k *call) verify() (any, error) {
@@ -17,5 +18,9 @@ func (k *call) verify() (any, error) {
 	if !ok {
 		return nil, fault.New(fault.Unsupported, "verify", "store", "this engine has none", "")
 	}
-	return e.Verify(k.ctx, k.progress)
+	r, err := decode[wire.Look](k)
+	if err != nil {
+		return nil, err
+	}
+	return e.Verify(k.ctx, r.Repair, k.progress)
 }

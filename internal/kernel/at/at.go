@@ -130,6 +130,13 @@ func Rename(from *os.File, name string, to *os.File, newName string) error {
 	return sysx.Fault("move "+filepath.Join(from.Name(), name)+" to", filepath.Join(to.Name(), newName), err)
 }
 
+// Exchange makes two entries change places, both of which must exist
+// (renameat2(2), RENAME_EXCHANGE): nobody sees either name missing.
+func Exchange(a *os.File, name string, b *os.File, other string) error {
+	err := unix.Renameat2(int(a.Fd()), name, int(b.Fd()), other, unix.RENAME_EXCHANGE)
+	return sysx.Fault("exchange "+filepath.Join(a.Name(), name)+" with", filepath.Join(b.Name(), other), err)
+}
+
 // Exists reports whether dir has an entry name.
 func Exists(dir *os.File, name string) (bool, error) {
 	var st unix.Stat_t

@@ -16,6 +16,7 @@ import (
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
 	"fief/internal/kernel/sysx"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 )
@@ -118,6 +119,7 @@ func (w *writer) entries() error {
 		if err := w.entry(h); err != nil {
 			return err
 		}
+		failpoint.Hit("copied-in")
 	}
 }
 

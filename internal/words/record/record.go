@@ -189,6 +189,9 @@ type Image struct {
 	Layers   []Layer // lowest first
 	History  []History
 	Host     bool // the built-in host image: nothing is stored
+	// Damage is what a look at the store found damaged of its layers and blobs
+	// and nothing has mended since. It is not part of what is stored of an image.
+	Damage []Problem `json:",omitempty"`
 }
 
 // ImageConfig is what an image says about the containers made of it.

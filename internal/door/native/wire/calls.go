@@ -27,6 +27,9 @@ type Userns struct {
 	Name             string        // container: its name or id; ns: the path
 }
 
+// Look says what Verify is to do about what it finds.
+type Look struct{ Repair bool }
+
 // PackContainer makes the carried form of c.
 func PackContainer(c ask.Container) Container {
 	out := Container{Container: c, Userns: packUserns(c.Userns)}

@@ -46,7 +46,7 @@ const (
 	Commit                        // (ask.Commit) → record.Image
 	Export                        // (Name): with the descriptor to write to
 	Changes                       // (Name): Data: changes, see ReadChanges
-	Verify                        // Progress → record.Verification
+	Verify                        // (Look): Progress → record.Verification
 	Push                          // (ask.PushImage): Progress → []record.Pushed
 	Login                         // (ask.RegistryAuth) → record.LoggedIn
 )
