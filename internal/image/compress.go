@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"fief/internal/words/fault"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // A stream that unpacks to more than bombRatio times its size, beyond
@@ -35,7 +35,7 @@ var (
 // plainArchive is plainTar of a whole archive, which may be compressed with
 // bzip2 as well: what is in it is stored anew. A layer is kept as it came, and
 // bzip2 is none of the compressions that layers may have.
-func plainArchive(r io.Reader) (io.ReadCloser, error) {
+func plainArchive(ctx context.Context, r io.Reader, w *windows) (io.ReadCloser, error) {
 	in := &counter{r: r}
 	buffered := bufio.NewReaderSize(in, 128<<10)
 	head, err := buffered.Peek(len(bzip2Magic))
@@ -45,14 +45,15 @@ func plainArchive(r io.Reader) (io.ReadCloser, error) {
 	if bytes.HasPrefix(head, bzip2Magic) {
 		return &unpacked{r: bzip2.NewReader(buffered), in: in, end: func() {}}, nil
 	}
-	plain, _, err := plainTar(buffered)
+	plain, _, err := plainTar(ctx, buffered, w)
 	return plain, err
 }
 
 // plainTar returns what r holds, uncompressed, and the media type r would have
 // as a layer. The bytes decide, not what anybody says about them. The reader's
-// errors are faults.
-func plainTar(r io.Reader) (io.ReadCloser, string, error) {
+// errors are faults. w shares out the memory for it; nil gives none beyond what
+// every decoder must have (smallWindow).
+func plainTar(ctx context.Context, r io.Reader, w *windows) (io.ReadCloser, string, error) {
 	in := &counter{r: r}
 	buffered := bufio.NewReaderSize(in, 128<<10)
 	head, err := buffered.Peek(6)
@@ -67,12 +68,8 @@ func plainTar(r io.Reader) (io.ReadCloser, string, error) {
 		}
 		return &unpacked{r: z, in: in, end: func() { z.Close() }}, "application/vnd.oci.image.layer.v1.tar+gzip", nil
 	case bytes.HasPrefix(head, zstdMagic):
-		// 128 MiB is the window of `zstd --long`; more would be asking for the host's memory
-		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, "", streamFault(err)
-		}
-		return &unpacked{r: z, in: in, end: z.Close}, "application/vnd.oci.image.layer.v1.tar+zstd", nil
+		z := &windowed{ctx: ctx, in: buffered, windows: w}
+		return &unpacked{r: z, in: in, end: z.close}, "application/vnd.oci.image.layer.v1.tar+zstd", nil
 	case bytes.HasPrefix(head, xzMagic), bytes.HasPrefix(head, bzip2Magic):
 		return nil, "", fault.New(fault.Unsupported, "unpack archive", "", "it is compressed with xz or bzip2", "use gzip, zstd or no compression, as by: xz -dc FILE | fief load")
 	}

@@ -137,7 +137,7 @@ func FuzzPlainTar(f *testing.F) {
 	f.Add(registrytest.Gzip(raw))
 	f.Add(registrytest.Zstd(raw))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, _, err := plainTar(bytes.NewReader(raw))
+		r, _, err := plainTar(t.Context(), bytes.NewReader(raw), nil)
 		if err != nil {
 			return
 		}

@@ -124,7 +124,7 @@ func (s *Store) diffID(ctx context.Context, desc ocispec.Descriptor) (string, er
 		return "", err
 	}
 	defer f.Close()
-	tar, _, err := plainTar(&canceled{ctx, f})
+	tar, _, err := plainTar(ctx, &canceled{ctx, f}, s.blobs.windows)
 	if err != nil {
 		return "", err
 	}
