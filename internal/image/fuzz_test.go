@@ -114,7 +114,7 @@ func FuzzReference(f *testing.F) {
 
 // FuzzChanges: Dockerfile instructions.
 func FuzzChanges(f *testing.F) {
-	for _, s := range []string{`CMD ["a"]`, `ENV a=b c="d e"`, `LABEL a`, `ENV a b`, `VOLUME ["/x"]`, `EXPOSE 1 2/udp`, `ENV "\`, "ENV\ta=b"} {
+	for _, s := range []string{`CMD ["a"]`, `ENV a=b c="d e"`, `LABEL a`, `ENV a b`, `VOLUME ["/x"]`, `EXPOSE 1 2/udp`, `ENV "\`, "ENV\ta=b", `HEALTHCHECK --retries=3 CMD x`, `ONBUILD RUN x`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
