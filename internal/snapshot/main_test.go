@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 var parts = map[string]func() (any, error){
 	"look": func() (any, error) { return lookAll() },
 	"work": func() (any, error) { return workInside() },
+	"fill": func() (any, error) { return fillInside() },
 	"list": func() (any, error) { return listAll(".") },
 	"host": func() (any, error) { return useHost() },
 }

@@ -162,7 +162,7 @@ func checkChanges(t *testing.T, s *Store, w Written) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "A /capped,C /dir,C /hard1,A /hard3,D /lowlink,A /new,A /newdir,D /opaque,D /other,C /owned,C /plain,A /renamed,C /tree,D /tree/deep"
+	const want = "C /acl,C /bin,C /bin/caps,C /bin/caps/who,C /bin/setuid,C /bin/setuid/who,A /capped,C /defacl,A /defacl/new,C /dir,C /hard1,C /hard2,A /hard3,D /lowlink,A /moved2,A /moved2/file,A /new,A /newcaps,A /newcaps/who,A /newdir,A /newsetuid,A /newsetuid/who,D /opaque,D /other,C /owned,C /plain,A /renamed,C /tree,D /tree/deep"
 	if got := printed(list); got != want {
 		t.Errorf("changes %s\nwant    %s", got, want)
 	}
