@@ -176,7 +176,7 @@ func workMore(out map[string]string) {
 	out["acl after"], out["user.note after"] = aclOf("acl"), attr("acl", "user.note")
 	step("inherit acl", os.WriteFile("defacl/new", nil, 0o666))
 	out["acl inherited"] = aclOf("defacl/new")
-	step("copy up caps", errors.Join(os.Chmod("bin/caps/who", 0o711), os.Chmod("bin/setuid/who", 0o4711)))
+	step("copy up caps", errors.Join(os.Chmod("bin/caps/who", 0o711), unix.Chmod("bin/setuid/who", 0o4711)))
 	out["run caps after copy-up"], out["run setuid after copy-up"] = run("/bin/caps/who"), run("/bin/setuid/who")
 	step("install caps", errors.Join(install("newcaps"), unix.Setxattr("newcaps/who", "security.capability", rawCap(), 0)))
 	out["run new caps"] = run("/newcaps/who")
@@ -216,7 +216,7 @@ func fillInside() (map[string]string, error) {
 	out["kept"] = fmt.Sprint(string(kept), " ", name(err))
 	os.Chown("bin/setuid33/who", 0, 0) // copied up, or not: nothing between
 	os.Chown("bin/setuid33/who", 33, 33)
-	os.Chmod("bin/setuid33/who", 0o4755)
+	unix.Chmod("bin/setuid33/who", 0o4755)
 	out["run setuid33"] = run("/bin/setuid33/who")
 	return out, nil
 }
