@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -136,20 +137,30 @@ func (p *copying) pack(t *tar.Writer, src, name string, follow bool) error {
 	if st.IsDir() {
 		h.Name += "/"
 	}
-	if !st.Mode().IsRegular() {
-		if err := t.WriteHeader(h); err != nil || !st.IsDir() {
-			return err
-		}
-		return p.packDir(t, src, name)
+	switch {
+	case st.IsDir():
+		return p.packDir(t, h, src, name)
+	case st.Mode().IsRegular():
+		return p.packFile(t, h, src)
 	}
-	return p.packFile(t, h, src)
+	return t.WriteHeader(h)
 }
 
-func (p *copying) packDir(t *tar.Writer, src, name string) error {
-	entries, err := os.ReadDir(src)
+func (p *copying) packDir(t *tar.Writer, h *tar.Header, src, name string) error {
+	dir, err := os.Open(src)
 	if err != nil {
 		return fault.Say(fault.Denied, err.Error())
 	}
+	defer dir.Close()
+	p.readAttrs(dir, h)
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return fault.Say(fault.Denied, err.Error())
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, e := range entries {
 		if err := p.pack(t, filepath.Join(src, e.Name()), path.Join(name, e.Name()), false); err != nil {
 			return err
@@ -168,6 +179,7 @@ func (p *copying) packFile(t *tar.Writer, h *tar.Header, src string) error {
 	if n, err := unix.Fgetxattr(int(f.Fd()), "security.capability", caps); err == nil {
 		h.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": string(caps[:n])}
 	}
+	p.readAttrs(f, h)
 	if err := t.WriteHeader(h); err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fief/internal/door/native/wire"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -156,7 +158,7 @@ func (u *unpacking) entry(t *tar.Reader, name string, h *tar.Header) error {
 		if err := u.root.Symlink(h.Linkname, name); err != nil {
 			return err
 		}
-		return u.chown(name, h)
+		return errors.Join(u.chown(name, h), u.linkTime(name, h.ModTime))
 	case tar.TypeLink:
 		if err := u.clear(name); err != nil {
 			return err
@@ -209,13 +211,14 @@ func (u *unpacking) file(t *tar.Reader, name string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(f, t)
+	n, err := copySparse(f, t)
 	u.bytes += n
 	if err == nil && u.keepOwners {
 		err = f.Chown(h.Uid, h.Gid)
 	}
 	if err == nil {
 		err = f.Chmod(fs.FileMode(h.Mode) & fs.ModePerm)
+		u.setAttrs(f, h)
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
@@ -229,6 +232,17 @@ func (u *unpacking) chown(name string, h *tar.Header) error {
 		return nil
 	}
 	return u.root.Lchown(name, h.Uid, h.Gid)
+}
+
+// linkTime sets the time of a symbolic link, which os.Root would follow.
+func (u *unpacking) linkTime(name string, mtime time.Time) error {
+	dir, err := u.root.Open(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	spec := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(mtime.UnixNano())}
+	return unix.UtimesNanoAt(int(dir.Fd()), path.Base(name), spec, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // finish gives directories, last first, what had to wait until they were filled.
@@ -245,7 +259,9 @@ func (u *unpacking) finish() error {
 		if d.h.Mode&0o1000 != 0 {
 			mode |= fs.ModeSticky
 		}
-		err = errors.Join(err, f.Chmod(mode), f.Close(), u.root.Chtimes(d.name, time.Time{}, d.h.ModTime))
+		err = errors.Join(err, f.Chmod(mode))
+		u.setAttrs(f, d.h)
+		err = errors.Join(err, f.Close(), u.root.Chtimes(d.name, time.Time{}, d.h.ModTime))
 		if err != nil {
 			return u.explain(d.name, err)
 		}

@@ -21,7 +21,7 @@ func (e *Engine) Changes(ctx context.Context, name string) ([]record.Change, err
 	if err != nil {
 		return nil, err
 	}
-	w, err := writtenBy(c.record())
+	w, err := e.writtenBy(c.record())
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (e *Engine) Export(ctx context.Context, name string, to io.Writer) error {
 		return err
 	}
 	rec := c.record()
-	w, err := writtenBy(rec)
+	w, err := e.writtenBy(rec)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (e *Engine) Commit(ctx context.Context, a ask.Commit) (record.Image, error)
 	if err != nil {
 		return record.Image{}, err
 	}
-	w, err := writtenBy(rec)
+	w, err := e.writtenBy(rec)
 	if err != nil {
 		return record.Image{}, err
 	}
@@ -126,9 +126,10 @@ func (c *container) kept(err error) error {
 }
 
 // writtenBy names what a container's root filesystem is stored in.
-func writtenBy(rec record.Container) (snapshot.Written, error) {
+func (e *Engine) writtenBy(rec record.Container) (snapshot.Written, error) {
 	pair, err := pairOf(rec.Identity)
-	return snapshot.Written{Upper: rec.Rootfs.Upper, Layers: rec.Rootfs.Layers, Host: rec.Rootfs.Host, Pair: pair}, err
+	way, _ := e.wayOf(rec, pair)
+	return snapshot.Written{Upper: rec.Rootfs.Upper, Layers: rec.Rootfs.Layers, Host: rec.Rootfs.Host, Pair: pair, Way: way}, err
 }
 
 // configOf is what a container was made to run as, in the form of an image.

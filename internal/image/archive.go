@@ -45,7 +45,7 @@ type member struct {
 // readArchive writes down all of r, a tar of any compression known. On an
 // error nothing of it stays.
 func readArchive(ctx context.Context, b *blobs, r io.Reader) (*archive, error) {
-	plain, err := plainArchive(&canceled{ctx, r})
+	plain, err := plainArchive(ctx, &canceled{ctx, r}, b.windows)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,10 @@ const (
 )
 
 // blobs is the OCI image layout at the data root.
-type blobs struct{ root *os.Root }
+type blobs struct {
+	root    *os.Root
+	windows *windows
+}
 
 // prepare makes the directories and throws away unfinished downloads. It takes
 // no room where it has been before.

@@ -2,16 +2,23 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
+	"path"
+	"strconv"
 	"strings"
+	"time"
 
 	"fief/internal/words/fault"
 )
 
 // apply changes the config by one Dockerfile instruction (Dockerfile
-// reference; those that `docker import --change` takes and that mean something
-// here).
+// reference; those that `docker commit --change` takes, SHELL, and Podman's form
+// VERB=argument).
 func (c *configRun) apply(line string) error {
-	verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	verb, rest, ok := strings.Cut(strings.TrimSpace(line), " ")
+	if !ok {
+		verb, rest, _ = strings.Cut(verb, "=")
+	}
 	rest = strings.TrimSpace(rest)
 	verb = strings.ToUpper(verb)
 	if rest == "" {
@@ -25,7 +32,10 @@ func (c *configRun) apply(line string) error {
 	case "USER":
 		c.User = rest
 	case "WORKDIR":
-		c.WorkingDir = rest
+		c.WorkingDir = path.Join("/", c.WorkingDir, rest)
+		if path.IsAbs(rest) {
+			c.WorkingDir = rest
+		}
 	case "STOPSIGNAL":
 		c.StopSignal = rest
 	case "SHELL":
@@ -40,6 +50,10 @@ func (c *configRun) apply(line string) error {
 		return c.expose(line, rest)
 	case "VOLUME":
 		return c.volume(line, rest)
+	case "ONBUILD":
+		return c.onBuild(line, rest)
+	case "HEALTHCHECK":
+		return c.health(line, rest)
 	default:
 		return badChange(line, verb+" is not a valid change command")
 	}
@@ -127,6 +141,75 @@ func (c *configRun) volume(line, rest string) error {
 			return badChange(line, "a volume needs a path")
 		}
 		c.Volumes[v] = struct{}{}
+	}
+	return nil
+}
+
+// onBuild notes an instruction for builds that begin with the image. Those that
+// are refused are so by the Dockerfile reference.
+func (c *configRun) onBuild(line, rest string) error {
+	verb, _, _ := strings.Cut(rest, " ")
+	switch strings.ToUpper(verb) {
+	case "ONBUILD", "FROM", "MAINTAINER":
+		return badChange(line, strings.ToUpper(verb)+" isn't allowed as an ONBUILD trigger")
+	}
+	c.OnBuild = append(c.OnBuild, rest)
+	return nil
+}
+
+// healthcheck is how a config has it; times are in nanoseconds.
+type healthcheck struct {
+	Test          []string
+	Interval      time.Duration `json:",omitempty"`
+	Timeout       time.Duration `json:",omitempty"`
+	StartPeriod   time.Duration `json:",omitempty"`
+	StartInterval time.Duration `json:",omitempty"`
+	Retries       int           `json:",omitempty"`
+}
+
+func (c *configRun) health(line, rest string) error {
+	var h healthcheck
+	for strings.HasPrefix(rest, "--") {
+		option, after, _ := strings.Cut(rest, " ")
+		if err := h.option(strings.TrimPrefix(option, "--")); err != nil {
+			return badChange(line, err.Error())
+		}
+		rest = strings.TrimSpace(after)
+	}
+	verb, test, _ := strings.Cut(rest, " ")
+	test = strings.TrimSpace(test)
+	switch verb = strings.ToUpper(verb); {
+	case verb == "NONE" && test == "":
+		h = healthcheck{Test: []string{"NONE"}}
+	case verb != "CMD":
+		return badChange(line, "HEALTHCHECK takes NONE or CMD")
+	case test == "":
+		return badChange(line, "missing command after HEALTHCHECK CMD")
+	case json.Unmarshal([]byte(test), &h.Test) == nil && len(h.Test) > 0:
+		h.Test = append([]string{"CMD"}, h.Test...)
+	default:
+		h.Test = []string{"CMD-SHELL", test}
+	}
+	raw, err := json.Marshal(h)
+	c.Healthcheck = raw
+	return fault.Wrap(fault.Internal, "write", "HEALTHCHECK", err, "")
+}
+
+// option reads NAME=VALUE. Docker takes no time below a millisecond.
+func (h *healthcheck) option(text string) (err error) {
+	name, value, _ := strings.Cut(text, "=")
+	if name == "retries" {
+		if h.Retries, err = strconv.Atoi(value); err != nil || h.Retries < 0 {
+			return errors.New("--retries must be a number")
+		}
+		return nil
+	}
+	to, ok := map[string]*time.Duration{"interval": &h.Interval, "timeout": &h.Timeout, "start-period": &h.StartPeriod, "start-interval": &h.StartInterval}[name]
+	if !ok {
+		return errors.New("there is no option --" + name)
+	}
+	if *to, err = time.ParseDuration(value); err != nil || *to < time.Millisecond && *to != 0 {
+		return errors.New("--" + name + " must be a time of 1ms at least")
 	}
 	return nil
 }

@@ -120,6 +120,42 @@ func TestCommitKeepsTheRest(t *testing.T) {
 	}
 }
 
+// TestCommitChanges: every instruction that Docker and Podman take, in a config
+// whose base has others.
+func TestCommitChanges(t *testing.T) {
+	for _, c := range []struct{ changes, key, want string }{
+		{`CMD ["a","b c"]`, "Cmd", `["a","b c"]`}, {`CMD a b`, "Cmd", `["/bin/sh","-c","a b"]`}, {`CMD=a`, "Cmd", `["/bin/sh","-c","a"]`},
+		{`entrypoint ["/e"]`, "Entrypoint", `["/e"]`}, {`ENV A=1 B="2 3"`, "Env", `["A=1","B=2 3"]`}, {`ENV A 1 2`, "Env", `["A=1 2"]`},
+		{`EXPOSE 80 53/udp`, "ExposedPorts", `{"53/udp":{},"80/tcp":{}}`}, {`LABEL a=b c="d e"`, "Labels", `{"a":"b","c":"d e"}`},
+		{`USER 33:44`, "User", `"33:44"`}, {`VOLUME /a /b`, "Volumes", `{"/a":{},"/b":{}}`}, {`VOLUME ["/a b"]`, "Volumes", `{"/a b":{}}`},
+		{`WORKDIR /srv`, "WorkingDir", `"/srv"`}, {"WORKDIR /srv\nWORKDIR www/../x", "WorkingDir", `"/srv/x"`}, {`STOPSIGNAL SIGQUIT`, "StopSignal", `"SIGQUIT"`},
+		{`SHELL ["/bin/ash"]`, "Shell", `["/bin/ash"]`}, {"ONBUILD RUN a\nONBUILD COPY b /", "OnBuild", `["RUN a","COPY b /"]`},
+		{`HEALTHCHECK NONE`, "Healthcheck", `{"Test":["NONE"]}`}, {`HEALTHCHECK CMD ["t","x"]`, "Healthcheck", `{"Test":["CMD","t","x"]}`},
+		{`HEALTHCHECK --interval=5m --timeout=3s --start-period=1s --start-interval=2s --retries=4 CMD t || exit 1`, "Healthcheck",
+			`{"Test":["CMD-SHELL","t || exit 1"],"Interval":300000000000,"Timeout":3000000000,"StartPeriod":1000000000,"StartInterval":2000000000,"Retries":4}`},
+		{`RUN x`, "", ""}, {`ONBUILD FROM x`, "", ""}, {`ONBUILD ONBUILD RUN x`, "", ""}, {`HEALTHCHECK x`, "", ""}, {`HEALTHCHECK CMD`, "", ""},
+		{`HEALTHCHECK --interval=1 CMD x`, "", ""}, {`HEALTHCHECK --every=1s CMD x`, "", ""}, {`HEALTHCHECK --retries=-1 CMD x`, "", ""}, {`CMD`, "", ""},
+		{`SHELL sh`, "", ""},
+	} {
+		var run configRun
+		var err error
+		for line := range strings.SplitSeq(c.changes, "\n") {
+			err = errors.Join(err, run.apply(line))
+		}
+		if c.key == "" {
+			if !fault.Is(err, fault.Invalid) {
+				t.Errorf("%s: %v", c.changes, err)
+			}
+			continue
+		}
+		raw, werr := base{raw: []byte(`{"config":{"Healthcheck":{"Test":["CMD","old"]},"OnBuild":["RUN old"]}}`)}.write(configFile{Config: run})
+		var got struct{ Config map[string]json.RawMessage }
+		if err := errors.Join(err, werr, json.Unmarshal(raw, &got)); err != nil || string(got.Config[c.key]) != c.want {
+			t.Errorf("%s: %s %v\nwant %s", c.changes, got.Config[c.key], err, c.want)
+		}
+	}
+}
+
 func TestCommitRefused(t *testing.T) {
 	w, base := based(t)
 	raw := registrytest.Layer("c", "3")

@@ -4,16 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"fief/internal/words/fault"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/therootcompany/xz"
 )
 
@@ -34,8 +35,12 @@ var (
 	bzip2Magic = []byte("BZh")
 )
 
-// maxDictionary is what `xz -9` needs; a header may ask for 4 GiB, all at once.
-const maxDictionary = 64 << 20
+// maxDictionary is what `xz -9` needs and smallDictionary what `xz -6` does, the
+// default; a header may ask for 4 GiB, all at once.
+const (
+	maxDictionary   = 64 << 20
+	smallDictionary = 8 << 20
+)
 
 // foreign reports whether what comes is compressed with xz or bzip2, which no
 // layer may have (OCI image spec, "Image Layer Filesystem Changeset"): it is
@@ -50,7 +55,7 @@ func foreign(r *bufio.Reader) (bool, error) {
 
 // plainArchive is plainTar of what is not kept as it came, and may be compressed
 // with xz and bzip2 as well.
-func plainArchive(r io.Reader) (io.ReadCloser, error) {
+func plainArchive(ctx context.Context, r io.Reader, w *windows) (io.ReadCloser, error) {
 	in := &counter{r: r}
 	buffered := bufio.NewReaderSize(in, 128<<10)
 	other, err := foreign(buffered)
@@ -58,23 +63,38 @@ func plainArchive(r io.Reader) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if !other {
-		plain, _, err := plainTar(buffered)
+		plain, _, err := plainTar(ctx, buffered, w)
 		return plain, err
 	}
 	if head, _ := buffered.Peek(len(bzip2Magic)); bytes.Equal(head, bzip2Magic) {
 		return &unpacked{r: bzip2.NewReader(buffered), in: in, end: func() {}}, nil
 	}
-	z, err := xz.NewReader(buffered, maxDictionary)
+	return plainXZ(ctx, buffered, in, w)
+}
+
+// plainXZ takes as much of w as the largest dictionary; without it there are
+// small ones only.
+func plainXZ(ctx context.Context, r io.Reader, in *counter, w *windows) (io.ReadCloser, error) {
+	size, end := uint32(smallDictionary), func() {}
+	if w != nil {
+		if err := w.free.Acquire(ctx, maxDictionary); err != nil {
+			return nil, fault.Wrap(fault.Canceled, "unpack archive", "", err, "")
+		}
+		size, end = maxDictionary, sync.OnceFunc(func() { w.free.Release(maxDictionary) })
+	}
+	z, err := xz.NewReader(r, size)
 	if err != nil {
+		end()
 		return nil, streamFault(err)
 	}
-	return &unpacked{r: z, in: in, end: func() {}}, nil
+	return &unpacked{r: z, in: in, end: end}, nil
 }
 
 // plainTar returns what r holds, uncompressed, and the media type r would have
 // as a layer. The bytes decide, not what anybody says about them. The reader's
-// errors are faults.
-func plainTar(r io.Reader) (io.ReadCloser, string, error) {
+// errors are faults. w shares out the memory for it; nil gives none beyond what
+// every decoder must have (smallWindow).
+func plainTar(ctx context.Context, r io.Reader, w *windows) (io.ReadCloser, string, error) {
 	in := &counter{r: r}
 	buffered := bufio.NewReaderSize(in, 128<<10)
 	head, err := buffered.Peek(6)
@@ -89,12 +109,8 @@ func plainTar(r io.Reader) (io.ReadCloser, string, error) {
 		}
 		return &unpacked{r: z, in: in, end: func() { z.Close() }}, "application/vnd.oci.image.layer.v1.tar+gzip", nil
 	case bytes.HasPrefix(head, zstdMagic):
-		// 128 MiB is the window of `zstd --long`; more would be asking for the host's memory
-		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, "", streamFault(err)
-		}
-		return &unpacked{r: z, in: in, end: z.Close}, "application/vnd.oci.image.layer.v1.tar+zstd", nil
+		z := &windowed{ctx: ctx, in: buffered, windows: w}
+		return &unpacked{r: z, in: in, end: z.close}, "application/vnd.oci.image.layer.v1.tar+zstd", nil
 	case bytes.HasPrefix(head, xzMagic), bytes.HasPrefix(head, bzip2Magic):
 		return nil, "", fault.New(fault.Unsupported, "unpack archive", "", "a layer of an OCI image cannot be compressed with xz or bzip2", "use gzip, zstd or no compression")
 	}

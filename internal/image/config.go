@@ -43,6 +43,8 @@ type configRun struct {
 	Labels       map[string]string   `json:",omitempty"`
 	StopSignal   string              `json:",omitempty"`
 	Shell        []string            `json:",omitempty"`
+	OnBuild      []string            `json:",omitempty"`
+	Healthcheck  json.RawMessage     `json:",omitempty"` // nothing is done with it but to keep it
 }
 
 // words is a list that old clients wrote as a single string.

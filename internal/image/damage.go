@@ -159,7 +159,7 @@ func (v *verifying) remakeFrom(k keeper, was record.Layer) error {
 		return err
 	}
 	defer f.Close()
-	tar, _, err := plainTar(&canceled{v.ctx, f})
+	tar, _, err := plainTar(v.ctx, &canceled{v.ctx, f}, v.blobs.windows)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func FuzzFraming(f *testing.F) {
 		}
 		raw[int(at)%len(raw)] ^= with
 		raw = append(raw[:len(raw)-int(cut)%len(raw)], more...)
-		r, _, err := plainTar(bytes.NewReader(raw))
+		r, _, err := plainTar(t.Context(), bytes.NewReader(raw), nil)
 		if err != nil {
 			return
 		}

@@ -115,7 +115,7 @@ func FuzzReference(f *testing.F) {
 
 // FuzzChanges: Dockerfile instructions.
 func FuzzChanges(f *testing.F) {
-	for _, s := range []string{`CMD ["a"]`, `ENV a=b c="d e"`, `LABEL a`, `ENV a b`, `VOLUME ["/x"]`, `EXPOSE 1 2/udp`, `ENV "\`, "ENV\ta=b"} {
+	for _, s := range []string{`CMD ["a"]`, `ENV a=b c="d e"`, `LABEL a`, `ENV a b`, `VOLUME ["/x"]`, `EXPOSE 1 2/udp`, `ENV "\`, "ENV\ta=b", `HEALTHCHECK --retries=3 CMD x`, `ONBUILD RUN x`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
@@ -140,7 +140,7 @@ func FuzzPlainTar(f *testing.F) {
 	f.Add(xzOf(raw, dictionary4K))
 	f.Add([]byte("BZh91AY&SY"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, err := plainArchive(bytes.NewReader(raw))
+		r, err := plainArchive(t.Context(), bytes.NewReader(raw), nil)
 		if err != nil {
 			return
 		}

@@ -85,7 +85,7 @@ func Open(dataRoot string, index Index, layers Layers, opt Options) (*Store, err
 	if err != nil {
 		return nil, fault.Wrap(diskClass(err), "open data root", dataRoot, err, "")
 	}
-	s := &Store{opt: opt, root: root, blobs: &blobs{root}, index: index, layers: layers}
+	s := &Store{opt: opt, root: root, blobs: &blobs{root, newWindows()}, index: index, layers: layers}
 	if err := s.recover(); err != nil {
 		root.Close()
 		return nil, err

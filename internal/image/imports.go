@@ -116,7 +116,7 @@ func (s *Store) importLayer(ctx context.Context, h *hold, r *bufio.Reader) (desc
 // rewritten makes a blob, held by h, of what r holds in a compression that
 // layers cannot have.
 func (s *Store) rewritten(ctx context.Context, h *hold, r io.Reader) (ocispec.Descriptor, string, error) {
-	plain, err := plainArchive(&canceled{ctx, r})
+	plain, err := plainArchive(ctx, &canceled{ctx, r}, s.blobs.windows)
 	if err != nil {
 		return ocispec.Descriptor{}, "", err
 	}
@@ -157,7 +157,7 @@ func (s *Store) diffID(ctx context.Context, desc ocispec.Descriptor) (string, er
 		return "", err
 	}
 	defer f.Close()
-	tar, _, err := plainTar(&canceled{ctx, f})
+	tar, _, err := plainTar(ctx, &canceled{ctx, f}, s.blobs.windows)
 	if err != nil {
 		return "", err
 	}

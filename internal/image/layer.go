@@ -109,7 +109,7 @@ func (s *Store) openStored(ctx context.Context, job layerJob, t *teller) (record
 // has brought the layer already.
 func (s *Store) open(ctx context.Context, job layerJob, blob io.ReadCloser, t *teller) (record.Layer, error) {
 	defer blob.Close()
-	tar, _, err := plainTar(&extracting{blob, ctx, t, barOf(job.blob.Digest), 0, job.blob.Size})
+	tar, _, err := plainTar(ctx, &extracting{blob, ctx, t, barOf(job.blob.Digest), 0, job.blob.Size}, s.blobs.windows)
 	if err != nil {
 		return record.Layer{}, err
 	}

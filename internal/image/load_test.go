@@ -282,7 +282,7 @@ func TestImport(t *testing.T) {
 		}
 	}
 	w.unchanged(t, func() {
-		for _, change := range []string{"FROM x", "CMD", "ENV A", `ENV A="`, "ENV =x", "ONBUILD RUN x", "SHELL sh", `VOLUME [""]`} {
+		for _, change := range []string{"FROM x", "CMD", "ENV A", `ENV A="`, "ENV =x", "ONBUILD FROM x", "SHELL sh", `VOLUME [""]`} {
 			_, err := w.Import(context.Background(), ask.ImportImage{Changes: []string{change}}, bytes.NewReader(raw))
 			wantClass(t, err, fault.Invalid, "")
 		}

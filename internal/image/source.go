@@ -61,7 +61,7 @@ func (s *Store) describe(d string, size int64) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, err
 	}
 	defer f.Close()
-	tar, mediaType, err := plainTar(f)
+	tar, mediaType, err := plainTar(context.Background(), f, nil)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

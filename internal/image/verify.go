@@ -241,7 +241,7 @@ func (v *verifying) compare(k keeper, diffID, blob string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	tar, _, err := plainTar(&canceled{v.ctx, f})
+	tar, _, err := plainTar(v.ctx, &canceled{v.ctx, f}, v.blobs.windows)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func squeezed(t testing.TB, tool string, raw []byte) []byte {
 }
 
 func unpackedBy(raw []byte) ([]byte, error) {
-	r, err := plainArchive(bytes.NewReader(raw))
+	r, err := plainArchive(context.Background(), bytes.NewReader(raw), newWindows())
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func TestForeignBombs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := plainArchive(bytes.NewReader(bytes.Repeat(once, 64)))
+			r, err := plainArchive(t.Context(), bytes.NewReader(bytes.Repeat(once, 64)), newWindows())
 			if err != nil {
 				t.Fatal(err)
 			}

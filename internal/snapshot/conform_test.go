@@ -103,10 +103,11 @@ func conform(t *testing.T, dataRoot string, way shift.Way) {
 		}
 	}
 	onDisk(t, s, upper, way)
+	m2 := mapsOf(t, s, other)
+	noSpace(t, s, again, Request{Mapped: m2, Layers: []string{topID, lowID}, Upper: newUpper(t, s)})
 	if way.HostIDs() {
 		return // an upper with host ids belongs to its map
 	}
-	m2 := mapsOf(t, s, other)
 	again.Mapped, again.Volatile = m2, true
 	withRoot(t, s, again, func(r *Root) { inside(t, other, r, "list", &after) })
 	same(t, "another map", after, before)
@@ -166,6 +167,8 @@ func makeLayers(t testing.TB, s *Store) {
 		f.file("acl", 0, 0, 0o755, "acl")
 		f.must(unix.Setxattr(f.path("acl"), "system.posix_acl_access", acl(1000, 6), 0))
 		f.must(unix.Setxattr(f.path("acl"), "user.note", []byte("hello"), 0))
+		f.dir("defacl", 0, 0, 0o755)
+		f.must(unix.Setxattr(f.path("defacl"), "system.posix_acl_default", acl(1000, 6), 0))
 		f.sparse("sparse")
 		f.programs()
 		f.times()
@@ -190,7 +193,7 @@ var wantLook = map[string]string{
 	"opaque": "040755 0:0", "opaque/shown": "100644 0:0 links 1 size 5 at 1000000000",
 	"tmp": "041777 0:0", "hard1": "100644 7:7 links 2 size 4 at 1000000000", "hard2": "100644 7:7 links 2 size 4 at 1000000000",
 	"sym": "120777 11:12 -> /etc/passwd at 1000000000", "null": "020666 0:0 node 1:3 at 1000000000", "fifo": "010600 0:0 at 1000000000",
-	"acl": "u1000:6", "user.note": "hello", "sparse": "100644 0:0 links 1 size 67108868 at 1000000000",
+	"defacl": "040755 0:0", "acl": "u1000:6", "user.note": "hello", "sparse": "100644 0:0 links 1 size 67108868 at 1000000000",
 	"data of sparse": "tail ok", "bin": "040755 0:0", "bin/plain": "040755 0:0", "bin/setuid": "040755 0:0",
 	"bin/setuid33": "040755 0:0", "bin/caps": "040755 0:0",
 	"open null": "EACCES", "run plain": "1000 0 ok", "run setuid": "0 1 ok", "run setuid33": "33 0 ok", "run caps": "1000 1 ok",
@@ -203,12 +206,17 @@ var wantWork = map[string]string{
 	"unlink lower": "ok", "rm -r lower": "ok", "mkdir again": "ok", "rm -r and leave": "ok", "exchange": "ok",
 	"mknod whiteout": "EPERM", "mknod null": "EPERM", "set caps": "ok", "set trusted": "EPERM", "file caps": "ok",
 	"set acl": "ok", "acl newdir": "u1000:7", "rename lower dir": "EXDEV", "left in tree": "0 ok",
+	"copy up hard link": "ok", "other name": "4 ok", "rename new dir": "ok", "file in renamed dir": "moved ok",
+	"copy up acl": "ok", "acl after": "u1000:6", "user.note after": "hello", "inherit acl": "ok", "acl inherited": "u1000:6",
+	"copy up caps": "ok", "run caps after copy-up": "1000 1 ok", "run setuid after copy-up": "0 1 ok",
+	"install caps": "ok", "run new caps": "1000 1 ok", "install setuid": "ok", "run new setuid": "33 0 ok", "chown drops caps": "ENODATA",
 }
 
 // wantAfter is how some files look after the work; "" is not at all.
 var wantAfter = map[string]string{
 	"owned": "104755 33:44", "new": "100640 33:44", "plain": "100644 5:6", "dir": "040750 7:8", "tree": "040700 0:0",
 	"tree/deep": "", "opaque": "", "lowlink": "", "other": "", "renamed": "100644 1000:1000", "hard3": "100644 7:7", "newdir": "040775 0:0",
+	"hard1": "100644 7:7 links 2 size 8", "hard2": "100600 7:7 links 1 size 4", "moved2": "040700 0:0", "moved": "",
 }
 
 // files makes the files of a layer.

@@ -2,23 +2,17 @@ package snapshot
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/snapshot/shift"
 	"fief/internal/words/fault"
-	"fief/internal/words/idmap"
 )
-
-var hostWays = []shift.Way{shift.Metacopy, shift.Reflink, shift.Copy}
 
 // TestSharedData: a file system that can share what files hold does.
 func TestSharedData(t *testing.T) {
@@ -152,102 +146,4 @@ func TestForgedRedirect(t *testing.T) {
 			t.Errorf("%v, %v", left, err)
 		}
 	})
-}
-
-const copyFiles = 300
-
-// copying makes first root file systems, each under another map, until it is
-// killed.
-func copying(target string) int {
-	way := shift.Way(filepath.Base(target))
-	s, err := Open(target, Options{Force: way, Stock: 2})
-	for i := idmap.Host(16); err == nil; i++ {
-		err = copyOnce(s, i<<16)
-	}
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-func copyOnce(s *Store, base idmap.Host) error {
-	pair, err := idmap.Range(base, 1<<16)
-	if err != nil {
-		return err
-	}
-	m, err := s.Maps(pair, "")
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	upper, err := s.NewUpper()
-	if err != nil {
-		return err
-	}
-	r, err := s.Rootfs(Request{Mapped: m, Layers: []string{lowID}, Upper: upper})
-	if err == nil {
-		r.Close()
-		s.DropUpper(upper)
-	}
-	return err
-}
-
-// TestKilledCopies: after a kill at any moment every copy that is there is
-// complete.
-func TestKilledCopies(t *testing.T) {
-	dir := mnttest.FileSystem(t, "xfs")
-	for _, way := range hostWays {
-		t.Run(string(way), func(t *testing.T) {
-			root := filepath.Join(dir, string(way))
-			for i := range 3 {
-				t.Run(fmt.Sprint("round ", i), func(t *testing.T) {
-					s := openStore(t, root, Options{Force: way, Stock: 2})
-					if err := errors.Join(s.SweepBuilding(), s.SweepUppers(nil)); err != nil {
-						t.Fatal(err)
-					}
-					s.drops.settle()
-					empty(t, s, "building", "dropped")
-					if i == 0 {
-						buildLayer(t, s, lowID, func(dir string) {
-							for i := range copyFiles {
-								files{t, dir}.file(fmt.Sprint("f", i), 0, 0, 0o644, "x")
-							}
-						})
-					}
-				})
-				killWhileCopying(t, root, i)
-			}
-			for _, c := range copiesBelow(t, root) {
-				if left, err := os.ReadDir(c); err != nil || len(left) != copyFiles {
-					t.Errorf("%s has %d files, %v", c, len(left), err)
-				}
-			}
-		})
-	}
-}
-
-func copiesBelow(t *testing.T, root string) []string {
-	t.Helper()
-	copies, err := filepath.Glob(root + "/*.*/*/*/fs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return copies
-}
-
-// killWhileCopying kills some milliseconds after a copy was made, in the middle
-// of the next.
-func killWhileCopying(t *testing.T, root string, round int) {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{partEnv + "=" + partCopying, targetEnv + "=" + root}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	before := len(copiesBelow(t, root))
-	waitFor(t, func() bool { return len(copiesBelow(t, root)) > before })
-	time.Sleep(time.Duration(3+5*round) * time.Millisecond)
-	cmd.Process.Kill()
-	if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
-		t.Fatal("it ended by itself:", err)
-	}
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -65,14 +66,19 @@ func lookAll() (map[string]string, error) {
 	out["data of sparse"] = dataOf("sparse")
 	out["open null"] = name(openNode("null"))
 	for _, prog := range []string{"plain", "setuid", "setuid33", "caps"} {
-		cmd := exec.Command("/bin/" + prog + "/who")
-		cmd.Env = []string{partEnv + "=" + partWho}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
-		cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr // there is no /dev/null
-		got, err := cmd.Output()
-		out["run "+prog] = fmt.Sprint(string(got), " ", name(err))
+		out["run "+prog] = run("/bin/" + prog + "/who")
 	}
 	return out, nil
+}
+
+// run executes a copy of the test program as user 1000, and says what it became.
+func run(path string) string {
+	cmd := exec.Command(path)
+	cmd.Env = []string{partEnv + "=" + partWho}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr // there is no /dev/null
+	got, err := cmd.Output()
+	return fmt.Sprint(string(got), " ", name(err))
 }
 
 // aclOf prints the entries of an ACL with an id, as "u1000:6". The buffer has
@@ -151,6 +157,67 @@ func workInside() (map[string]string, error) {
 	}
 	left, err := os.ReadDir("tree")
 	out["left in tree"] = fmt.Sprint(len(left), " ", name(err))
+	workMore(out)
+	return out, nil
+}
+
+// workMore is what becomes of files as they are copied up, and of programs.
+func workMore(out map[string]string) {
+	step := func(what string, err error) { out[what] = name(err) }
+	step("copy up hard link", os.Chmod("hard2", 0o600)) // hard1 is another file by now: the index is off (overlayfs.rst)
+	other, err := os.ReadFile("hard2")
+	out["other name"] = fmt.Sprint(len(other), " ", name(err))
+	os.Mkdir("moved", 0o700)
+	os.WriteFile("moved/file", []byte("moved"), 0o600)
+	step("rename new dir", os.Rename("moved", "moved2"))
+	moved, err := os.ReadFile("moved2/file")
+	out["file in renamed dir"] = fmt.Sprint(string(moved), " ", name(err))
+	step("copy up acl", appendTo("acl"))
+	out["acl after"], out["user.note after"] = aclOf("acl"), attr("acl", "user.note")
+	step("inherit acl", os.WriteFile("defacl/new", nil, 0o666))
+	out["acl inherited"] = aclOf("defacl/new")
+	step("copy up caps", errors.Join(os.Chmod("bin/caps/who", 0o711), unix.Chmod("bin/setuid/who", 0o4711)))
+	out["run caps after copy-up"], out["run setuid after copy-up"] = run("/bin/caps/who"), run("/bin/setuid/who")
+	step("install caps", errors.Join(install("newcaps"), unix.Setxattr("newcaps/who", "security.capability", rawCap(), 0)))
+	out["run new caps"] = run("/newcaps/who")
+	step("install setuid", errors.Join(install("newsetuid"), os.Chown("newsetuid/who", 33, 33), os.Chmod("newsetuid/who", 0o755|os.ModeSetuid)))
+	out["run new setuid"] = run("/newsetuid/who")
+	os.Chown("newcaps/who", 1, 1)
+	out["chown drops caps"] = attr("newcaps/who", "security.capability")
+}
+
+// install copies the test program into a new directory.
+func install(dir string) error {
+	in, err := os.Open("bin/plain/who")
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	out, err := os.OpenFile(dir+"/who", os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close(), os.Chmod(dir+"/who", 0o755))
+}
+
+// fillInside writes until there is no room.
+func fillInside() (map[string]string, error) {
+	out := map[string]string{}
+	f, err := os.Create("fill")
+	for err == nil {
+		_, err = f.Write(make([]byte, 64<<10))
+	}
+	out["write"] = name(err)
+	kept, err := os.ReadFile("renamed")
+	out["kept"] = fmt.Sprint(string(kept), " ", name(err))
+	os.Chown("bin/setuid33/who", 0, 0) // copied up, or not: nothing between
+	os.Chown("bin/setuid33/who", 33, 33)
+	unix.Chmod("bin/setuid33/who", 0o4755)
+	out["run setuid33"] = run("/bin/setuid33/who")
 	return out, nil
 }
 

@@ -26,6 +26,8 @@ const (
 	partWho     = "who"
 	partChurn   = "churn"
 	partCopying = "copying"
+
+	partRootless = "rootless"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +36,8 @@ func TestMain(m *testing.M) {
 		os.Exit(who())
 	case part == partChurn:
 		os.Exit(churn(os.Getenv(targetEnv)))
+	case part == partRootless:
+		os.Exit(rootless(os.Getenv(targetEnv)))
 	case part == partCopying:
 		os.Exit(copying(os.Getenv(targetEnv)))
 	case part != "":
@@ -47,6 +51,7 @@ func TestMain(m *testing.M) {
 var parts = map[string]func() (any, error){
 	"look": func() (any, error) { return lookAll() },
 	"work": func() (any, error) { return workInside() },
+	"fill": func() (any, error) { return fillInside() },
 	"list": func() (any, error) { return listAll(".") },
 	"host": func() (any, error) { return useHost() },
 }
@@ -74,6 +79,9 @@ func inContainer(part string) int {
 
 func enterRoot() error {
 	target := os.Getenv(targetEnv)
+	if root, ok := strings.CutPrefix(target, "mounted:"); ok {
+		return errors.Join(unix.Chroot(root), unix.Chdir("/"))
+	}
 	for i, sub := range filepath.SplitList(target) {
 		f := os.NewFile(uintptr(3+i), sub)
 		if err := mnt.AttachPath(f, sub); err != nil {

@@ -21,6 +21,7 @@ type Written struct {
 	Layers []string // diff ids, lowest first
 	Host   bool     // the built-in image below Layers
 	Pair   idmap.Pair
+	Way    string // by which the writable layer was written, empty: the store's
 }
 
 // Changes lists what the container has changed, by the rules of `docker diff`
@@ -70,7 +71,7 @@ func (s *Store) read(w Written, do func(src pack.Source, layers []string) error)
 		return err
 	}
 	src := pack.Source{}
-	if src.Owners, err = s.owners(w.Pair); err != nil {
+	if src.Owners, err = s.owners(w.Pair, w.Way); err != nil {
 		return err
 	}
 	var open []*os.File
@@ -110,14 +111,17 @@ func (s *Store) rootChanged(src pack.Source, layers []string) (bool, error) {
 }
 
 // owners says whose a stored file is. Ids on disk are inside ids, except where
-// nothing can be idmapped. The id that stands for the process that mounts, the
+// the way writes host ids. The id that stands for the process that mounts, the
 // host's root, is nobody's in the container: what it made there, for the
 // container, is the container root's.
-func (s *Store) owners(pair idmap.Pair) (pack.Owners, error) {
+func (s *Store) owners(pair idmap.Pair, way string) (pack.Owners, error) {
 	if pair.IsZero() {
 		return pack.Owners{}, nil
 	}
-	if s.way == shift.Copy {
+	if way == "" {
+		way = string(s.way)
+	}
+	if HostIDs(way) {
 		return pack.Owners{UID: fromHost(pair.UID), GID: fromHost(pair.GID)}, nil
 	}
 	wider, err := shift.ForMounter(pair)

@@ -8,9 +8,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(rootlessPart) != "" {
-		os.Exit(useShadow())
-	}
 	os.Exit(mnttest.Main(m))
 }
 

@@ -40,12 +40,12 @@ type aclEntry struct {
 	id        uint32
 }
 
-// aclOfText turns the text form of an ACL (acl(5), "ACL TEXT FORMS"; one line
+// ACLOfText turns the text form of an ACL (acl(5), "ACL TEXT FORMS"; one line
 // or comma each, and star's fourth field, the numeric id) into the attribute's
 // value. It is nil for an ACL that says no more than a mode does. A name without
 // a number is refused: whose name it is, only the machine knows that the
 // archive comes from.
-func aclOfText(text string) ([]byte, error) {
+func ACLOfText(text string) ([]byte, error) {
 	var entries []aclEntry
 	for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == ',' }) {
 		line, _, _ = strings.Cut(line, "#")

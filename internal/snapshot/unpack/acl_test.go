@@ -33,13 +33,13 @@ func TestACLText(t *testing.T) {
 		"empty":     {"", ""},
 	}
 	for name, c := range cases {
-		got, err := aclOfText(c.text)
+		got, err := ACLOfText(c.text)
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s: %x %v", name, got, err)
 		}
 	}
 	for _, text := range []string{"user:joe:rwx", "user:-1:rwx", "user:4294967295:rwx", "user:1:rwz", "mask:1:rwx", "nobody::rwx", "rwx", "a:b:c:d:e", "user:1:r:x"} {
-		if got, err := aclOfText(text); err == nil {
+		if got, err := ACLOfText(text); err == nil {
 			t.Errorf("%q became %x", text, got)
 		}
 	}
@@ -49,7 +49,7 @@ func FuzzACL(f *testing.F) {
 	f.Add("user::rw-\nuser:1000:rwx\ngroup::r--\nmask::rwx\nother::---\n")
 	f.Add("u::rw,u:joe:rwx:1000,g::r,m::rwx,o::")
 	f.Fuzz(func(t *testing.T, text string) {
-		raw, err := aclOfText(text)
+		raw, err := ACLOfText(text)
 		if err != nil && raw != nil || len(raw) != 0 && (len(raw)-4)%8 != 0 {
 			t.Fatalf("%q became %x, %v", text, raw, err)
 		}

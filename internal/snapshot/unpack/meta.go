@@ -118,7 +118,7 @@ func withACLs(out []xattr, name string, h *tar.Header) ([]xattr, error) {
 		if text == "" || slices.ContainsFunc(out, func(x xattr) bool { return x.name == pair[1] }) {
 			continue
 		}
-		value, err := aclOfText(text)
+		value, err := ACLOfText(text)
 		if err != nil {
 			return nil, bad(name, err.Error())
 		}

@@ -37,26 +37,8 @@ func (w *writer) metaOf(name string, h *tar.Header) (m meta, err error) {
 			"make the archive with --owner 0 --group 0, or give the container a larger range")
 	}
 	m.mode, m.mtime = uint32(h.Mode&0o7777), h.ModTime
-	for key, value := range h.PAXRecords {
-		attr, is := strings.CutPrefix(key, "SCHILY.xattr.")
-		if !is || attr == "security.selinux" { // labels are the host's policy's
-			continue
-		}
-		v := []byte(value)
-		switch {
-		case attr == capXattr:
-			if v, err = outsideCaps(v, w.pair.UID); err != nil {
-				return m, bad(name, "its file capabilities mean nothing in the container")
-			}
-		case !strings.HasPrefix(attr, "user."):
-			return m, fault.New(fault.Unsupported, "unpack", quote(name), "the extended attribute "+quote(attr)+" is not set in containers", "make the archive without it")
-		}
-		if m.xattrs == nil {
-			m.xattrs = map[string][]byte{}
-		}
-		m.xattrs[attr] = v
-	}
-	return m, nil
+	m.xattrs, err = w.attrsFor(name, h)
+	return m, err
 }
 
 // apply sets everything on a descriptor that is open for reading or writing:

@@ -120,6 +120,9 @@ func (r *reader) entry(f *os.File, name string, depth int, dev uint64) error {
 	h := r.header(name, &st)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
+		if h.PAXRecords, err = r.attrsOf(f); err != nil {
+			return err
+		}
 		if err := r.write(h); err != nil {
 			return err
 		}
@@ -182,8 +185,10 @@ func (r *reader) file(f *os.File, h *tar.Header, st *unix.Stat_t) error {
 		return err
 	}
 	defer unix.Close(n)
-	if caps := r.capsOf(n); caps != nil {
-		h.PAXRecords = map[string]string{"SCHILY.xattr." + capXattr: string(caps)}
+	h.PAXRecords, err = r.records(f.Name(), func(b []byte) (int, error) { return unix.Flistxattr(n, b) },
+		func(name string, b []byte) (int, error) { return unix.Fgetxattr(n, name, b) })
+	if err != nil {
+		return err
 	}
 	h.Size = st.Size
 	if err := r.write(h); err != nil {
@@ -199,15 +204,6 @@ func openContent(f *os.File) (int, error) {
 		n, err = unix.Open(fd.Path(f), flags, 0)
 	}
 	return n, sysx.Fault("open", f.Name(), err)
-}
-
-func (r *reader) capsOf(n int) []byte {
-	buf := make([]byte, sysx.CapSize3)
-	got, err := unix.Fgetxattr(n, capXattr, buf)
-	if err != nil {
-		return nil
-	}
-	return insideCaps(buf[:got], r.pair.UID)
 }
 
 // content copies exactly size bytes.

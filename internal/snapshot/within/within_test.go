@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -374,4 +376,69 @@ func FuzzExtract(f *testing.F) {
 		_ = Extract(ctx, Target{Root: root, Pair: pair, Path: "/a"}, bytes.NewReader(b))
 		checkOutside(t, path)
 	})
+}
+
+// TestAttributes: what a container notes about its files comes out with its ids,
+// and goes in again.
+func TestAttributes(t *testing.T) {
+	path, root := jail(t)
+	named := func(tag byte, id uint32) string {
+		raw := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, tag, 0, 4, 0, 0, 0, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
+			16, 0, 6, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255}
+		binary.LittleEndian.PutUint32(raw[16:], id)
+		if tag == aclGroup { // the kernel wants them in order of tags
+			copy(raw[12:28], append(append([]byte(nil), raw[20:28]...), raw[12:20]...))
+		}
+		return string(raw)
+	}
+	set := func(name, attr, value string) {
+		must(t, unix.Setxattr(filepath.Join(path, name), attr, []byte(value), 0))
+	}
+	set("a/file", "user.note", "n\x00\xff")
+	set("a/file", aclAccess, named(aclUser, base+7))
+	set("a", aclDefault, named(aclGroup, base+8))
+	set("a", "user.dir", "d")
+	set("a/b", aclAccess, named(aclUser, 5)) // nobody of the container's
+	set("a", "trusted.host", "h")
+	raw, _, err := read(t, root, pairOf(t), "/a")
+	must(t, err)
+	got := map[string]map[string]string{}
+	for r := tar.NewReader(bytes.NewReader(raw)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		must(t, err)
+		got[h.Name] = map[string]string{}
+		for k, v := range h.PAXRecords {
+			if attr, is := strings.CutPrefix(k, paxXattr); is {
+				got[h.Name][attr] = v
+			}
+		}
+	}
+	for name, want := range map[string]map[string]string{
+		"a/file": {"user.note": "n\x00\xff", aclAccess: named(aclUser, 7)}, "a/": {aclDefault: named(aclGroup, 8), "user.dir": "d"},
+		"a/b/": {aclAccess: named(aclUser, overflowID)},
+	} {
+		if !maps.Equal(got[name], want) {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+	in := func(name string, records map[string]string) error {
+		return Extract(context.Background(), Target{Root: root, Pair: pairOf(t), Path: "/a"}, archive(t, item{h: tar.Header{Name: name, Mode: 0o640, PAXRecords: records}}))
+	}
+	must(t, in("in", map[string]string{paxXattr + aclAccess: named(aclUser, 7), paxXattr + "user.note": "x"}),
+		in("text", map[string]string{paxACL + "access": "user::rw-,user:x:r--:7,group::r--,mask::rw-,other::r--"}))
+	for _, name := range []string{"in", "text"} {
+		value := make([]byte, 256)
+		n, err := unix.Getxattr(filepath.Join(path, "a", name), aclAccess, value)
+		if err != nil || string(value[:n]) != named(aclUser, base+7) {
+			t.Errorf("%s: %q %v", name, value[:max(n, 0)], err)
+		}
+	}
+	for _, records := range []map[string]string{{paxXattr + aclAccess: named(aclUser, 1<<24)}, {paxXattr + aclAccess: "x"}, {paxACL + "access": "user:ann:rw-"}} {
+		if err := in("bad", records); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", records, err)
+		}
+	}
 }
