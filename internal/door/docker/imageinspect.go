@@ -73,12 +73,9 @@ func (d *door) imageInspect(w http.ResponseWriter, r *request) error {
 
 // imageFor finds the image of a request, for the platform that it names.
 func (d *door) imageFor(r *request) (record.Image, error) {
-	var platform string
-	if raw := r.Form.Get("platform"); raw != "" {
-		var err error
-		if platform, err = platformOf(raw); err != nil {
-			return record.Image{}, err
-		}
+	platform, err := platformOf(r.Form.Get("platform"))
+	if err != nil {
+		return record.Image{}, err
 	}
 	return d.engine.ImageFor(r.Context(), r.name, platform)
 }

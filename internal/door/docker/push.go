@@ -28,7 +28,7 @@ type pushed struct {
 
 // imagePush pushes one tag, or all of a repository when none is given.
 func (d *door) imagePush(w http.ResponseWriter, r *request) error {
-	platform, err := onePlatform(r.Form["platform"])
+	platform, err := platformOf(r.Form.Get("platform")) // since API 1.46
 	if err != nil {
 		return err
 	}

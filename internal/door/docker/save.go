@@ -70,19 +70,22 @@ func (s *streamed) Write(p []byte) (int, error) {
 func platformsOf(given []string) ([]string, error) {
 	var out []string
 	for _, raw := range given {
-		if raw == "" {
-			continue
-		}
 		p, err := platformOf(raw)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, p)
+		if p != "" {
+			out = append(out, p)
+		}
 	}
 	return out, nil
 }
 
+// platformOf reads one such parameter; without one the platform is empty.
 func platformOf(raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
 	var p ocispec.Platform
 	if err := json.Unmarshal([]byte(raw), &p); err != nil || p.OS == "" || p.Architecture == "" {
 		return "", invalid("failed to parse platform %q", short(raw))
