@@ -4,14 +4,17 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/link"
 	"fief/internal/launch"
 	"fief/internal/runtime"
 	"fief/internal/words/fault"
@@ -144,7 +147,7 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 		return none, err
 	}
 	f.give("gate", gate)
-	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys}
+	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys, Assists: true}
 	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
 		return none, err
 	}
@@ -154,6 +157,9 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 	}
 	proc, err := start(c.app, &p, f, func(pid int) error {
 		box.PID = pid
+		if err := moveDevices(spec, pid); err != nil {
+			return err
+		}
 		return runHooks(spec, box, "prestart", "createRuntime")
 	})
 	if err != nil {
@@ -166,6 +172,25 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 		return none, err
 	}
 	return proc, writePIDFile(c.pidFile, proc.PID)
+}
+
+// moveDevices moves the spec's network devices into the container's network
+// namespace, in the order of their names.
+func moveDevices(s *specs.Spec, pid int) error {
+	if len(s.Linux.NetDevices) == 0 {
+		return nil
+	}
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		return fault.Wrap(fault.Internal, "open network namespace", "", err, "")
+	}
+	defer ns.Close()
+	for _, name := range slices.Sorted(maps.Keys(s.Linux.NetDevices)) {
+		if err := link.Move(ns, name, s.Linux.NetDevices[name].Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // start carries out a plan and puts a failure into words.

@@ -103,13 +103,15 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 			Hooks:        []string{"prestart", "createRuntime", "poststart", "poststop"},
 			MountOptions: launch.MountOptions(),
 			Linux: &features.Linux{
-				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
+				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 				Capabilities: caps,
 				Cgroup:       &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
 				Seccomp:      &features.Seccomp{Enabled: &yes},
-				Apparmor:     &features.Apparmor{Enabled: &no},
-				Selinux:      &features.Selinux{Enabled: &no},
-				IntelRdt:     &features.IntelRdt{Enabled: &no},
+				Apparmor:     &features.Apparmor{Enabled: &yes},
+				Selinux:      &features.Selinux{Enabled: &yes},
+				IntelRdt:     &features.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},
+				MemoryPolicy: &features.MemoryPolicy{Modes: launch.MemoryModes(), Flags: launch.MemoryFlags()},
+				NetDevices:   &features.NetDevices{Enabled: &yes},
 			},
 		})
 	}

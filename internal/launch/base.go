@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,7 +51,7 @@ func (c *compilation) clone() error {
 	k.Cgroup = c.b.has("cgroup")
 	object, detail, why := "", "", "a process that enters namespaces and makes the container's"
 	if len(c.ns.joins) == 0 {
-		k.Flags = c.ns.flags
+		k.Flags = c.cloneFlags()
 		object, why = nsText(k.Flags), "one call, so that the user namespace owns all others"
 	}
 	mapping := ""
@@ -119,11 +120,21 @@ func (c *compilation) limits(k *plan.Clone) error {
 		if !ok {
 			return fault.New(fault.Invalid, "set resource limit", r.Type, "not known", "see setrlimit(2)")
 		}
+		if slices.ContainsFunc(k.Rlimits, func(o plan.Rlimit) bool { return o.Resource == number }) {
+			return fault.New(fault.Invalid, "set resource limit", r.Type, "given twice", "")
+		}
 		k.Rlimits = append(k.Rlimits, plan.Rlimit{Resource: number, Soft: r.Soft, Hard: r.Hard})
 		text = append(text, strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_"))+"="+limitText(r.Soft)+":"+limitText(r.Hard))
 	}
 	if k.OOMScoreAdj = c.process.OOMScoreAdj; k.OOMScoreAdj != nil {
 		text = append(text, "oom="+strconv.Itoa(*k.OOMScoreAdj))
+	}
+	for _, part := range []func(*plan.Clone) ([]string, error){c.priorities, c.clocks} {
+		more, err := part(k)
+		if err != nil {
+			return err
+		}
+		text = append(text, more...)
 	}
 	if err := c.stdioOwner(k); err != nil {
 		return err

@@ -42,6 +42,10 @@ type Options struct {
 	Nested bool     // the caller runs in a user namespace itself: device nodes cannot be made
 	Trace  bool     // note times
 	NoKeys bool     // no session keyring of its own
+
+	// Assists says that the caller does what a plan alone cannot of network
+	// devices; without it a spec with them is refused.
+	Assists bool
 }
 
 // compilation is one spec on its way to a plan.
@@ -57,6 +61,7 @@ type compilation struct {
 	ownDev               bool // /dev is a file system of the container's own
 	devReadOnly          bool
 	null                 plan.Slot // a clone of /dev/null, attached or not
+	joined               bool      // the process joins a running container
 }
 
 // Container makes the plan that starts a container of spec s. The plan expects,
@@ -82,9 +87,12 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 	} else {
 		n.shed()
 	}
+	n.makeClocks()
 	n.wake()
+	n.enterClocks()
 	n.identity()
 	n.b.mark("woken")
+	n.openLabels()
 	n.isolateMounts()
 	if err := n.cloneDevices(); err != nil {
 		return plan.Plan{}, err
@@ -119,32 +127,39 @@ func (c *Compiler) begin(s *specs.Spec, p *specs.Process, o Options) (*compilati
 	if s.Linux == nil || p == nil || len(p.Args) == 0 {
 		return nil, fault.New(fault.Invalid, "plan launch", o.ID, "the spec has no linux section, process or arguments", "")
 	}
-	if err := refuse(s, p); err != nil {
+	if err := refuse(s, o); err != nil {
 		return nil, err
 	}
 	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: c.newBuilder(o)}
 	var err error
-	n.ns, err = namespacesOf(s.Linux.Namespaces)
-	return n, err
+	if n.ns, err = namespacesOf(s.Linux.Namespaces); err != nil {
+		return nil, err
+	}
+	if !n.ns.mapped() && len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0 {
+		return nil, fault.New(fault.Invalid, "use id map", "", "the container has no user namespace", "give it one, or leave uidMappings and gidMappings out")
+	}
+	if len(s.Linux.NetDevices) > 0 && !n.ns.has(unix.CLONE_NEWNET) && !n.ns.joinsAny(unix.CLONE_NEWNET) {
+		return nil, fault.New(fault.Invalid, "move network devices", "", "the container has no network namespace", "give it one")
+	}
+	return n, nil
 }
 
 // refuse names the parts of a spec that fief cannot carry out: each would
 // otherwise be an isolation silently missing.
-func refuse(s *specs.Spec, p *specs.Process) error {
+func refuse(s *specs.Spec, o Options) error {
 	for _, r := range []struct {
 		what  string
 		given bool
 	}{
-		{"an AppArmor profile", p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined"},
-		{"a SELinux label", p.SelinuxLabel != "" || s.Linux.MountLabel != ""},
-		{"a scheduler", p.Scheduler != nil},
-		{"execCPUAffinity", p.ExecCPUAffinity != nil},
-		{"intelRdt", s.Linux.IntelRdt != nil},
-		{"a memory policy", s.Linux.MemoryPolicy != nil},
-		{"network devices", len(s.Linux.NetDevices) > 0},
-		{"time offsets", len(s.Linux.TimeOffsets) > 0},
+		{"intelRdt", asksRdt(s.Linux.IntelRdt)},
+		{"network devices", len(s.Linux.NetDevices) > 0 && !o.Assists},
 		{"createContainer hooks", s.Hooks != nil && len(s.Hooks.CreateContainer) > 0},
 		{"startContainer hooks", s.Hooks != nil && len(s.Hooks.StartContainer) > 0},
+		{"a section for Solaris", s.Solaris != nil},
+		{"a section for Windows", s.Windows != nil},
+		{"a section for virtual machines", s.VM != nil},
+		{"a section for z/OS", s.ZOS != nil},
+		{"a section for FreeBSD", s.FreeBSD != nil},
 		{"a seccomp listener", s.Linux.Seccomp != nil && s.Linux.Seccomp.ListenerPath != ""},
 	} {
 		if r.given {
@@ -152,4 +167,9 @@ func refuse(s *specs.Spec, p *specs.Process) error {
 		}
 	}
 	return nil
+}
+
+// asksRdt: a section that says nothing asks for nothing.
+func asksRdt(r *specs.LinuxIntelRdt) bool {
+	return r != nil && (r.ClosID != "" || len(r.Schemata) > 0 || r.L3CacheSchema != "" || r.MemBwSchema != "" || r.EnableMonitoring)
 }

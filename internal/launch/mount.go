@@ -104,6 +104,7 @@ func (c *compilation) newMount(m specs.Mount, o mountOptions) error {
 	case "devpts":
 		data = c.devptsOptions(data)
 	}
+	data = c.labelled(fs, data)
 	dest := clean(m.Destination)
 	if dest == "dev" {
 		// Nodes and links are still to be made in it.

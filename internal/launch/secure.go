@@ -26,6 +26,7 @@ func (c *compilation) secure() error {
 	if err != nil {
 		return err
 	}
+	c.applyLabels()
 	c.keyring()
 	c.ownLimits()
 	if err := c.scheduling(); err != nil {
@@ -76,24 +77,22 @@ func (c *compilation) ownLimits() {
 	s.end()
 }
 
-// scheduling undoes a CPU mask inherited from the parent (cgroups clamp it
-// again), and sets I/O priority, personality and umask.
+// scheduling sets CPUs, umask, personality and memory policy.
 func (c *compilation) scheduling() error {
+	initial := c.b.plan.Clone.Affinity
 	s := c.b.step("reset", "cpu affinity, umask", "", "")
-	s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(allCPUs)), plan.Const(allCPUs, "all")).ignore(unix.EINVAL, unix.EPERM)
+	if err := c.affinity(s, initial); err != nil {
+		return err
+	}
 	umask := 0o022
 	if u := c.process.User.Umask; u != nil {
 		umask = int(*u)
 	}
 	s.call(unix.SYS_UMASK, plan.Bits(uint64(umask)))
-	if p := c.process.IOPriority; p != nil {
-		class, ok := ioClass(p.Class)
-		if !ok {
-			return fault.New(fault.Invalid, "set I/O priority", string(p.Class), "not a class", "")
-		}
-		s.call(unix.SYS_IOPRIO_SET, plan.Int(1), plan.Int(0), plan.Bits(class<<13|uint64(p.Priority)))
-	}
 	if p := c.spec.Linux.Personality; p != nil {
+		if len(p.Flags) > 0 {
+			return fault.New(fault.Invalid, "set personality", string(p.Flags[0]), "no flag is defined", "leave flags out")
+		}
 		switch p.Domain {
 		case specs.PerLinux:
 			s.call(unix.SYS_PERSONALITY, plan.Bits(0))
@@ -104,7 +103,7 @@ func (c *compilation) scheduling() error {
 		}
 	}
 	s.end()
-	return nil
+	return c.memoryPolicy()
 }
 
 // allCPUs is 1 KiB of ones, more than any kernel has CPUs: it takes the bits it
@@ -115,18 +114,6 @@ const (
 	ones4K  = ones512 + ones512 + ones512 + ones512 + ones512 + ones512 + ones512 + ones512
 	allCPUs = ones4K + ones4K
 )
-
-func ioClass(c specs.IOPriorityClass) (uint64, bool) {
-	switch c {
-	case specs.IOPRIO_CLASS_RT:
-		return 1, true
-	case specs.IOPRIO_CLASS_BE:
-		return 2, true
-	case specs.IOPRIO_CLASS_IDLE:
-		return 3, true
-	}
-	return 0, false
-}
 
 // capSets are capability sets as bits.
 type capSets struct{ bounding, effective, inheritable, permitted, ambient uint64 }

@@ -18,6 +18,9 @@ func (l *launch) ready(h hooks) error {
 	if errno := l.limits(); errno != 0 {
 		return &plan.Failure{Step: plan.StepLimits, Errno: errno}
 	}
+	if err := l.setClocks(); err != nil {
+		return err
+	}
 	if h.prepare != nil {
 		if err := h.prepare(l.pid); err != nil {
 			return err
@@ -81,7 +84,54 @@ func (l *launch) limits() syscall.Errno {
 			return errno
 		}
 	}
+	if errno := l.priorities(); errno != 0 {
+		return errno
+	}
 	return l.ownStdio()
+}
+
+// setClocks writes the offsets of the time namespace that the child has made
+// and not yet entered (time_namespaces(7)).
+func (l *launch) setClocks() error {
+	if len(l.plan.Offsets) == 0 {
+		return nil
+	}
+	var data [1]byte
+	n, err := unix.Read(l.report, data[:])
+	for err == unix.EINTR {
+		n, err = unix.Read(l.report, data[:])
+	}
+	if err != nil || n == 0 || data[0] != plan.TellClocks[0] {
+		return l.verdict()
+	}
+	if errno := write(l.proc("timens_offsets"), l.plan.Offsets); errno != 0 {
+		return &plan.Failure{Step: plan.StepLimits, Errno: errno}
+	}
+	return nil
+}
+
+// priorities sets scheduler and I/O priority from here, where that may be
+// permitted: a user namespace's root has no say in them.
+func (l *launch) priorities() syscall.Errno {
+	if s := l.plan.Scheduler; s != nil {
+		// sched_setattr leaves nice alone where the policy does not look at it: it
+		// would stay the caller's.
+		if s.Policy != unix.SCHED_NORMAL && s.Policy != unix.SCHED_BATCH && s.Flags&unix.SCHED_FLAG_KEEP_PARAMS == 0 {
+			if err := unix.Setpriority(unix.PRIO_PROCESS, l.pid, int(s.Nice)); err != nil {
+				return err.(syscall.Errno)
+			}
+		}
+		if _, _, e := syscall.Syscall(unix.SYS_SCHED_SETATTR, uintptr(l.pid), uintptr(unsafe.Pointer(s)), 0); e != 0 {
+			return e
+		}
+	}
+	if p := l.plan.IOPriority; p != 0 {
+		const process = 1 // IOPRIO_WHO_PROCESS
+		if _, _, e := syscall.Syscall(unix.SYS_IOPRIO_SET, process, uintptr(l.pid), uintptr(p)); e != 0 {
+			return e
+		}
+	}
+	return 0
 }
 
 // openFiles is the limit the child sets when the plan has none: {0, 0} when it
@@ -129,9 +179,9 @@ func (l *launch) follow() error {
 			continue
 		case err != nil || n == 0:
 			return l.verdict()
-		case data[0] == msgGate:
+		case data[0] == plan.TellGate[0]:
 			return nil
-		case data[0] == msgConsole:
+		case data[0] == plan.TellConsole[0]:
 			l.take(oob[:oobn])
 		}
 	}

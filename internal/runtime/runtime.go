@@ -23,12 +23,6 @@ type Process struct {
 	Stamps  []int64 // CLOCK_MONOTONIC nanoseconds, one for each stamp of the plan
 }
 
-// Messages of one byte that the child sends on the report socket.
-const (
-	msgConsole = 'c' // with the pseudoterminal's master
-	msgGate    = 'g' // everything is ready but the go-ahead of the gate
-)
-
 // Start carries out an encoded plan and returns when the program has been
 // executed, or, with a gate, when the child waits at it. files are the
 // descriptors that the plan names, in the order of plan.Files; they stay the

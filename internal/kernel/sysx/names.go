@@ -52,6 +52,7 @@ var names = [...]string{
 	unix.SYS_SECCOMP:           "seccomp",
 	unix.SYS_SENDMSG:           "sendmsg",
 	unix.SYS_SETDOMAINNAME:     "setdomainname",
+	unix.SYS_SET_MEMPOLICY:     "set_mempolicy",
 	unix.SYS_SETGROUPS:         "setgroups",
 	unix.SYS_SETHOSTNAME:       "sethostname",
 	unix.SYS_SETNS:             "setns",
@@ -64,5 +65,6 @@ var names = [...]string{
 	unix.SYS_UMASK:             "umask",
 	unix.SYS_UMOUNT2:           "umount2",
 	unix.SYS_UNLINKAT:          "unlinkat",
+	unix.SYS_UNSHARE:           "unshare",
 	unix.SYS_WRITE:             "write",
 }

@@ -13,6 +13,9 @@ type Decoded struct {
 	RlimitList []RawRlimit
 	UIDMap     []byte
 	GIDMap     []byte
+	Affinity   []byte
+	Offsets    []byte
+	Scheduler  *RawScheduler // nil: none
 	OpList     []RawOp
 	RelocList  []uint32
 }
@@ -35,6 +38,13 @@ func Decode(b []byte) (*Decoded, error) {
 	d.RlimitList = view[RawRlimit](b, h.RlimitsAt, h.Rlimits, &ok)
 	d.UIDMap = view[byte](b, h.UIDMapAt, h.UIDMapLen, &ok)
 	d.GIDMap = view[byte](b, h.GIDMapAt, h.GIDMapLen, &ok)
+	d.Affinity = view[byte](b, h.AffinityAt, h.AffinityLen, &ok)
+	d.Offsets = view[byte](b, h.OffsetsAt, h.OffsetsLen, &ok)
+	if h.SchedulerAt != 0 {
+		if list := view[RawScheduler](b, h.SchedulerAt, 1, &ok); ok {
+			d.Scheduler = &list[0]
+		}
+	}
 	d.OpList = view[RawOp](b, h.OpsAt, h.Ops, &ok)
 	d.RelocList = view[uint32](b, h.RelocsAt, h.Relocs, &ok)
 	if !ok || !inside(b, h.StampsAt, uint64(h.Stamps)*16) {

@@ -51,6 +51,10 @@ type Clone struct {
 	GIDMap      string
 	Rlimits     []Rlimit
 	OOMScoreAdj *int
+	Scheduler   *Scheduler // nil: the caller's
+	IOPriority  uint32     // as ioprio_set(2) takes it; 0: the caller's
+	Affinity    string     // CPU mask of the forking thread while it forks, as sched_setaffinity(2) takes it; empty: its own
+	TimeOffsets string     // text for /proc/PID/timens_offsets, written when the child has told TellClocks
 
 	// StdioUID and StdioGID own pipes given as stdin, stdout and stderr: a
 	// program may open /dev/stdout, and the owner of a pipe made by the host's
@@ -58,6 +62,22 @@ type Clone struct {
 	StdioOwned         bool
 	StdioUID, StdioGID uint32
 }
+
+// Scheduler is struct sched_attr (sched_setattr(2)) from its second word on.
+type Scheduler struct {
+	Policy                    uint32
+	Flags                     uint64
+	Nice                      int32
+	Priority                  uint32
+	Runtime, Deadline, Period uint64 // nanoseconds
+}
+
+// Messages of one byte that the child sends on the report socket.
+const (
+	TellConsole = "c" // with the pseudoterminal's master
+	TellGate    = "g" // everything is ready but the go-ahead of the gate
+	TellClocks  = "t" // there is a time namespace whose clocks can be set
+)
 
 // Rlimit is a resource limit by its number (setrlimit(2)).
 type Rlimit struct {

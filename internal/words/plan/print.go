@@ -168,6 +168,8 @@ func errnoName(e syscall.Errno) string {
 		return "ENOSYS"
 	case syscall.EINVAL:
 		return "EINVAL"
+	case syscall.EBUSY:
+		return "EBUSY"
 	case syscall.EPERM:
 		return "EPERM"
 	}
