@@ -50,14 +50,26 @@ func newBench(t *testing.T) *bench {
 	if err := os.WriteFile(root+"/bin/busybox", busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []string{"sh", "sleep", "tty", "cat", "ls", "readlink", "test", "ip", "uname", "id", "mount", "stat", "head", "hostname", "nproc", "ionice", "touch", "mkdir", "grep"} {
+	for _, n := range []string{"sh", "sleep", "tty", "cat", "ls", "readlink", "test", "ip", "uname", "id", "mount", "stat", "head", "hostname", "nproc", "ionice", "touch", "mkdir", "grep", "rm"} {
 		os.Symlink("busybox", root+"/bin/"+n)
 	}
+	b.own(root)
 	for p := b.dir; p != "/tmp" && p != "/"; p = filepath.Dir(p) {
 		os.Chmod(p, 0o755) // the container's ids pass through
 	}
 	b.ok("spec", "--bundle", b.bundle)
 	return b
+}
+
+// own gives a tree to the containers' root.
+func (b *bench) own(tree string) {
+	b.t.Helper()
+	err := filepath.WalkDir(tree, func(name string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(name, 524288, 524288))
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // config changes the bundle's config.json.

@@ -23,7 +23,7 @@ func (c *compilation) files() {
 	}
 	c.b.file("rootfs")
 	for i, m := range c.spec.Mounts {
-		if _, prepared := c.ns.prepared(m); prepared || IsBind(m) {
+		if _, prepared := c.ns.prepared(m); prepared || IsBind(m) || copiesUp(m) {
 			c.b.file(bindName(i))
 		}
 	}

@@ -11,6 +11,7 @@
 package launch
 
 import (
+	"strconv"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -137,6 +138,11 @@ func (c *Compiler) begin(s *specs.Spec, p *specs.Process, o Options) (*compilati
 	}
 	if !n.ns.mapped() && len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0 {
 		return nil, fault.New(fault.Invalid, "use id map", "", "the container has no user namespace", "give it one, or leave uidMappings and gidMappings out")
+	}
+	if p := s.Linux.RootfsPropagation; p != "" {
+		if _, ok := propagationOf(p); !ok {
+			return nil, fault.New(fault.Invalid, "use rootfsPropagation", strconv.Quote(p), "not known", "it is shared, slave, private or unbindable")
+		}
 	}
 	if len(s.Linux.NetDevices) > 0 && !n.ns.has(unix.CLONE_NEWNET) && !n.ns.joinsAny(unix.CLONE_NEWNET) {
 		return nil, fault.New(fault.Invalid, "move network devices", "", "the container has no network namespace", "give it one")

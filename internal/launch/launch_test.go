@@ -137,6 +137,10 @@ func TestGolden(t *testing.T) {
 		{name: "joined-all", change: joinAll, opt: Options{ID: "id", Cgroup: true}},
 		{name: "host-namespaces", change: hostNamespaces},
 		{name: "exec-joined", change: joinAll, exec: true},
+		{name: "copy-up", change: func(s *specs.Spec) {
+			s.Linux.RootfsPropagation = "unbindable"
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/var/lib", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro", "size=1m", "rshared"}})
+		}, opt: Options{ID: "id", Assists: true}},
 		{name: "ruled", change: ruled},
 		{name: "ruled-joined", change: func(s *specs.Spec) { ruled(s); s.Linux.Namespaces[3].Path = "/run/netns/x" }},
 		{name: "exec-ruled", change: ruled, exec: true},
@@ -274,6 +278,11 @@ func TestRefusals(t *testing.T) {
 		"limit":              {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
 		"device":             {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
 		"tmpcopyup":          {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"tmpcopyup on proc":  {func(s *specs.Spec) { s.Mounts[0].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"remount":            {func(s *specs.Spec) { s.Mounts[6].Options = []string{"remount"} }, fault.Unsupported},
+		"option of a bind":   {func(s *specs.Spec) { s.Mounts[6].Options = []string{"bind", "sync"} }, fault.Unsupported},
+		"id map of a tmpfs":  {func(s *specs.Spec) { s.Mounts[6].Options = []string{"idmap"} }, fault.Unsupported},
+		"propagation":        {func(s *specs.Spec) { s.Linux.RootfsPropagation = "odd" }, fault.Invalid},
 		"hooks":              {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
 	} {
 		s := launchtest.Spec("true")
