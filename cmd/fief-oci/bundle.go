@@ -43,13 +43,17 @@ type files struct {
 	spec   *specs.Spec
 	given  map[string]int // by name; not closed here
 	own    []int
+	files  []*os.File
 }
 
 func (f *files) close() {
 	for _, fd := range f.own {
 		unix.Close(fd)
 	}
-	f.own = nil
+	for _, file := range f.files {
+		file.Close()
+	}
+	f.own, f.files = nil, nil
 }
 
 // give keeps a descriptor that is to be closed with f.

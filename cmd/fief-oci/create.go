@@ -89,6 +89,9 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 		return nil, none, err
 	}
 	proc, err := c.launch(box, spec)
+	if err != nil && box.hooked {
+		box.end(spec)
+	}
 	if err != nil {
 		box.destroy()
 		return nil, none, err
@@ -147,6 +150,10 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 		return none, err
 	}
 	f.give("gate", gate)
+	hooks, err := box.makeHooks(spec, f)
+	if err != nil {
+		return none, err
+	}
 	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys, Assists: true}
 	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
 		return none, err
@@ -160,10 +167,14 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 		if err := moveDevices(spec, pid); err != nil {
 			return err
 		}
-		return runHooks(spec, box, "prestart", "createRuntime")
+		box.hooked = spec.Hooks != nil
+		if err := runHooks(spec, box, "prestart", "createRuntime"); err != nil {
+			return err
+		}
+		return hooks.tell()
 	})
 	if err != nil {
-		return none, err
+		return none, hooks.explain(err)
 	}
 	unix.Close(proc.PIDFD)
 	box.PID = proc.PID

@@ -50,7 +50,7 @@ func newBench(t *testing.T) *bench {
 	if err := os.WriteFile(root+"/bin/busybox", busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []string{"sh", "sleep", "tty", "cat", "ls", "readlink", "test", "ip", "uname", "id", "mount", "stat", "head", "hostname", "nproc", "ionice", "touch", "mkdir", "grep", "rm"} {
+	for _, n := range []string{"sh", "sleep", "tty", "cat", "ls", "readlink", "test", "ip", "uname", "id", "mount", "stat", "head", "hostname", "nproc", "ionice", "touch", "mkdir", "grep", "rm", "echo"} {
 		os.Symlink("busybox", root+"/bin/"+n)
 	}
 	b.own(root)

@@ -100,7 +100,7 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 		slices.Sort(caps)
 		return printJSON(os.Stdout, features.Features{
 			OCIVersionMin: "1.0.0", OCIVersionMax: specVersion,
-			Hooks:        []string{"prestart", "createRuntime", "poststart", "poststop"},
+			Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 			MountOptions: launch.MountOptions(),
 			Linux: &features.Linux{
 				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},

@@ -43,6 +43,9 @@ func (c *compilation) stdioFiles() {
 	if c.opt.Gate {
 		c.b.file("gate")
 	}
+	if !c.joined {
+		c.hookFiles()
+	}
 }
 
 // clone writes the parent's steps.
@@ -217,16 +220,22 @@ func (c *compilation) isolateMounts() {
 // taken out of its source's peer group before anything is mounted on it: a
 // clone of a shared mount would carry every mount to the host.
 func (c *compilation) enterRoot() {
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if p := c.spec.Linux.RootfsPropagation; strings.HasSuffix(p, "slave") || strings.HasSuffix(p, "shared") {
-		attr.Propagation = unix.MS_SLAVE
-	}
+	attr := c.rootAttr()
+	c.keepOldRoot()
 	s := c.b.step("root", "rootfs → /", propagationText(attr.Propagation, true), "first, so that all later paths are the container's")
 	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	s.setAttr(c.root, true, attr, propagationText(attr.Propagation, true))
 	s.call(unix.SYS_FCHDIR, plan.In(c.root))
 	s.call(unix.SYS_PIVOT_ROOT, plan.Str("."), plan.Str("."))
 	s.end()
+}
+
+// rootAttr is the root's propagation until all is mounted.
+func (c *compilation) rootAttr() unix.MountAttr {
+	if p := c.spec.Linux.RootfsPropagation; strings.HasSuffix(p, "slave") || strings.HasSuffix(p, "shared") {
+		return unix.MountAttr{Propagation: unix.MS_SLAVE}
+	}
+	return unix.MountAttr{Propagation: unix.MS_PRIVATE}
 }
 
 // leaveOldRoot detaches the host's tree. pivot_root(".", ".") has stacked it on

@@ -45,7 +45,7 @@ type Options struct {
 	NoKeys bool     // no session keyring of its own
 
 	// Assists says that the caller does what a plan alone cannot of network
-	// devices; without it a spec with them is refused.
+	// devices, hooks and tmpcopyup; without it a spec with them is refused.
 	Assists bool
 }
 
@@ -71,6 +71,13 @@ type compilation struct {
 // mount) for each bind among the spec's mounts and each that Prepared speaks of,
 // "extra:<target>" for each extra mount, then "stdin", "stdout", "stderr" unless
 // the process has a terminal, and "gate" (option).
+//
+// "hooks:createContainer" and "hooks:startContainer" follow for a spec with such
+// hooks: files whose content, the container's state, is complete when the child is
+// told to go; with the former "hooks:output", a file that takes what the hooks
+// print. With hooks of the start, "answer" is what the child writes a byte to when
+// one of them fails, and closes when the program runs. The root's path must then
+// be absolute.
 //
 // A spec that joins a user namespace says its maps: nobody writes them, but ids
 // are looked up in them.
@@ -105,6 +112,7 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 			return plan.Plan{}, err
 		}
 	}
+	n.createContainerHooks()
 	n.leaveOldRoot()
 	n.b.mark("mounted")
 	n.names()
@@ -159,8 +167,8 @@ func refuse(s *specs.Spec, o Options) error {
 	}{
 		{"intelRdt", asksRdt(s.Linux.IntelRdt)},
 		{"network devices", len(s.Linux.NetDevices) > 0 && !o.Assists},
-		{"createContainer hooks", s.Hooks != nil && len(s.Hooks.CreateContainer) > 0},
-		{"startContainer hooks", s.Hooks != nil && len(s.Hooks.StartContainer) > 0},
+		{"createContainer hooks", s.Hooks != nil && len(s.Hooks.CreateContainer) > 0 && !o.Assists},
+		{"startContainer hooks", s.Hooks != nil && len(s.Hooks.StartContainer) > 0 && !o.Assists},
 		{"a section for Solaris", s.Solaris != nil},
 		{"a section for Windows", s.Windows != nil},
 		{"a section for virtual machines", s.VM != nil},

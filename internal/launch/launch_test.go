@@ -141,6 +141,15 @@ func TestGolden(t *testing.T) {
 			s.Linux.RootfsPropagation = "unbindable"
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/var/lib", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro", "size=1m", "rshared"}})
 		}, opt: Options{ID: "id", Assists: true}},
+		{name: "hooks", change: func(s *specs.Spec) {
+			timeout := 3
+			s.Root.Path = "/bundle/rootfs"
+			s.Linux.RootfsPropagation = "rslave"
+			s.Hooks = &specs.Hooks{
+				CreateContainer: []specs.Hook{{Path: "/bin/one", Args: []string{"one", "-x"}, Env: []string{"A=b"}, Timeout: &timeout}, {Path: "/bin/two"}},
+				StartContainer:  []specs.Hook{{Path: "/sbin/ldconfig"}},
+			}
+		}, opt: Options{ID: "id", Gate: true, Assists: true}},
 		{name: "ruled", change: ruled},
 		{name: "ruled-joined", change: func(s *specs.Spec) { ruled(s); s.Linux.Namespaces[3].Path = "/run/netns/x" }},
 		{name: "exec-ruled", change: ruled, exec: true},

@@ -39,6 +39,7 @@ func (c *compilation) secure() error {
 	c.credentials(caps)
 	c.closeAll()
 	c.gate()
+	c.startContainerHooks()
 	if c.process.NoNewPrivileges {
 		s := c.b.step("set", "no_new_privs", "", "")
 		s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
@@ -208,7 +209,13 @@ func idList(ids []uint32) string {
 
 func (c *compilation) closeAll() {
 	s := c.b.step("close", "all descriptors but stdio", "", "")
-	s.add(plan.Op{Kind: plan.CloseAll}, plan.Int(int(c.b.has("gate"))))
+	var keep []plan.Arg
+	for _, name := range []string{"gate", startState, answer} {
+		if at := c.b.has(name); at != 0 || name == "gate" {
+			keep = append(keep, plan.Int(int(at)))
+		}
+	}
+	s.add(plan.Op{Kind: plan.CloseAll}, keep...)
 	s.end()
 }
 

@@ -116,6 +116,11 @@ func load(encoded []byte, files []int, lean *Lean) (*launch, error) {
 	slotsAt := frameAt + round(int(unsafe.Sizeof(child.Frame{})))
 	keepAt := slotsAt + round(4*(int(head.Slots)+1))
 	l.planAt = keepAt + round(4*(len(files)+1))
+	helperAt := 0
+	if head.Bools&plan.Spawns != 0 {
+		helperAt = l.planAt
+		l.planAt += frameAt + round(int(unsafe.Sizeof(child.Frame{})))
+	}
 	// Populated: one call that makes all pages is much cheaper than a page fault
 	// for each.
 	l.mem, err = unix.Mmap(-1, 0, l.planAt+len(encoded), unix.PROT_READ|unix.PROT_WRITE,
@@ -136,6 +141,11 @@ func load(encoded []byte, files []int, lean *Lean) (*launch, error) {
 		return nil, err
 	}
 	l.fill(slotsAt, keepAt)
+	if helperAt != 0 {
+		at := uintptr(unsafe.Pointer(&l.mem[helperAt]))
+		stack := (at + tlsAt) &^ 15 // an end of a stack is aligned to 16
+		l.frame.Helper, l.frame.SpawnStack, l.frame.SpawnTLS = at+frameAt, stack, at+tlsAt+child.TLSSize/2
+	}
 	return l, nil
 }
 

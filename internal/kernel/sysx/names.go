@@ -66,5 +66,10 @@ var names = [...]string{
 	unix.SYS_UMOUNT2:           "umount2",
 	unix.SYS_UNLINKAT:          "unlinkat",
 	unix.SYS_UNSHARE:           "unshare",
+	unix.SYS_CHROOT:            "chroot",
+	unix.SYS_LSEEK:             "lseek",
+	unix.SYS_PPOLL:             "ppoll",
+	unix.SYS_PIDFD_SEND_SIGNAL: "pidfd_send_signal",
+	unix.SYS_WAITID:            "waitid",
 	unix.SYS_WRITE:             "write",
 }

@@ -60,7 +60,7 @@ func (d *Decoded) check(b []byte) error {
 			return corrupt("bad stdio slot")
 		}
 	}
-	forks := uint32(0)
+	forks, spawns := uint32(0), false
 	for i := range d.OpList {
 		if !d.checkOp(i, len(b)) {
 			return corrupt("bad operation")
@@ -68,9 +68,13 @@ func (d *Decoded) check(b []byte) error {
 		if d.OpList[i].Kind == uint8(Fork) {
 			forks++
 		}
+		spawns = spawns || d.OpList[i].Kind == uint8(Spawn)
 	}
 	if forks > 1 || (forks == 1) != (d.Bools&Twice != 0) {
 		return corrupt("bad fork")
+	}
+	if spawns != (d.Bools&Spawns != 0) {
+		return corrupt("bad spawn")
 	}
 	for _, r := range d.RelocList {
 		if r%8 != 0 || uint64(r)+8 > uint64(len(b)) || r < d.OpsAt {
@@ -86,7 +90,7 @@ func (d *Decoded) check(b []byte) error {
 func (d *Decoded) checkOp(i, size int) bool {
 	o := &d.OpList[i]
 	left := len(d.OpList) - i - 1
-	if o.Kind > uint8(Fork) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
+	if o.Kind > uint8(Spawn) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
 		return false
 	}
 	for a := range o.Args {
@@ -105,7 +109,9 @@ func (d *Decoded) checkOp(i, size int) bool {
 	case TestSlot, Copy:
 		return o.Args[0] != 0 && o.Args[0] <= d.Slots
 	case CloseAll:
-		return o.Args[0] <= d.Slots
+		return max(o.Args[0], o.Args[1], o.Args[2], o.Args[3], o.Args[4], o.Args[5]) <= d.Slots
+	case Spawn:
+		return o.Skip > 0 && int(o.Skip) < left
 	case Fork:
 		return o.Slots|o.Addresses|o.Signed == 0 && i+1 < len(d.OpList)
 	}

@@ -66,7 +66,8 @@ type Header struct {
 const (
 	HasOOM = 1 << iota
 	OwnsStdio
-	Twice // the operations have a Fork
+	Twice  // the operations have a Fork
+	Spawns // the operations have a Spawn
 )
 
 // RawRlimit is an encoded Rlimit.
@@ -164,6 +165,9 @@ func (e *Encoder) Encode(p *Plan) ([]byte, error) {
 		for j := range list {
 			if j+1+list[j].Skip > len(list) || j+1+list[j].OnIgnored > len(list) {
 				e.fail("operation " + strconv.Itoa(j) + " of step " + strconv.Itoa(i) + " skips past its step")
+			}
+			if list[j].Kind == Spawn {
+				e.head.Bools |= Spawns
 			}
 			if list[j].Kind == Fork {
 				if e.head.Bools&Twice != 0 {

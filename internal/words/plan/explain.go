@@ -33,6 +33,14 @@ func (p *Plan) ExplainFailure(f *Failure) *fault.Error {
 		e.ExitCode = execCode(f.Errno)
 		return e
 	}
+	if s.Kind == Hook {
+		switch f.Errno {
+		case syscall.ETIMEDOUT:
+			return fault.New(fault.Internal, "run", s.Object, "it took longer than its timeout, and was killed", "")
+		case syscall.ECANCELED:
+			return fault.New(fault.Internal, "run", s.Object, "it cannot be run, or did not end with exit code 0", "")
+		}
+	}
 	class, hint := judge(f.Step, s, f.Errno)
 	return &fault.Error{Class: class, Op: s.Verb, Object: s.Object, Cause: cause(s, f), Hint: hint}
 }

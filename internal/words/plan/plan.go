@@ -93,6 +93,7 @@ const (
 	Plain StepKind = iota
 	Exec           // the program itself, Object is its name: exit codes 126 and 127
 	Chdir          // the working directory
+	Hook           // a hook, Object is its name: ETIMEDOUT and ECANCELED are about it
 )
 
 // Step is one line of a plan: Verb Object, Detail (options), and Why, a reason
@@ -122,8 +123,9 @@ const (
 	Copy                  // slot Save = slot Args[0]
 	Fail                  // fail with the errno remembered, or Args[0]
 	Forget                // forget the errno remembered
-	CloseAll              // close every descriptor ≥ 3 but the report socket and slot Args[0], unless that is 0
+	CloseAll              // close every descriptor ≥ 3 but the report socket and the slots Args, where not 0
 	Fork                  // clone3 with flags Args[0]; the new process, a child of the parent, goes on, this one ends
+	Spawn                 // a new child process carries out the next Skip operations, the last of which is an execve; Save is its pidfd
 )
 
 // Op is one operation. On success the next Skip operations of the step are
