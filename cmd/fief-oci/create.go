@@ -162,7 +162,7 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 	if err != nil {
 		return none, err
 	}
-	proc, err := start(c.app, &p, f, func(pid int) error {
+	proc, err := start(c.app, &p, f, runtime.Callbacks{Listener: box.listener(spec, specs.StateCreating), Prepare: func(pid int) error {
 		box.PID = pid
 		if err := moveDevices(spec, pid); err != nil {
 			return err
@@ -172,7 +172,7 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 			return err
 		}
 		return hooks.tell()
-	})
+	}})
 	if err != nil {
 		return none, hooks.explain(err)
 	}
@@ -205,7 +205,7 @@ func moveDevices(s *specs.Spec, pid int) error {
 }
 
 // start carries out a plan and puts a failure into words.
-func start(a *app, p *plan.Plan, f *files, prepare func(int) error) (runtime.Process, error) {
+func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks) (runtime.Process, error) {
 	fds, err := f.list(p.Files)
 	if err != nil {
 		return runtime.Process{}, err
@@ -214,7 +214,7 @@ func start(a *app, p *plan.Plan, f *files, prepare func(int) error) (runtime.Pro
 	if err != nil {
 		return runtime.Process{}, err
 	}
-	proc, err := runtime.StartWith(encoded, fds, prepare)
+	proc, err := runtime.StartWith(encoded, fds, during)
 	var failure *plan.Failure
 	if errors.As(err, &failure) {
 		if a.debug {

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"fief/internal/launch"
+	"fief/internal/runtime"
 	"fief/internal/words/fault"
 )
 
@@ -91,7 +92,7 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	proc, err := start(e.app, &p, f, nil)
+	proc, err := start(e.app, &p, f, runtime.Callbacks{Listener: c.listener(spec, c.status())})
 	if err != nil {
 		return err
 	}

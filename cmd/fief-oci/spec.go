@@ -106,7 +106,7 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 				Capabilities: caps,
 				Cgroup:       &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
-				Seccomp:      &features.Seccomp{Enabled: &yes},
+				Seccomp:      seccompFeatures(),
 				Apparmor:     &features.Apparmor{Enabled: &yes},
 				Selinux:      &features.Selinux{Enabled: &yes},
 				IntelRdt:     &features.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},

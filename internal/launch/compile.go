@@ -45,7 +45,7 @@ type Options struct {
 	NoKeys bool     // no session keyring of its own
 
 	// Assists says that the caller does what a plan alone cannot of network
-	// devices, hooks and tmpcopyup; without it a spec with them is refused.
+	// devices, hooks, tmpcopyup and a seccomp listener; without it a spec with them is refused.
 	Assists bool
 }
 
@@ -174,7 +174,6 @@ func refuse(s *specs.Spec, o Options) error {
 		{"a section for virtual machines", s.VM != nil},
 		{"a section for z/OS", s.ZOS != nil},
 		{"a section for FreeBSD", s.FreeBSD != nil},
-		{"a seccomp listener", s.Linux.Seccomp != nil && s.Linux.Seccomp.ListenerPath != ""},
 	} {
 		if r.given {
 			return fault.New(fault.Unsupported, "launch with", r.what, "not supported by this runtime", "use another runtime, or leave it out")

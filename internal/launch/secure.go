@@ -38,17 +38,26 @@ func (c *compilation) secure() error {
 	}
 	c.credentials(caps)
 	c.closeAll()
+	loaded := c.process.NoNewPrivileges && filter != nil && filter.listens()
+	if loaded { // while there is somebody to hand the listener to
+		c.noNewPrivileges()
+		c.load(filter)
+	}
 	c.gate()
 	c.startContainerHooks()
-	if c.process.NoNewPrivileges {
-		s := c.b.step("set", "no_new_privs", "", "")
-		s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
-		s.end()
+	if c.process.NoNewPrivileges && !loaded {
+		c.noNewPrivileges()
 		if filter != nil {
 			c.load(filter)
 		}
 	}
 	return nil
+}
+
+func (c *compilation) noNewPrivileges() {
+	s := c.b.step("set", "no_new_privs", "", "")
+	s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+	s.end()
 }
 
 // keyring gives the container a session keyring of its own. Keys are counted by
@@ -233,8 +242,15 @@ func (c *compilation) filter() (*filter, error) {
 	if profile == nil {
 		return nil, nil
 	}
-	return c.compiler.compile(profile)
+	f, err := c.compiler.compile(profile)
+	if err == nil && f != nil && f.listens() && !c.opt.Assists {
+		return nil, fault.New(fault.Unsupported, "launch with", "a seccomp listener", "not supported by this runtime", "use SCMP_ACT_ERRNO or SCMP_ACT_TRAP")
+	}
+	return f, err
 }
+
+// listens reports whether the filter has calls decided by somebody outside.
+func (f *filter) listens() bool { return f.flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 }
 
 func (c *Compiler) compile(profile *specs.LinuxSeccomp) (*filter, error) {
 	if c.Filter == nil || c.Key == nil {
@@ -274,6 +290,15 @@ func (c *compilation) load(f *filter) {
 	n := len(f.code) / sizeofSockFilter
 	s := c.b.step("filter", "system calls", strconv.Itoa(n)+" instructions", "")
 	program := plan.Words(plan.Int(n), plan.Const(f.code, "code"))
-	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
+	loading := s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
+	if f.listens() {
+		loading.save(c.b.slot("listener"))
+	}
 	s.end()
+	if f.listens() {
+		c.send(c.b.slot("listener"), "listener", plan.TellListener, "to who hands it on: nobody answers before")
+		s := c.b.step("close", "listener", "", "")
+		s.call(unix.SYS_CLOSE, plan.In(c.b.slot("listener")))
+		s.end()
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
 
@@ -21,8 +22,8 @@ func (l *launch) ready(h hooks) error {
 	if err := l.setClocks(); err != nil {
 		return err
 	}
-	if h.prepare != nil {
-		if err := h.prepare(l.pid); err != nil {
+	if h.Prepare != nil {
+		if err := h.Prepare(l.pid); err != nil {
 			return err
 		}
 	}
@@ -169,7 +170,7 @@ func (l *launch) ownStdio() syscall.Errno {
 
 // follow reads the report socket until the program runs, the child waits at its
 // gate, or it has failed.
-func (l *launch) follow() error {
+func (l *launch) follow(listener func(pid, fd int) error) error {
 	for {
 		var data [1]byte
 		oob := make([]byte, unix.CmsgSpace(4))
@@ -182,27 +183,46 @@ func (l *launch) follow() error {
 		case data[0] == plan.TellGate[0]:
 			return nil
 		case data[0] == plan.TellConsole[0]:
-			l.take(oob[:oobn])
+			l.console = first(oob[:oobn], l.console)
+		case data[0] == plan.TellListener[0]:
+			if err := l.handOver(first(oob[:oobn], -1), listener); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// take keeps the descriptor of a console message; all but the first are closed.
-func (l *launch) take(oob []byte) {
+// handOver passes on the descriptor on which the child's system calls wait for an
+// answer.
+func (l *launch) handOver(fd int, listener func(pid, fd int) error) error {
+	if fd < 0 {
+		return l.verdict()
+	}
+	defer unix.Close(fd)
+	if listener == nil {
+		return fault.New(fault.Internal, "hand over seccomp listener", "", "nobody takes it", "")
+	}
+	return listener(l.pid, fd)
+}
+
+// first returns the descriptor of a message unless there is one already; the
+// others are closed.
+func first(oob []byte, have int) int {
 	list, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return
+		return have
 	}
 	for i := range list {
 		fds, _ := unix.ParseUnixRights(&list[i])
 		for _, fd := range fds {
-			if l.console >= 0 {
+			if have >= 0 {
 				unix.Close(fd)
 				continue
 			}
-			l.console = fd
+			have = fd
 		}
 	}
+	return have
 }
 
 // verdict reads from the shared memory how the child ended its plan. The report

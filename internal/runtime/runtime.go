@@ -34,17 +34,26 @@ type Process struct {
 // nothing is left open. Any other error means that nothing was started.
 func Start(encoded []byte, files []int) (Process, error) { return start(encoded, files, hooks{}, nil) }
 
-// StartWith is Start that calls prepare with the new process's pid when its
-// namespaces and maps exist and nothing else has happened in it; an error from
-// prepare ends the process and is returned.
-func StartWith(encoded []byte, files []int, prepare func(pid int) error) (Process, error) {
-	return start(encoded, files, hooks{prepare: prepare}, nil)
+// Callbacks are what the caller does in the course of a start; each may be nil.
+// An error of one ends the process and is returned.
+type Callbacks struct {
+	// Prepare is called when the process's namespaces and maps exist and nothing
+	// else has happened in it.
+	Prepare func(pid int) error
+	// Listener is called with the descriptor by which system calls of the process
+	// are decided (seccomp_unotify(2)), while it goes on. It is closed afterwards.
+	Listener func(pid, fd int) error
 }
 
-// hooks are called in the course of a start; each may be nil.
+// StartWith is Start with callbacks.
+func StartWith(encoded []byte, files []int, c Callbacks) (Process, error) {
+	return start(encoded, files, hooks{Callbacks: c}, nil)
+}
+
+// hooks are all callbacks there are.
 type hooks struct {
-	prepare   func(pid int) error // before the child is told to go
-	meanwhile func() error        // when it has been told
+	Callbacks
+	meanwhile func() error // when the child has been told to go
 }
 
 func start(encoded []byte, files []int, h hooks, lean *Lean) (Process, error) {
@@ -66,7 +75,7 @@ func start(encoded []byte, files []int, h hooks, lean *Lean) (Process, error) {
 	}
 	err = l.ready(h)
 	if err == nil {
-		err = l.follow()
+		err = l.follow(h.Listener)
 	}
 	if err != nil {
 		l.abort()

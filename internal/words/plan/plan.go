@@ -74,9 +74,10 @@ type Scheduler struct {
 
 // Messages of one byte that the child sends on the report socket.
 const (
-	TellConsole = "c" // with the pseudoterminal's master
-	TellGate    = "g" // everything is ready but the go-ahead of the gate
-	TellClocks  = "t" // there is a time namespace whose clocks can be set
+	TellConsole  = "c" // with the pseudoterminal's master
+	TellGate     = "g" // everything is ready but the go-ahead of the gate
+	TellListener = "l" // with the descriptor on which somebody answers for system calls
+	TellClocks   = "t" // there is a time namespace whose clocks can be set
 )
 
 // Rlimit is a resource limit by its number (setrlimit(2)).
