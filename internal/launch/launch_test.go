@@ -150,6 +150,8 @@ func TestGolden(t *testing.T) {
 				StartContainer:  []specs.Hook{{Path: "/sbin/ldconfig"}},
 			}
 		}, opt: Options{ID: "id", Gate: true, Assists: true}},
+		{name: "listener", change: func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/x" }, opt: Options{ID: "id", Gate: true, Assists: true}},
+		{name: "listener-privileges", change: func(s *specs.Spec) { user(s); s.Linux.Seccomp.ListenerPath = "/x" }, opt: Options{ID: "id", Assists: true}},
 		{name: "ruled", change: ruled},
 		{name: "ruled-joined", change: func(s *specs.Spec) { ruled(s); s.Linux.Namespaces[3].Path = "/run/netns/x" }},
 		{name: "exec-ruled", change: ruled, exec: true},
@@ -229,6 +231,7 @@ func TestRefusals(t *testing.T) {
 		class  fault.Class
 	}{
 		"no arguments": {func(s *specs.Spec) { s.Process.Args = nil }, fault.Invalid},
+		"listener":     {func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/x" }, fault.Unsupported},
 		"rdt":          {func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }, fault.Unsupported},
 		"vm":           {func(s *specs.Spec) { s.VM = &specs.VM{} }, fault.Unsupported},
 		"limit twice": {func(s *specs.Spec) {

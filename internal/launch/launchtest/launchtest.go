@@ -65,7 +65,7 @@ func Mounts() []specs.Mount {
 }
 
 // Filter compiles every profile to "allow all, but let acct(2) fail with
-// ENOLINK": enough to see that a filter is there.
+// ENOLINK": enough to see that a filter is there. With a listenerPath it has a listener.
 func Filter(p *specs.LinuxSeccomp) ([]unix.SockFilter, uint, error) {
 	flags := uint(0)
 	if p.ListenerPath != "" {
