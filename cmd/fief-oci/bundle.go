@@ -33,6 +33,9 @@ func loadSpec(name string) (*specs.Spec, error) {
 	if s.Root == nil || s.Root.Path == "" || s.Linux == nil {
 		return nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
 	}
+	if !strings.HasPrefix(s.Version, "1.") {
+		return nil, fault.New(fault.Unsupported, "use", name, "ociVersion "+strconv.Quote(s.Version)+" is not a 1.x", "versions up to "+specVersion+" are known")
+	}
 	return &s, nil
 }
 

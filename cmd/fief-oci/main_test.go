@@ -248,7 +248,9 @@ func TestJoin(t *testing.T) {
 // TestConsoleSocket: the terminal's master arrives at the socket.
 func TestConsoleSocket(t *testing.T) {
 	b := newBench(t)
-	b.config(func(s *specs.Spec) { s.Process.Terminal, s.Process.Args = true, []string{"tty"} })
+	b.config(func(s *specs.Spec) {
+		s.Process.Terminal, s.Process.Args, s.Process.ConsoleSize = true, []string{"tty"}, &specs.Box{Height: 33, Width: 77}
+	})
 	b.expect(1, "console-socket", "create", "x")
 	socket := filepath.Join(b.dir, "socket")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
@@ -278,6 +280,9 @@ func TestConsoleSocket(t *testing.T) {
 	}
 	master := os.NewFile(uintptr(fds[0]), "master")
 	defer master.Close()
+	if size, err := unix.IoctlGetWinsize(fds[0], unix.TIOCGWINSZ); err != nil || size.Row != 33 || size.Col != 77 {
+		t.Errorf("%+v, %v", size, err)
+	}
 	b.ok("start", "x")
 	text := make([]byte, 64)
 	count, _ := master.Read(text)
