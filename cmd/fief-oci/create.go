@@ -112,9 +112,9 @@ func (c *creation) check(id string) error {
 // mayRun refuses what would be less isolated than asked for, or not named as
 // asked for.
 func mayRun(s *specs.Spec) error {
-	ownNames := slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace && n.Path == "" })
-	if !ownNames && s.Hostname+s.Domainname != "" {
-		return fault.New(fault.Invalid, "set hostname", s.Hostname+s.Domainname, "the container has no UTS namespace of its own: it would be somebody else's name", "give it one, or leave hostname and domainname out")
+	named := slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace })
+	if !named && s.Hostname+s.Domainname != "" {
+		return fault.New(fault.Invalid, "set hostname", s.Hostname+s.Domainname, "the container has no UTS namespace: it would be the host's name", "give it one, or leave hostname and domainname out")
 	}
 	if s.Process == nil || ownUserns(s) || s.Process.Capabilities == nil {
 		return nil

@@ -232,6 +232,9 @@ func TestJoin(t *testing.T) {
 		t.Error(out)
 	}
 	b.ok("delete", "--force", "two")
+	b.config(func(s *specs.Spec) { joinOne(s); s.Hostname, s.Process.Args = "renamed", []string{"hostname"} })
+	b.expect(0, "renamed", "run", "two")
+	b.expect(0, "renamed", "exec", "one", "hostname")
 	b.config(func(s *specs.Spec) {
 		maps := s.Linux.UIDMappings
 		joinOne(s)

@@ -115,7 +115,9 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 	n.createContainerHooks()
 	n.leaveOldRoot()
 	n.b.mark("mounted")
-	n.names()
+	if n.ns.has(unix.CLONE_NEWUTS) {
+		n.names()
+	}
 	n.loopback()
 	if err := n.sysctls(); err != nil {
 		return plan.Plan{}, err

@@ -108,6 +108,9 @@ func (c *compilation) enter() {
 		s := c.b.step("join", string(j.Type), j.Path, "")
 		s.call(unix.SYS_SETNS, plan.In(c.b.has(joinName(j))), plan.Bits(flag))
 		s.end()
+		if flag == unix.CLONE_NEWUTS {
+			c.names() // with the privilege over it that is gone later
+		}
 	}
 	if c.ns.joinsAny(unix.CLONE_NEWUSER) {
 		c.hide()

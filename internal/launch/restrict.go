@@ -11,11 +11,9 @@ import (
 	"fief/internal/words/plan"
 )
 
-// names appends hostname and domainname.
+// names appends hostname and domainname, in the UTS namespace that the process
+// is in by then.
 func (c *compilation) names() {
-	if !c.ns.has(unix.CLONE_NEWUTS) {
-		return
-	}
 	if h := c.spec.Hostname; h != "" {
 		s := c.b.step("hostname", h, "", "")
 		s.call(unix.SYS_SETHOSTNAME, plan.Str(h), plan.Int(len(h)))
