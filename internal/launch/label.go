@@ -9,7 +9,7 @@ import (
 	"fief/internal/words/plan"
 )
 
-// labels are what the process is to run as under security modules: what is
+// label is what the process is to run as under a security module: what is
 // written, and the files to try, below /proc/thread-self/attr (apparmor(7),
 // selinux(8)).
 type label struct {
