@@ -12,8 +12,11 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/mnt"
+	"fief/internal/kernel/userns"
 	"fief/internal/launch"
 	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
 )
 
 // loadSpec reads a config.json.
@@ -30,6 +33,9 @@ func loadSpec(name string) (*specs.Spec, error) {
 	if s.Root == nil || s.Root.Path == "" || s.Linux == nil {
 		return nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
 	}
+	if !strings.HasPrefix(s.Version, "1.") {
+		return nil, fault.New(fault.Unsupported, "use", name, "ociVersion "+strconv.Quote(s.Version)+" is not a 1.x", "versions up to "+specVersion+" are known")
+	}
 	return &s, nil
 }
 
@@ -40,13 +46,17 @@ type files struct {
 	spec   *specs.Spec
 	given  map[string]int // by name; not closed here
 	own    []int
+	files  []*os.File
 }
 
 func (f *files) close() {
 	for _, fd := range f.own {
 		unix.Close(fd)
 	}
-	f.own = nil
+	for _, file := range f.files {
+		file.Close()
+	}
+	f.own, f.files = nil, nil
 }
 
 // give keeps a descriptor that is to be closed with f.
@@ -84,6 +94,9 @@ func (f *files) open(name string) (int, error) {
 		}
 		if kind, ok := launch.Prepared(f.spec, i); ok {
 			return f.prepare(kind, f.spec.Mounts[i])
+		}
+		if attr, data, ok := launch.CopiesUp(f.spec.Mounts[i]); ok {
+			return f.copyUp(f.spec.Mounts[i], attr, data)
 		}
 		return f.bind(f.spec.Mounts[i])
 	case "ns":
@@ -141,28 +154,63 @@ func cloneTree(path string, recursive bool) (int, error) {
 	return unix.OpenTree(unix.AT_FDCWD, path, flags)
 }
 
-// bind clones a bind's source and applies its attributes.
+// bind clones a bind's source and applies its attributes and its id map.
 func (f *files) bind(m specs.Mount) (int, error) {
 	source := f.absolute(m.Source)
-	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap") {
-		return -1, fault.New(fault.Unsupported, "bind", m.Destination, "idmapped mounts of a bundle are not supported", "")
-	}
-	fd, err := cloneTree(source, slices.Contains(m.Options, "rbind"))
+	tree, err := cloneTree(source, slices.Contains(m.Options, "rbind"))
 	if err != nil {
 		return -1, fault.Wrap(fault.NotFound, "bind", source, err, "")
 	}
+	clone := os.NewFile(uintptr(tree), m.Destination)
+	defer clone.Close()
 	for _, recursive := range []bool{false, true} {
-		attr, flags := launch.BindAttr(m.Options, recursive), uint(unix.AT_EMPTY_PATH)
-		if recursive {
-			flags |= unix.AT_RECURSIVE
-		}
+		attr := launch.BindAttr(m.Options, recursive)
 		if attr == (unix.MountAttr{}) {
 			continue
 		}
-		if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
-			unix.Close(fd)
-			return -1, fault.Wrap(fault.Internal, "set options of bind", m.Destination, err, "")
+		if err := mnt.SetAttr(clone, mnt.Attr{Set: attr.Attr_set, Clear: attr.Attr_clr}, recursive); err != nil {
+			return -1, err
 		}
 	}
-	return fd, nil
+	if err := f.mapIDs(clone, m); err != nil {
+		return -1, err
+	}
+	return keep(clone)
+}
+
+// keep duplicates the descriptor of a mount for the plan.
+func keep(f *os.File) (int, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	return fd, fault.Wrap(fault.Exhausted, "prepare mount", f.Name(), err, "")
+}
+
+// mapIDs gives a bind its own id map, or the container's when it asks for one
+// and names none (OCI runtime spec, mounts, idmap).
+func (f *files) mapIDs(clone *os.File, m specs.Mount) error {
+	recursive := slices.Contains(m.Options, "ridmap")
+	uids, gids := m.UIDMappings, m.GIDMappings
+	switch {
+	case len(uids) > 0 != (len(gids) > 0):
+		return fault.New(fault.Invalid, "bind", m.Destination, "uidMappings and gidMappings go together", "")
+	case len(uids) == 0 && !recursive && !slices.Contains(m.Options, "idmap"):
+		return nil
+	case len(uids) == 0 && !ownUserns(f.spec):
+		return fault.New(fault.Invalid, "bind", m.Destination, "it asks for an id map, but there is none", "give it uidMappings and gidMappings, or the container a user namespace")
+	case len(uids) == 0:
+		uids, gids = f.spec.Linux.UIDMappings, f.spec.Linux.GIDMappings
+	}
+	var pair idmap.Pair
+	var err error
+	if pair.UID, err = mapOf(uids); err == nil {
+		pair.GID, err = mapOf(gids)
+	}
+	if err != nil {
+		return err
+	}
+	ns, err := userns.New(pair)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return mnt.Idmap(clone, ns, recursive)
 }

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/link"
 	"fief/internal/launch"
 	"fief/internal/runtime"
 	"fief/internal/words/fault"
@@ -86,6 +89,9 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 		return nil, none, err
 	}
 	proc, err := c.launch(box, spec)
+	if err != nil && box.hooked {
+		box.end(spec)
+	}
 	if err != nil {
 		box.destroy()
 		return nil, none, err
@@ -103,8 +109,13 @@ func (c *creation) check(id string) error {
 	return validID(id)
 }
 
-// mayRun refuses what would be less isolated than asked for.
+// mayRun refuses what would be less isolated than asked for, or not named as
+// asked for.
 func mayRun(s *specs.Spec) error {
+	named := slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace })
+	if !named && s.Hostname+s.Domainname != "" {
+		return fault.New(fault.Invalid, "set hostname", s.Hostname+s.Domainname, "the container has no UTS namespace: it would be the host's name", "give it one, or leave hostname and domainname out")
+	}
 	if s.Process == nil || ownUserns(s) || s.Process.Capabilities == nil {
 		return nil
 	}
@@ -144,7 +155,11 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 		return none, err
 	}
 	f.give("gate", gate)
-	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys}
+	hooks, err := box.makeHooks(spec, f)
+	if err != nil {
+		return none, err
+	}
+	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys, Assists: true}
 	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
 		return none, err
 	}
@@ -152,12 +167,19 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 	if err != nil {
 		return none, err
 	}
-	proc, err := start(c.app, &p, f, func(pid int) error {
+	proc, err := start(c.app, &p, f, runtime.Callbacks{Listener: box.listener(spec, specs.StateCreating), Prepare: func(pid int) error {
 		box.PID = pid
-		return runHooks(spec, box, "prestart", "createRuntime")
-	})
+		if err := moveDevices(spec, pid); err != nil {
+			return err
+		}
+		box.hooked = spec.Hooks != nil
+		if err := runHooks(spec, box, "prestart", "createRuntime"); err != nil {
+			return err
+		}
+		return hooks.tell()
+	}})
 	if err != nil {
-		return none, err
+		return none, hooks.explain(err)
 	}
 	unix.Close(proc.PIDFD)
 	box.PID = proc.PID
@@ -168,8 +190,27 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 	return proc, writePIDFile(c.pidFile, proc.PID)
 }
 
+// moveDevices moves the spec's network devices into the container's network
+// namespace, in the order of their names.
+func moveDevices(s *specs.Spec, pid int) error {
+	if len(s.Linux.NetDevices) == 0 {
+		return nil
+	}
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		return fault.Wrap(fault.Internal, "open network namespace", "", err, "")
+	}
+	defer ns.Close()
+	for _, name := range slices.Sorted(maps.Keys(s.Linux.NetDevices)) {
+		if err := link.Move(ns, name, s.Linux.NetDevices[name].Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // start carries out a plan and puts a failure into words.
-func start(a *app, p *plan.Plan, f *files, prepare func(int) error) (runtime.Process, error) {
+func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks) (runtime.Process, error) {
 	fds, err := f.list(p.Files)
 	if err != nil {
 		return runtime.Process{}, err
@@ -178,7 +219,7 @@ func start(a *app, p *plan.Plan, f *files, prepare func(int) error) (runtime.Pro
 	if err != nil {
 		return runtime.Process{}, err
 	}
-	proc, err := runtime.StartWith(encoded, fds, prepare)
+	proc, err := runtime.StartWith(encoded, fds, during)
 	var failure *plan.Failure
 	if errors.As(err, &failure) {
 		if a.debug {

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"fief/internal/launch"
+	"fief/internal/runtime"
 	"fief/internal/words/fault"
 )
 
@@ -87,11 +88,11 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	p, err := newCompiler().Exec(process, spec, launch.Options{ID: c.ID, Nested: nested(), Cgroup: cgroup})
+	p, err := newCompiler().Exec(process, spec, launch.Options{ID: c.ID, Nested: nested(), Cgroup: cgroup, Assists: true})
 	if err != nil {
 		return err
 	}
-	proc, err := start(e.app, &p, f, nil)
+	proc, err := start(e.app, &p, f, runtime.Callbacks{Listener: c.listener(spec, c.status())})
 	if err != nil {
 		return err
 	}
@@ -112,6 +113,9 @@ func (e *execution) describe(spec *specs.Spec, args []string) (*specs.Process, e
 		}
 		if err := json.Unmarshal(b, &p); err != nil {
 			return nil, fault.Wrap(fault.Invalid, "read process", e.process, err, "")
+		}
+		if p.ExecCPUAffinity == nil && spec.Process != nil {
+			p.ExecCPUAffinity = spec.Process.ExecCPUAffinity
 		}
 	} else {
 		p = *spec.Process

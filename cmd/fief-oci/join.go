@@ -61,12 +61,16 @@ func (f *files) joinUser() error {
 
 // says reports whether a list of mappings is the map m.
 func says(list []specs.LinuxIDMapping, m idmap.Map) bool {
+	given, err := mapOf(list)
+	return err == nil && given.Equal(m)
+}
+
+func mapOf(list []specs.LinuxIDMapping) (idmap.Map, error) {
 	var spans []idmap.Span
 	for _, l := range list {
 		spans = append(spans, idmap.Span{In: idmap.Inside(l.ContainerID), Out: idmap.Host(l.HostID), N: l.Size})
 	}
-	given, err := idmap.New(spans...)
-	return err == nil && given.Equal(m)
+	return idmap.New(spans...)
 }
 
 func mappings(m idmap.Map) (out []specs.LinuxIDMapping) {
@@ -103,6 +107,5 @@ func (f *files) prepare(kind launch.Kind, m specs.Mount) (int, error) {
 		return -1, err
 	}
 	defer made.Close()
-	fd, err := unix.FcntlInt(made.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	return fd, fault.Wrap(fault.Exhausted, "prepare mount", m.Destination, err, "")
+	return keep(made)
 }

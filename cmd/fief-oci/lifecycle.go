@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -32,7 +27,8 @@ func startCommand(a *app, _ *flag.FlagSet) func([]string) error {
 	}
 }
 
-// start opens the gate.
+// start opens the gate, waits until hooks of the start have run, and runs those
+// that follow. When one fails, nothing is left of the container.
 func (c *container) start() error {
 	if s := c.status(); s != specs.StateCreated {
 		return fault.New(fault.Conflict, "start container", c.ID, "cannot start a container in the "+string(s)+" state", "")
@@ -46,6 +42,10 @@ func (c *container) start() error {
 		return err
 	}
 	defer unix.Close(fd)
+	await, err := c.listen(spec)
+	if err != nil {
+		return err
+	}
 	c.Started = true
 	if err := c.save(); err != nil {
 		return err
@@ -53,7 +53,13 @@ func (c *container) start() error {
 	if _, err := unix.Write(fd, []byte{1}); err != nil {
 		return fault.Wrap(fault.Internal, "start container", c.ID, err, "")
 	}
-	return runHooks(spec, c, "poststart")
+	if err = await(); err == nil {
+		err = runHooks(spec, c, "poststart")
+	}
+	if err != nil {
+		c.end(spec)
+	}
+	return err
 }
 
 func (c *container) spec() (*specs.Spec, error) { return loadSpec(filepath.Join(c.dir, "config.json")) }
@@ -133,71 +139,11 @@ func deleteCommand(a *app, set *flag.FlagSet) func([]string) error {
 			return fault.New(fault.Conflict, "delete container", id, "cannot delete a container that is "+string(s), "use --force")
 		}
 		spec, err := c.spec()
-		c.destroy()
 		if err != nil {
+			c.destroy()
 			return nil
 		}
-		return runHooks(spec, c, "poststop")
-	}
-}
-
-// hookTimeout bounds a hook that names no timeout.
-const hookTimeout = 10 * time.Minute
-
-// runHooks runs the named hooks of a container in the runtime's namespaces, with
-// its state on their stdin (OCI runtime spec, POSIX-platform Hooks).
-func runHooks(s *specs.Spec, c *container, names ...string) error {
-	if s.Hooks == nil {
+		c.end(spec)
 		return nil
 	}
-	state := c.oci()
-	for _, name := range names {
-		var list []specs.Hook
-		switch name {
-		case "prestart":
-			//lint:ignore SA1019 callers still set it, and the spec still has it run
-			list = s.Hooks.Prestart
-			state.Status, state.Pid = specs.StateCreating, c.PID
-		case "createRuntime":
-			list = s.Hooks.CreateRuntime
-			state.Status, state.Pid = specs.StateCreating, c.PID
-		case "poststart":
-			list = s.Hooks.Poststart
-		case "poststop":
-			list = s.Hooks.Poststop
-			state.Status, state.Pid = specs.StateStopped, 0
-		}
-		for _, h := range list {
-			if err := runHook(h, name, state); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func runHook(h specs.Hook, name string, state specs.State) error {
-	input, err := json.Marshal(state)
-	if err != nil {
-		return err
-	}
-	limit := hookTimeout
-	if h.Timeout != nil {
-		limit = time.Duration(*h.Timeout) * time.Second
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, h.Path)
-	cmd.Args, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = h.Args, h.Env, bytes.NewReader(input), &out, &out
-	if len(h.Args) == 0 {
-		cmd.Args = []string{h.Path}
-	}
-	if cmd.Env == nil {
-		cmd.Env = []string{}
-	}
-	if err := cmd.Run(); err != nil {
-		return fault.Wrap(fault.Internal, "run "+name+" hook", h.Path, err, strings.TrimSpace(out.String()))
-	}
-	return nil
 }

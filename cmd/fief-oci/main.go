@@ -10,6 +10,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fief/internal/words/fault"
 )
 
@@ -45,6 +47,8 @@ func commands() []command {
 }
 
 func main() {
+	// Descriptors that the caller has left open are nobody's here, hooks least of all.
+	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	a := &app{}
 	global := flag.NewFlagSet("fief-oci", flag.ContinueOnError)
 	global.StringVar(&a.root, "root", "/run/fief-oci", "directory of the containers' state")

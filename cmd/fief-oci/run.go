@@ -39,7 +39,7 @@ func runCommand(a *app, set *flag.FlagSet) func([]string) error {
 			return err
 		}
 		if spec, specErr := box.spec(); specErr == nil {
-			defer runHooks(spec, box, "poststop")
+			box.end(spec)
 		}
 		box.destroy()
 		return err

@@ -100,16 +100,19 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 		slices.Sort(caps)
 		return printJSON(os.Stdout, features.Features{
 			OCIVersionMin: "1.0.0", OCIVersionMax: specVersion,
-			Hooks:        []string{"prestart", "createRuntime", "poststart", "poststop"},
+			Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 			MountOptions: launch.MountOptions(),
 			Linux: &features.Linux{
-				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
-				Capabilities: caps,
-				Cgroup:       &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
-				Seccomp:      &features.Seccomp{Enabled: &yes},
-				Apparmor:     &features.Apparmor{Enabled: &no},
-				Selinux:      &features.Selinux{Enabled: &no},
-				IntelRdt:     &features.IntelRdt{Enabled: &no},
+				Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
+				Capabilities:    caps,
+				Cgroup:          &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
+				Seccomp:         seccompFeatures(),
+				Apparmor:        &features.Apparmor{Enabled: &yes},
+				Selinux:         &features.Selinux{Enabled: &yes},
+				IntelRdt:        &features.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},
+				MemoryPolicy:    &features.MemoryPolicy{Modes: launch.MemoryModes(), Flags: launch.MemoryFlags()},
+				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
+				NetDevices:      &features.NetDevices{Enabled: &yes},
 			},
 		})
 	}

@@ -35,7 +35,8 @@ type container struct {
 	Cgroup      string // directory, empty without one
 	Annotations map[string]string
 
-	dir string
+	dir    string
+	hooked bool // hooks may have run
 }
 
 // validID: what runc and crun accept, without anything a path could be made of.

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ func (c *compilation) files() {
 	}
 	c.b.file("rootfs")
 	for i, m := range c.spec.Mounts {
-		if _, prepared := c.ns.prepared(m); prepared || IsBind(m) {
+		if _, prepared := c.ns.prepared(m); prepared || IsBind(m) || copiesUp(m) {
 			c.b.file(bindName(i))
 		}
 	}
@@ -42,6 +43,9 @@ func (c *compilation) stdioFiles() {
 	if c.opt.Gate {
 		c.b.file("gate")
 	}
+	if !c.joined {
+		c.hookFiles()
+	}
 }
 
 // clone writes the parent's steps.
@@ -50,7 +54,7 @@ func (c *compilation) clone() error {
 	k.Cgroup = c.b.has("cgroup")
 	object, detail, why := "", "", "a process that enters namespaces and makes the container's"
 	if len(c.ns.joins) == 0 {
-		k.Flags = c.ns.flags
+		k.Flags = c.cloneFlags()
 		object, why = nsText(k.Flags), "one call, so that the user namespace owns all others"
 	}
 	mapping := ""
@@ -119,11 +123,21 @@ func (c *compilation) limits(k *plan.Clone) error {
 		if !ok {
 			return fault.New(fault.Invalid, "set resource limit", r.Type, "not known", "see setrlimit(2)")
 		}
+		if slices.ContainsFunc(k.Rlimits, func(o plan.Rlimit) bool { return o.Resource == number }) {
+			return fault.New(fault.Invalid, "set resource limit", r.Type, "given twice", "")
+		}
 		k.Rlimits = append(k.Rlimits, plan.Rlimit{Resource: number, Soft: r.Soft, Hard: r.Hard})
 		text = append(text, strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_"))+"="+limitText(r.Soft)+":"+limitText(r.Hard))
 	}
 	if k.OOMScoreAdj = c.process.OOMScoreAdj; k.OOMScoreAdj != nil {
 		text = append(text, "oom="+strconv.Itoa(*k.OOMScoreAdj))
+	}
+	for _, part := range []func(*plan.Clone) ([]string, error){c.priorities, c.clocks} {
+		more, err := part(k)
+		if err != nil {
+			return err
+		}
+		text = append(text, more...)
 	}
 	if err := c.stdioOwner(k); err != nil {
 		return err
@@ -206,16 +220,22 @@ func (c *compilation) isolateMounts() {
 // taken out of its source's peer group before anything is mounted on it: a
 // clone of a shared mount would carry every mount to the host.
 func (c *compilation) enterRoot() {
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if p := c.spec.Linux.RootfsPropagation; strings.HasSuffix(p, "slave") || strings.HasSuffix(p, "shared") {
-		attr.Propagation = unix.MS_SLAVE
-	}
+	attr := c.rootAttr()
+	c.keepOldRoot()
 	s := c.b.step("root", "rootfs → /", propagationText(attr.Propagation, true), "first, so that all later paths are the container's")
 	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	s.setAttr(c.root, true, attr, propagationText(attr.Propagation, true))
 	s.call(unix.SYS_FCHDIR, plan.In(c.root))
 	s.call(unix.SYS_PIVOT_ROOT, plan.Str("."), plan.Str("."))
 	s.end()
+}
+
+// rootAttr is the root's propagation until all is mounted.
+func (c *compilation) rootAttr() unix.MountAttr {
+	if p := c.spec.Linux.RootfsPropagation; strings.HasSuffix(p, "slave") || strings.HasSuffix(p, "shared") {
+		return unix.MountAttr{Propagation: unix.MS_SLAVE}
+	}
+	return unix.MountAttr{Propagation: unix.MS_PRIVATE}
 }
 
 // leaveOldRoot detaches the host's tree. pivot_root(".", ".") has stacked it on

@@ -11,6 +11,7 @@
 package launch
 
 import (
+	"strconv"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -42,6 +43,10 @@ type Options struct {
 	Nested bool     // the caller runs in a user namespace itself: device nodes cannot be made
 	Trace  bool     // note times
 	NoKeys bool     // no session keyring of its own
+
+	// Assists says that the caller does what a plan alone cannot of network
+	// devices, hooks, tmpcopyup and a seccomp listener; without it a spec with them is refused.
+	Assists bool
 }
 
 // compilation is one spec on its way to a plan.
@@ -57,6 +62,7 @@ type compilation struct {
 	ownDev               bool // /dev is a file system of the container's own
 	devReadOnly          bool
 	null                 plan.Slot // a clone of /dev/null, attached or not
+	joined               bool      // the process joins a running container
 }
 
 // Container makes the plan that starts a container of spec s. The plan expects,
@@ -65,6 +71,13 @@ type compilation struct {
 // mount) for each bind among the spec's mounts and each that Prepared speaks of,
 // "extra:<target>" for each extra mount, then "stdin", "stdout", "stderr" unless
 // the process has a terminal, and "gate" (option).
+//
+// "hooks:createContainer" and "hooks:startContainer" follow for a spec with such
+// hooks: files whose content, the container's state, is complete when the child is
+// told to go; with the former "hooks:output", a file that takes what the hooks
+// print. With hooks of the start, "answer" is what the child writes a byte to when
+// one of them fails, and closes when the program runs. The root's path must then
+// be absolute.
 //
 // A spec that joins a user namespace says its maps: nobody writes them, but ids
 // are looked up in them.
@@ -82,9 +95,12 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 	} else {
 		n.shed()
 	}
+	n.makeClocks()
 	n.wake()
+	n.enterClocks()
 	n.identity()
 	n.b.mark("woken")
+	n.openLabels()
 	n.isolateMounts()
 	if err := n.cloneDevices(); err != nil {
 		return plan.Plan{}, err
@@ -96,9 +112,12 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 			return plan.Plan{}, err
 		}
 	}
+	n.createContainerHooks()
 	n.leaveOldRoot()
 	n.b.mark("mounted")
-	n.names()
+	if n.ns.has(unix.CLONE_NEWUTS) {
+		n.names()
+	}
 	n.loopback()
 	if err := n.sysctls(); err != nil {
 		return plan.Plan{}, err
@@ -119,37 +138,53 @@ func (c *Compiler) begin(s *specs.Spec, p *specs.Process, o Options) (*compilati
 	if s.Linux == nil || p == nil || len(p.Args) == 0 {
 		return nil, fault.New(fault.Invalid, "plan launch", o.ID, "the spec has no linux section, process or arguments", "")
 	}
-	if err := refuse(s, p); err != nil {
+	if err := refuse(s, o); err != nil {
 		return nil, err
 	}
 	n := &compilation{compiler: c, spec: s, process: p, opt: o, b: c.newBuilder(o)}
 	var err error
-	n.ns, err = namespacesOf(s.Linux.Namespaces)
-	return n, err
+	if n.ns, err = namespacesOf(s.Linux.Namespaces); err != nil {
+		return nil, err
+	}
+	if !n.ns.mapped() && len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0 {
+		return nil, fault.New(fault.Invalid, "use id map", "", "the container has no user namespace", "give it one, or leave uidMappings and gidMappings out")
+	}
+	if p := s.Linux.RootfsPropagation; p != "" {
+		if _, ok := propagationOf(p); !ok {
+			return nil, fault.New(fault.Invalid, "use rootfsPropagation", strconv.Quote(p), "not known", "it is shared, slave, private or unbindable")
+		}
+	}
+	if len(s.Linux.NetDevices) > 0 && !n.ns.has(unix.CLONE_NEWNET) && !n.ns.joinsAny(unix.CLONE_NEWNET) {
+		return nil, fault.New(fault.Invalid, "move network devices", "", "the container has no network namespace", "give it one")
+	}
+	return n, nil
 }
 
 // refuse names the parts of a spec that fief cannot carry out: each would
 // otherwise be an isolation silently missing.
-func refuse(s *specs.Spec, p *specs.Process) error {
+func refuse(s *specs.Spec, o Options) error {
 	for _, r := range []struct {
 		what  string
 		given bool
 	}{
-		{"an AppArmor profile", p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined"},
-		{"a SELinux label", p.SelinuxLabel != "" || s.Linux.MountLabel != ""},
-		{"a scheduler", p.Scheduler != nil},
-		{"execCPUAffinity", p.ExecCPUAffinity != nil},
-		{"intelRdt", s.Linux.IntelRdt != nil},
-		{"a memory policy", s.Linux.MemoryPolicy != nil},
-		{"network devices", len(s.Linux.NetDevices) > 0},
-		{"time offsets", len(s.Linux.TimeOffsets) > 0},
-		{"createContainer hooks", s.Hooks != nil && len(s.Hooks.CreateContainer) > 0},
-		{"startContainer hooks", s.Hooks != nil && len(s.Hooks.StartContainer) > 0},
-		{"a seccomp listener", s.Linux.Seccomp != nil && s.Linux.Seccomp.ListenerPath != ""},
+		{"intelRdt", asksRdt(s.Linux.IntelRdt)},
+		{"network devices", len(s.Linux.NetDevices) > 0 && !o.Assists},
+		{"createContainer hooks", s.Hooks != nil && len(s.Hooks.CreateContainer) > 0 && !o.Assists},
+		{"startContainer hooks", s.Hooks != nil && len(s.Hooks.StartContainer) > 0 && !o.Assists},
+		{"a section for Solaris", s.Solaris != nil},
+		{"a section for Windows", s.Windows != nil},
+		{"a section for virtual machines", s.VM != nil},
+		{"a section for z/OS", s.ZOS != nil},
+		{"a section for FreeBSD", s.FreeBSD != nil},
 	} {
 		if r.given {
 			return fault.New(fault.Unsupported, "launch with", r.what, "not supported by this runtime", "use another runtime, or leave it out")
 		}
 	}
 	return nil
+}
+
+// asksRdt: a section that says nothing asks for nothing.
+func asksRdt(r *specs.LinuxIntelRdt) bool {
+	return r != nil && (r.ClosID != "" || len(r.Schemata) > 0 || r.L3CacheSchema != "" || r.MemBwSchema != "" || r.EnableMonitoring)
 }

@@ -134,11 +134,17 @@ func (s *step) verifyDevice(f plan.Slot, d device) {
 	s.statx(f)
 	memory := func(offset int) plan.Arg { return plan.Scratch("statx", sysx.SizeofStatx, offset) }
 	format := uint64(unix.S_IFCHR)
-	if d.block {
+	switch {
+	case d.block:
 		format = unix.S_IFBLK
+	case d.fifo:
+		format = unix.S_IFIFO
 	}
 	s.equals(memory(sysx.StatxMode), unix.S_IFMT, format).op().Skip = 1
 	s.fail(unix.ENXIO)
+	if d.fifo {
+		return
+	}
 	s.equals(memory(sysx.StatxRdevMajor), 0xffffffff, uint64(d.major)).op().Skip = 1
 	s.fail(unix.ENXIO)
 	s.equals(memory(sysx.StatxRdevMinor), 0xffffffff, uint64(d.minor)).op().Skip = 1
@@ -190,7 +196,8 @@ func (c *compilation) bindNode(d device) {
 	s.end()
 }
 
-// makeNode appends a mknod, which a rootfs that has the node already survives.
+// makeNode appends a mknod, which a rootfs that has this very node already
+// survives.
 func (c *compilation) makeNode(d device) {
 	s := c.b.step("mknod", "/"+d.path, d.number(), "")
 	parent := c.b.slot("parent")
@@ -208,7 +215,11 @@ func (c *compilation) makeNode(d device) {
 	case d.block:
 		mode = uint64(d.mode | unix.S_IFBLK)
 	}
-	s.call(unix.SYS_MKNODAT, plan.In(parent), plan.Str(name), plan.Bits(mode), plan.Bits(dev)).ignore(unix.EEXIST)
+	made := s.call(unix.SYS_MKNODAT, plan.In(parent), plan.Str(name), plan.Bits(mode), plan.Bits(dev)).ignore(unix.EEXIST)
+	there := c.b.slot("target")
+	s.call(unix.SYS_OPENAT, plan.In(parent), plan.Str(name), plan.Bits(unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC), plan.Int(0)).save(there)
+	s.verifyDevice(there, d)
+	made.okHere()
 	if d.uid != 0 || d.gid != 0 {
 		s.call(unix.SYS_FCHOWNAT, plan.In(parent), plan.Str(name), plan.Int(int(d.uid)), plan.Int(int(d.gid)), plan.Bits(unix.AT_SYMLINK_NOFOLLOW))
 	}

@@ -58,8 +58,7 @@ func (c *compilation) gate() {
 	s.add(plan.Op{Kind: plan.Forget})
 	s.end()
 	s = c.b.step("await", "gate", "", "")
-	message := plan.Words(plan.Int(0), plan.Int(0), plan.Words(plan.Bytes([]byte{'g'}, "g"), plan.Int(1)), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
-	s.call(unix.SYS_SENDMSG, plan.In(c.b.slot(plan.ReportName)), message, plan.Bits(unix.MSG_NOSIGNAL))
+	c.tell(s, plan.TellGate)
 	s.call(unix.SYS_READ, plan.In(gate), plan.Scratch("byte", 8, 0), plan.Int(1)).op().Positive = true
 	s.call(unix.SYS_CLOSE, plan.In(gate))
 	s.end()
@@ -98,6 +97,7 @@ func (c *Compiler) Exec(p *specs.Process, s *specs.Spec, o Options) (plan.Plan, 
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	n.joined = true
 	if o.Cgroup {
 		n.b.file("cgroup")
 	}
@@ -134,12 +134,19 @@ func (c *compilation) join(pidfd plan.Slot) error {
 	}
 	c.parentStep("clone", "", "joining "+nsText(flags&unix.CLONE_NEWPID), "")
 	c.parentStep("map ids", "", "", "")
+	if a := c.process.ExecCPUAffinity; a != nil {
+		var err error
+		if k.Affinity, err = bitmask("execCPUAffinity", a.Initial); err != nil {
+			return err
+		}
+	}
 	if err := c.limits(k); err != nil {
 		return err
 	}
 	c.hide()
 	c.shed()
 	c.wake()
+	c.openLabels()
 	rest := flags &^ unix.CLONE_NEWPID
 	s := c.b.step("join", nsText(rest), "", "")
 	s.call(unix.SYS_SETNS, plan.In(pidfd), plan.Bits(rest))

@@ -59,6 +59,29 @@ func hostNamespaces(s *specs.Spec) {
 	s.Mounts[0].Options = append(s.Mounts[0].Options, "hidepid=invisible")
 }
 
+func scheduled(a specs.Scheduler) func(*specs.Spec) {
+	return func(s *specs.Spec) { s.Process.Scheduler = &a }
+}
+
+// timed gives a spec a time namespace with clocks of its own.
+func timed(s *specs.Spec) {
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+	s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 100, Nanosecs: 5}, "boottime": {Secs: -7}}
+}
+
+// ruled gives a process all that the parent or the kernel is told of it.
+func ruled(s *specs.Spec) {
+	timed(s)
+	s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Priority: 5, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+	s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_RT, Priority: 3}
+	s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-1", Final: "1"}
+	s.Process.ApparmorProfile, s.Process.SelinuxLabel = "profile", "u:r:t:s0"
+	s.Linux.MountLabel = "u:r:files:s0:c1,c2"
+	s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
+	s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+	s.Linux.IntelRdt = &specs.LinuxIntelRdt{}
+}
+
 // TestPrepared: which mounts are handed over follows from the namespaces.
 func TestPrepared(t *testing.T) {
 	kinds := func(s *specs.Spec) (out string) {
@@ -114,6 +137,24 @@ func TestGolden(t *testing.T) {
 		{name: "joined-all", change: joinAll, opt: Options{ID: "id", Cgroup: true}},
 		{name: "host-namespaces", change: hostNamespaces},
 		{name: "exec-joined", change: joinAll, exec: true},
+		{name: "copy-up", change: func(s *specs.Spec) {
+			s.Linux.RootfsPropagation = "unbindable"
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/var/lib", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro", "size=1m", "rshared"}})
+		}, opt: Options{ID: "id", Assists: true}},
+		{name: "hooks", change: func(s *specs.Spec) {
+			timeout := 3
+			s.Root.Path = "/bundle/rootfs"
+			s.Linux.RootfsPropagation = "rslave"
+			s.Hooks = &specs.Hooks{
+				CreateContainer: []specs.Hook{{Path: "/bin/one", Args: []string{"one", "-x"}, Env: []string{"A=b"}, Timeout: &timeout}, {Path: "/bin/two"}},
+				StartContainer:  []specs.Hook{{Path: "/sbin/ldconfig"}},
+			}
+		}, opt: Options{ID: "id", Gate: true, Assists: true}},
+		{name: "listener", change: func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/x" }, opt: Options{ID: "id", Gate: true, Assists: true}},
+		{name: "listener-privileges", change: func(s *specs.Spec) { user(s); s.Linux.Seccomp.ListenerPath = "/x" }, opt: Options{ID: "id", Assists: true}},
+		{name: "ruled", change: ruled},
+		{name: "ruled-joined", change: func(s *specs.Spec) { ruled(s); s.Linux.Namespaces[3].Path = "/run/netns/x" }},
+		{name: "exec-ruled", change: ruled, exec: true},
 		{name: "exec", change: func(*specs.Spec) {}, exec: true, opt: Options{ID: "id", Cgroup: true}},
 		{name: "exec-tty", change: func(s *specs.Spec) { user(s); s.Process.Terminal = true }, exec: true},
 	} {
@@ -189,9 +230,42 @@ func TestRefusals(t *testing.T) {
 		change func(*specs.Spec)
 		class  fault.Class
 	}{
-		"no arguments":         {func(s *specs.Spec) { s.Process.Args = nil }, fault.Invalid},
-		"apparmor":             {func(s *specs.Spec) { s.Process.ApparmorProfile = "x" }, fault.Unsupported},
-		"selinux":              {func(s *specs.Spec) { s.Process.SelinuxLabel = "x" }, fault.Unsupported},
+		"no arguments": {func(s *specs.Spec) { s.Process.Args = nil }, fault.Invalid},
+		"listener":     {func(s *specs.Spec) { s.Linux.Seccomp.ListenerPath = "/x" }, fault.Unsupported},
+		"rdt":          {func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} }, fault.Unsupported},
+		"vm":           {func(s *specs.Spec) { s.VM = &specs.VM{} }, fault.Unsupported},
+		"limit twice": {func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NPROC"}, {Type: "RLIMIT_NPROC"}}
+		}, fault.Invalid},
+		"devices":        {func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}} }, fault.Unsupported},
+		"policy":         {scheduled(specs.Scheduler{Policy: "SCHED_X"}), fault.Invalid},
+		"iso":            {scheduled(specs.Scheduler{Policy: specs.SchedISO}), fault.Unsupported},
+		"nice":           {scheduled(specs.Scheduler{Policy: specs.SchedOther, Nice: 20}), fault.Invalid},
+		"priority":       {scheduled(specs.Scheduler{Policy: specs.SchedBatch, Priority: 1}), fault.Invalid},
+		"deadline":       {scheduled(specs.Scheduler{Policy: specs.SchedRR, Runtime: 1}), fault.Invalid},
+		"scheduler flag": {scheduled(specs.Scheduler{Policy: specs.SchedRR, Flags: []specs.LinuxSchedulerFlag{"x"}}), fault.Invalid},
+		"io class":       {func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{Class: "x"} }, fault.Invalid},
+		"io priority": {func(s *specs.Spec) {
+			s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 8}
+		}, fault.Invalid},
+		"cpus":        {func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "1-0"} }, fault.Invalid},
+		"personality": {func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "x"} }, fault.Invalid},
+		"personality flag": {func(s *specs.Spec) {
+			s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux, Flags: []specs.LinuxPersonalityFlag{"x"}}
+		}, fault.Invalid},
+		"memory mode":  {func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "x"} }, fault.Invalid},
+		"memory nodes": {func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "a"} }, fault.Invalid},
+		"memory flag": {func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Flags: []specs.MemoryPolicyFlagType{"x"}}
+		}, fault.Invalid},
+		"clocks, host time": {func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 1}} }, fault.Invalid},
+		"clocks, joined": {func(s *specs.Spec) {
+			timed(s)
+			s.Linux.Namespaces[7].Path = "/x"
+		}, fault.Invalid},
+		"clock":                {func(s *specs.Spec) { timed(s); s.Linux.TimeOffsets["realtime"] = specs.LinuxTimeOffset{} }, fault.Invalid},
+		"nanoseconds":          {func(s *specs.Spec) { timed(s); s.Linux.TimeOffsets["boottime"] = specs.LinuxTimeOffset{Nanosecs: 1e9} }, fault.Invalid},
+		"maps, no user":        {func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] }, fault.Invalid},
 		"unmapped root":        {func(s *specs.Spec) { s.Linux.UIDMappings[0].ContainerID = 1 }, fault.Invalid},
 		"unmapped user":        {func(s *specs.Spec) { s.Process.User.UID = 70000 }, fault.Invalid},
 		"host sysctl":          {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"vm.swappiness": "1"} }, fault.Invalid},
@@ -216,6 +290,11 @@ func TestRefusals(t *testing.T) {
 		"limit":              {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
 		"device":             {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
 		"tmpcopyup":          {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"tmpcopyup on proc":  {func(s *specs.Spec) { s.Mounts[0].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"remount":            {func(s *specs.Spec) { s.Mounts[6].Options = []string{"remount"} }, fault.Unsupported},
+		"option of a bind":   {func(s *specs.Spec) { s.Mounts[6].Options = []string{"bind", "sync"} }, fault.Unsupported},
+		"id map of a tmpfs":  {func(s *specs.Spec) { s.Mounts[6].Options = []string{"idmap"} }, fault.Unsupported},
+		"propagation":        {func(s *specs.Spec) { s.Linux.RootfsPropagation = "odd" }, fault.Invalid},
 		"hooks":              {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
 	} {
 		s := launchtest.Spec("true")

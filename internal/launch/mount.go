@@ -35,6 +35,13 @@ func (c *compilation) mounts() error {
 		if clean(m.Destination) == "" {
 			return fault.New(fault.Invalid, "mount over", m.Destination, "that is the root", "mount below it")
 		}
+		if err := c.fits(i, m, o); err != nil {
+			return err
+		}
+		if copiesUp(m) {
+			c.copyUp(c.b.has(bindName(i)), m, o)
+			continue
+		}
 		if IsBind(m) {
 			c.bind(c.b.has(bindName(i)), m.Destination, m.Source, o)
 			continue
@@ -53,6 +60,51 @@ func (c *compilation) mounts() error {
 		c.bind(c.b.has(extraName(target)), target, "prepared", mountOptions{})
 	}
 	return nil
+}
+
+// fits refuses options that a mount of this kind has no use for: they would be
+// silently without effect.
+func (c *compilation) fits(i int, m specs.Mount, o mountOptions) error {
+	refuse := func(what, why, hint string) error {
+		return fault.New(fault.Unsupported, "mount on "+m.Destination+" with", what, why, hint)
+	}
+	bind := IsBind(m)
+	switch {
+	case bind && len(o.data) > 0:
+		return refuse("option "+o.data[0], "a bind makes no file system that it could be an option of", "leave it out")
+	case !bind && (o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0):
+		return refuse("an id map", "only binds are mapped: a new file system is the container's own", "leave it out")
+	case o.copyUp && !copiesUp(m):
+		return refuse("option tmpcopyup", "it is no tmpfs", "leave it out")
+	case o.copyUp && !c.opt.Assists:
+		return refuse("option tmpcopyup", "not supported", "copy the files in the image or use a volume")
+	}
+	if !o.copyUp {
+		return nil
+	}
+	for _, before := range c.spec.Mounts[:i] {
+		if within(clean(m.Destination), clean(before.Destination)) {
+			return refuse("option tmpcopyup", "it lies in the mount on "+before.Destination+", not in the root file system", "leave it out")
+		}
+	}
+	return nil
+}
+
+// within reports whether a clean path is dir or below it.
+func within(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }
+
+// copyUp appends the attaching of a tmpfs that was filled outside.
+func (c *compilation) copyUp(from plan.Slot, m specs.Mount, o mountOptions) {
+	dest := clean(m.Destination)
+	s := c.b.step("attach", "tmpfs → /"+dest, strings.Join(o.data, ","), "made outside, with what lay there")
+	mount, t := c.b.slot("mount"), c.b.slot("target")
+	s.copy(from, mount)
+	c.ownDev = c.ownDev || dest == "dev"
+	c.keep("tmpfs", dest, mount, s)
+	s.target(c.root, dest, directory, t)
+	s.attach(mount, t)
+	c.propagate(s, mount, o)
+	s.end()
 }
 
 // bind appends the attaching of a prepared mount. Its propagation is set inside,
@@ -104,6 +156,7 @@ func (c *compilation) newMount(m specs.Mount, o mountOptions) error {
 	case "devpts":
 		data = c.devptsOptions(data)
 	}
+	data = c.labelled(fs, data)
 	dest := clean(m.Destination)
 	if dest == "dev" {
 		// Nodes and links are still to be made in it.

@@ -108,12 +108,15 @@ func (c *compilation) enter() {
 		s := c.b.step("join", string(j.Type), j.Path, "")
 		s.call(unix.SYS_SETNS, plan.In(c.b.has(joinName(j))), plan.Bits(flag))
 		s.end()
+		if flag == unix.CLONE_NEWUTS {
+			c.names() // with the privilege over it that is gone later
+		}
 	}
 	if c.ns.joinsAny(unix.CLONE_NEWUSER) {
 		c.hide()
 	}
-	s = c.b.step("fork", nsText(c.ns.flags), "", "one call, so that the user namespace owns all of them")
-	s.add(plan.Op{Kind: plan.Fork}, plan.Bits(c.ns.flags))
+	s = c.b.step("fork", nsText(c.cloneFlags()), "", "one call, so that the user namespace owns all of them")
+	s.add(plan.Op{Kind: plan.Fork}, plan.Bits(c.cloneFlags()))
 	s.end()
 	s = c.b.step("shed", "signal actions", "", "of the parent")
 	s.add(plan.Op{Kind: plan.ResetInherited})
@@ -148,6 +151,8 @@ func nsFlag(t specs.LinuxNamespaceType) (uint64, bool) {
 		return unix.CLONE_NEWUTS, true
 	case specs.CgroupNamespace:
 		return unix.CLONE_NEWCGROUP, true
+	case specs.TimeNamespace:
+		return unix.CLONE_NEWTIME, true
 	}
 	return 0, false
 }
@@ -161,6 +166,7 @@ func nsText(flags uint64) string {
 	}{
 		{unix.CLONE_NEWUSER, "user"}, {unix.CLONE_NEWNS, "mnt"}, {unix.CLONE_NEWPID, "pid"}, {unix.CLONE_NEWNET, "net"},
 		{unix.CLONE_NEWIPC, "ipc"}, {unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWCGROUP, "cgroup"},
+		{unix.CLONE_NEWTIME, "time"},
 	} {
 		if flags&n.flag != 0 {
 			out = append(out, n.name)

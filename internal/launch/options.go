@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"fief/internal/words/fault"
@@ -15,6 +16,8 @@ type mountOptions struct {
 	propagation uint64   // MS_PRIVATE …, 0: none asked
 	recursive   bool     // of the propagation
 	bind        bool     // "bind" or "rbind"
+	idmap       bool     // "idmap" or "ridmap"
+	copyUp      bool     // "tmpcopyup"
 	data        []string // what is left: options of the file system
 }
 
@@ -23,7 +26,7 @@ type mountOptions struct {
 func parseOptions(list []string) (mountOptions, error) {
 	var m mountOptions
 	for _, o := range list {
-		if set, clear, ok := attribute(o); ok {
+		if set, clear, ok := attribute(strings.TrimPrefix(o, recursion(o))); ok {
 			m.attr = m.attr&^clear | set
 			continue
 		}
@@ -34,15 +37,30 @@ func parseOptions(list []string) (mountOptions, error) {
 		switch o {
 		case "bind", "rbind":
 			m.bind = true
-		case "defaults", "async", "nomand", "norelatime", "rro", "rrw", "rnosuid", "rnodev", "rnoexec", "idmap", "ridmap":
-			// Defaults of the kernel, or applied to a bind by whoever prepared it.
+		case "idmap", "ridmap":
+			m.idmap = true
 		case "tmpcopyup":
-			return m, fault.New(fault.Unsupported, "use mount option", o, "not supported", "copy the files in the image or use a volume")
+			m.copyUp = true
+		case "defaults", "async", "nomand", "noiversion", "silent", "loud":
+			// Defaults of the kernel, or about its log only.
+		case "remount":
+			return m, fault.New(fault.Unsupported, "use mount option", o, "a list of mounts has nothing to mount again", "give the one mount the options it is to have")
 		default:
 			m.data = append(m.data, o)
 		}
 	}
 	return m, nil
+}
+
+// recursion is the letter before an option that is to hold for all mounts of a
+// tree ("rro"), empty when the option has none.
+func recursion(o string) string {
+	if rest, ok := strings.CutPrefix(o, "r"); ok {
+		if _, _, known := attribute(rest); known {
+			return "r"
+		}
+	}
+	return ""
 }
 
 // attribute returns the mount attributes an option sets and clears.
@@ -70,6 +88,8 @@ func attribute(o string) (set, clear uint64, ok bool) {
 		return unix.MOUNT_ATTR_STRICTATIME, unix.MOUNT_ATTR__ATIME, true
 	case "relatime", "atime", "nostrictatime":
 		return 0, unix.MOUNT_ATTR__ATIME, true
+	case "norelatime":
+		return 0, 0, true // the kernel's default all the same (mount(8))
 	case "nodiratime":
 		return unix.MOUNT_ATTR_NODIRATIME, 0, true
 	case "diratime":
@@ -115,27 +135,21 @@ func without(list []string, prefix string) []string {
 // BindAttr returns what the options of a bind ask to be applied to its clone:
 // those for its top mount, or with recursive those for all mounts of it ("rro"
 // …, OCI runtime spec, Linux mount options). What is not named stays as the
-// source has it: clearing a flag that the host has set is refused by the kernel
-// where it is locked.
+// source has it. An option that takes a flag away ("exec") is asked of the
+// kernel, which refuses where a more privileged mount namespace has locked it.
 func BindAttr(options []string, recursive bool) unix.MountAttr {
 	var m unix.MountAttr
 	for _, o := range options {
-		if recursive {
-			var ok bool
-			if o, ok = strings.CutPrefix(o, "r"); !ok {
-				continue
-			}
+		r := recursion(o)
+		if (r != "") != recursive {
+			continue
 		}
-		set, clear, ok := attribute(o)
+		set, clear, ok := attribute(strings.TrimPrefix(o, r))
 		if !ok {
 			continue
 		}
-		if clear&unix.MOUNT_ATTR__ATIME != 0 {
-			m.Attr_clr |= unix.MOUNT_ATTR__ATIME
-			m.Attr_set &^= unix.MOUNT_ATTR__ATIME
-			clear &^= unix.MOUNT_ATTR__ATIME
-		}
-		m.Attr_set = m.Attr_set&^clear | set
+		// All of the access times are one field, cleared as a whole.
+		m.Attr_set, m.Attr_clr = m.Attr_set&^clear|set, m.Attr_clr&^(set&^unix.MOUNT_ATTR__ATIME)|clear
 	}
 	return m
 }
@@ -143,7 +157,27 @@ func BindAttr(options []string, recursive bool) unix.MountAttr {
 // MountOptions lists the options that are understood by themselves, for
 // `features`; all others go to the file system.
 func MountOptions() []string {
-	return []string{"async", "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "nomand",
-		"norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind", "relatime", "ro", "rnodev", "rnoexec", "rnosuid", "rprivate", "rro",
-		"rshared", "rslave", "runbindable", "rw", "shared", "slave", "strictatime", "suid", "symfollow", "unbindable"}
+	list := []string{"async", "bind", "defaults", "idmap", "loud", "noiversion", "nomand", "private", "rbind", "ridmap", "rprivate", "rshared", "rslave",
+		"runbindable", "shared", "silent", "slave", "tmpcopyup", "unbindable"}
+	for _, o := range []string{"atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime", "nostrictatime",
+		"nosuid", "nosymfollow", "relatime", "ro", "rw", "strictatime", "suid", "symfollow"} {
+		list = append(list, o, "r"+o)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// CopiesUp reports whether mount m is a tmpfs that begins with what its place in
+// the root file system holds, which is handed to the plan as a prepared mount;
+// attr are the mount's attributes and data the file system's options.
+func CopiesUp(m specs.Mount) (attr uint64, data []string, ok bool) {
+	if !copiesUp(m) {
+		return 0, nil, false
+	}
+	o, err := parseOptions(m.Options)
+	return o.attr, o.data, err == nil
+}
+
+func copiesUp(m specs.Mount) bool {
+	return m.Type == "tmpfs" && slices.Contains(m.Options, "tmpcopyup")
 }

@@ -11,11 +11,9 @@ import (
 	"fief/internal/words/plan"
 )
 
-// names appends hostname and domainname.
+// names appends hostname and domainname, in the UTS namespace that the process
+// is in by then.
 func (c *compilation) names() {
-	if !c.ns.has(unix.CLONE_NEWUTS) {
-		return
-	}
 	if h := c.spec.Hostname; h != "" {
 		s := c.b.step("hostname", h, "", "")
 		s.call(unix.SYS_SETHOSTNAME, plan.Str(h), plan.Int(len(h)))
@@ -141,9 +139,10 @@ func (c *compilation) restrictPaths() {
 		s.setAttr(c.root, false, readOnly, "ro")
 		s.end()
 	}
-	if p := c.spec.Linux.RootfsPropagation; strings.HasSuffix(p, "shared") {
-		s := c.b.step("share", "/", p, "")
-		s.setAttr(c.root, strings.HasPrefix(p, "r"), unix.MountAttr{Propagation: unix.MS_SHARED}, p)
+	if p, _ := propagationOf(c.spec.Linux.RootfsPropagation); p == unix.MS_SHARED || p == unix.MS_UNBINDABLE {
+		name := c.spec.Linux.RootfsPropagation
+		s := c.b.step("propagate", "/", name, "")
+		s.setAttr(c.root, strings.HasPrefix(name, "r"), unix.MountAttr{Propagation: p}, name)
 		s.end()
 	}
 }

@@ -26,6 +26,7 @@ func (c *compilation) secure() error {
 	if err != nil {
 		return err
 	}
+	c.applyLabels()
 	c.keyring()
 	c.ownLimits()
 	if err := c.scheduling(); err != nil {
@@ -37,16 +38,26 @@ func (c *compilation) secure() error {
 	}
 	c.credentials(caps)
 	c.closeAll()
+	loaded := c.process.NoNewPrivileges && filter != nil && filter.listens()
+	if loaded { // while there is somebody to hand the listener to
+		c.noNewPrivileges()
+		c.load(filter)
+	}
 	c.gate()
-	if c.process.NoNewPrivileges {
-		s := c.b.step("set", "no_new_privs", "", "")
-		s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
-		s.end()
+	c.startContainerHooks()
+	if c.process.NoNewPrivileges && !loaded {
+		c.noNewPrivileges()
 		if filter != nil {
 			c.load(filter)
 		}
 	}
 	return nil
+}
+
+func (c *compilation) noNewPrivileges() {
+	s := c.b.step("set", "no_new_privs", "", "")
+	s.call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_NO_NEW_PRIVS), plan.Int(1), plan.Int(0), plan.Int(0), plan.Int(0))
+	s.end()
 }
 
 // keyring gives the container a session keyring of its own. Keys are counted by
@@ -76,24 +87,22 @@ func (c *compilation) ownLimits() {
 	s.end()
 }
 
-// scheduling undoes a CPU mask inherited from the parent (cgroups clamp it
-// again), and sets I/O priority, personality and umask.
+// scheduling sets CPUs, umask, personality and memory policy.
 func (c *compilation) scheduling() error {
+	initial := c.b.plan.Clone.Affinity
 	s := c.b.step("reset", "cpu affinity, umask", "", "")
-	s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(allCPUs)), plan.Const(allCPUs, "all")).ignore(unix.EINVAL, unix.EPERM)
+	if err := c.affinity(s, initial); err != nil {
+		return err
+	}
 	umask := 0o022
 	if u := c.process.User.Umask; u != nil {
 		umask = int(*u)
 	}
 	s.call(unix.SYS_UMASK, plan.Bits(uint64(umask)))
-	if p := c.process.IOPriority; p != nil {
-		class, ok := ioClass(p.Class)
-		if !ok {
-			return fault.New(fault.Invalid, "set I/O priority", string(p.Class), "not a class", "")
-		}
-		s.call(unix.SYS_IOPRIO_SET, plan.Int(1), plan.Int(0), plan.Bits(class<<13|uint64(p.Priority)))
-	}
 	if p := c.spec.Linux.Personality; p != nil {
+		if len(p.Flags) > 0 {
+			return fault.New(fault.Invalid, "set personality", string(p.Flags[0]), "no flag is defined", "leave flags out")
+		}
 		switch p.Domain {
 		case specs.PerLinux:
 			s.call(unix.SYS_PERSONALITY, plan.Bits(0))
@@ -104,7 +113,7 @@ func (c *compilation) scheduling() error {
 		}
 	}
 	s.end()
-	return nil
+	return c.memoryPolicy()
 }
 
 // allCPUs is 1 KiB of ones, more than any kernel has CPUs: it takes the bits it
@@ -115,18 +124,6 @@ const (
 	ones4K  = ones512 + ones512 + ones512 + ones512 + ones512 + ones512 + ones512 + ones512
 	allCPUs = ones4K + ones4K
 )
-
-func ioClass(c specs.IOPriorityClass) (uint64, bool) {
-	switch c {
-	case specs.IOPRIO_CLASS_RT:
-		return 1, true
-	case specs.IOPRIO_CLASS_BE:
-		return 2, true
-	case specs.IOPRIO_CLASS_IDLE:
-		return 3, true
-	}
-	return 0, false
-}
 
 // capSets are capability sets as bits.
 type capSets struct{ bounding, effective, inheritable, permitted, ambient uint64 }
@@ -221,7 +218,13 @@ func idList(ids []uint32) string {
 
 func (c *compilation) closeAll() {
 	s := c.b.step("close", "all descriptors but stdio", "", "")
-	s.add(plan.Op{Kind: plan.CloseAll}, plan.Int(int(c.b.has("gate"))))
+	var keep []plan.Arg
+	for _, name := range []string{"gate", startState, answer} {
+		if at := c.b.has(name); at != 0 || name == "gate" {
+			keep = append(keep, plan.Int(int(at)))
+		}
+	}
+	s.add(plan.Op{Kind: plan.CloseAll}, keep...)
 	s.end()
 }
 
@@ -239,8 +242,15 @@ func (c *compilation) filter() (*filter, error) {
 	if profile == nil {
 		return nil, nil
 	}
-	return c.compiler.compile(profile)
+	f, err := c.compiler.compile(profile)
+	if err == nil && f != nil && f.listens() && !c.opt.Assists {
+		return nil, fault.New(fault.Unsupported, "launch with", "a seccomp listener", "not supported by this runtime", "use SCMP_ACT_ERRNO or SCMP_ACT_TRAP")
+	}
+	return f, err
 }
+
+// listens reports whether the filter has calls decided by somebody outside.
+func (f *filter) listens() bool { return f.flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 }
 
 func (c *Compiler) compile(profile *specs.LinuxSeccomp) (*filter, error) {
 	if c.Filter == nil || c.Key == nil {
@@ -280,6 +290,15 @@ func (c *compilation) load(f *filter) {
 	n := len(f.code) / sizeofSockFilter
 	s := c.b.step("filter", "system calls", strconv.Itoa(n)+" instructions", "")
 	program := plan.Words(plan.Int(n), plan.Const(f.code, "code"))
-	s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
+	loading := s.call(unix.SYS_SECCOMP, plan.Int(unix.SECCOMP_SET_MODE_FILTER), plan.Bits(uint64(f.flags)), program)
+	if f.listens() {
+		loading.save(c.b.slot("listener"))
+	}
 	s.end()
+	if f.listens() {
+		c.send(c.b.slot("listener"), "listener", plan.TellListener, "to who hands it on: nobody answers before")
+		s := c.b.step("close", "listener", "", "")
+		s.call(unix.SYS_CLOSE, plan.In(c.b.slot("listener")))
+		s.end()
+	}
 }

@@ -56,7 +56,7 @@ func (c *compilation) openTerminal() {
 		s.call(unix.SYS_FCHOWN, plan.In(slave), plan.Int(int(uid)), plan.Int(-1))
 	}
 	s.end()
-	c.sendMaster(master)
+	c.send(master, "terminal", plan.TellConsole, "to the process that keeps it")
 }
 
 func consoleText(b *specs.Box) string {
@@ -66,18 +66,18 @@ func consoleText(b *specs.Box) string {
 	return limitText(uint64(b.Height)) + "x" + limitText(uint64(b.Width))
 }
 
-// sendMaster appends a sendmsg with SCM_RIGHTS: its structs lie in the plan, the
+// send appends the sending of a descriptor to the parent: a sendmsg with SCM_RIGHTS: its structs lie in the plan, the
 // descriptor's number is patched in (unix(7), cmsg(3)).
-func (c *compilation) sendMaster(master plan.Slot) {
-	s := c.b.step("send", "terminal", "", "to the process that keeps it")
+func (c *compilation) send(fd plan.Slot, object, tell, why string) {
+	s := c.b.step("send", object, "", why)
 	control := []byte{
 		20, 0, 0, 0, 0, 0, 0, 0, // cmsg_len: header 16, one descriptor 4
 		unix.SOL_SOCKET, 0, 0, 0, unix.SCM_RIGHTS, 0, 0, 0,
 		0, 0, 0, 0, 0, 0, 0, 0,
 	}
 	rights := plan.Bytes(control, "rights")
-	s.add(plan.Op{Kind: plan.Patch}, plan.Int(int(master)), rights.Plus(16))
-	body := plan.Words(plan.Bytes([]byte{'c'}, "c"), plan.Int(1))
+	s.add(plan.Op{Kind: plan.Patch}, plan.Int(int(fd)), rights.Plus(16))
+	body := plan.Words(plan.Const(tell, tell), plan.Int(1))
 	message := plan.Words(plan.Int(0), plan.Int(0), body, plan.Int(1), rights, plan.Int(len(control)), plan.Int(0))
 	s.call(unix.SYS_SENDMSG, plan.In(c.b.slot(plan.ReportName)), message, plan.Bits(unix.MSG_NOSIGNAL))
 	s.end()

@@ -143,7 +143,7 @@ func TestUntraceable(t *testing.T) {
 		}
 	}
 	joiner.launch = func(encoded []byte, files []int) (runtime.Process, error) {
-		return runtime.StartWith(encoded, files, func(int) error { look("before its first step"); return nil })
+		return runtime.StartWith(encoded, files, runtime.Callbacks{Prepare: func(int) error { look("before its first step"); return nil }})
 	}
 	proc := joiner.running(js) // waits at its gate: all is set but execve is to come
 	var st unix.Stat_t

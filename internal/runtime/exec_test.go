@@ -231,13 +231,13 @@ func TestPrepare(t *testing.T) {
 	defer done()
 	refused := errors.New("refused")
 	pid := 0
-	_, err = runtime.StartWith(encoded, fds, func(n int) error {
+	_, err = runtime.StartWith(encoded, fds, runtime.Callbacks{Prepare: func(n int) error {
 		pid = n
 		if readFile(t, "/proc/"+strconv.Itoa(n)+"/uid_map") == "" {
 			t.Error("no map yet")
 		}
 		return refused
-	})
+	}})
 	if !errors.Is(err, refused) {
 		t.Error(err)
 	}

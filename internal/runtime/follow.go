@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
 
@@ -18,8 +19,11 @@ func (l *launch) ready(h hooks) error {
 	if errno := l.limits(); errno != 0 {
 		return &plan.Failure{Step: plan.StepLimits, Errno: errno}
 	}
-	if h.prepare != nil {
-		if err := h.prepare(l.pid); err != nil {
+	if err := l.setClocks(); err != nil {
+		return err
+	}
+	if h.Prepare != nil {
+		if err := h.Prepare(l.pid); err != nil {
 			return err
 		}
 	}
@@ -81,7 +85,54 @@ func (l *launch) limits() syscall.Errno {
 			return errno
 		}
 	}
+	if errno := l.priorities(); errno != 0 {
+		return errno
+	}
 	return l.ownStdio()
+}
+
+// setClocks writes the offsets of the time namespace that the child has made
+// and not yet entered (time_namespaces(7)).
+func (l *launch) setClocks() error {
+	if len(l.plan.Offsets) == 0 {
+		return nil
+	}
+	var data [1]byte
+	n, err := unix.Read(l.report, data[:])
+	for err == unix.EINTR {
+		n, err = unix.Read(l.report, data[:])
+	}
+	if err != nil || n == 0 || data[0] != plan.TellClocks[0] {
+		return l.verdict()
+	}
+	if errno := write(l.proc("timens_offsets"), l.plan.Offsets); errno != 0 {
+		return &plan.Failure{Step: plan.StepLimits, Errno: errno}
+	}
+	return nil
+}
+
+// priorities sets scheduler and I/O priority from here, where that may be
+// permitted: a user namespace's root has no say in them.
+func (l *launch) priorities() syscall.Errno {
+	if s := l.plan.Scheduler; s != nil {
+		// sched_setattr leaves nice alone where the policy does not look at it: it
+		// would stay the caller's.
+		if s.Policy != unix.SCHED_NORMAL && s.Policy != unix.SCHED_BATCH && s.Flags&unix.SCHED_FLAG_KEEP_PARAMS == 0 {
+			if err := unix.Setpriority(unix.PRIO_PROCESS, l.pid, int(s.Nice)); err != nil {
+				return err.(syscall.Errno)
+			}
+		}
+		if _, _, e := syscall.Syscall(unix.SYS_SCHED_SETATTR, uintptr(l.pid), uintptr(unsafe.Pointer(s)), 0); e != 0 {
+			return e
+		}
+	}
+	if p := l.plan.IOPriority; p != 0 {
+		const process = 1 // IOPRIO_WHO_PROCESS
+		if _, _, e := syscall.Syscall(unix.SYS_IOPRIO_SET, process, uintptr(l.pid), uintptr(p)); e != 0 {
+			return e
+		}
+	}
+	return 0
 }
 
 // openFiles is the limit the child sets when the plan has none: {0, 0} when it
@@ -119,7 +170,7 @@ func (l *launch) ownStdio() syscall.Errno {
 
 // follow reads the report socket until the program runs, the child waits at its
 // gate, or it has failed.
-func (l *launch) follow() error {
+func (l *launch) follow(listener func(pid, fd int) error) error {
 	for {
 		var data [1]byte
 		oob := make([]byte, unix.CmsgSpace(4))
@@ -129,30 +180,49 @@ func (l *launch) follow() error {
 			continue
 		case err != nil || n == 0:
 			return l.verdict()
-		case data[0] == msgGate:
+		case data[0] == plan.TellGate[0]:
 			return nil
-		case data[0] == msgConsole:
-			l.take(oob[:oobn])
+		case data[0] == plan.TellConsole[0]:
+			l.console = first(oob[:oobn], l.console)
+		case data[0] == plan.TellListener[0]:
+			if err := l.handOver(first(oob[:oobn], -1), listener); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// take keeps the descriptor of a console message; all but the first are closed.
-func (l *launch) take(oob []byte) {
+// handOver passes on the descriptor on which the child's system calls wait for an
+// answer.
+func (l *launch) handOver(fd int, listener func(pid, fd int) error) error {
+	if fd < 0 {
+		return l.verdict()
+	}
+	defer unix.Close(fd)
+	if listener == nil {
+		return fault.New(fault.Internal, "hand over seccomp listener", "", "nobody takes it", "")
+	}
+	return listener(l.pid, fd)
+}
+
+// first returns the descriptor of a message unless there is one already; the
+// others are closed.
+func first(oob []byte, have int) int {
 	list, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return
+		return have
 	}
 	for i := range list {
 		fds, _ := unix.ParseUnixRights(&list[i])
 		for _, fd := range fds {
-			if l.console >= 0 {
+			if have >= 0 {
 				unix.Close(fd)
 				continue
 			}
-			l.console = fd
+			have = fd
 		}
 	}
+	return have
 }
 
 // verdict reads from the shared memory how the child ended its plan. The report

@@ -41,12 +41,16 @@ func (l *launch) forkHere() (failure *plan.Failure, clean bool) {
 	if errno != 0 {
 		return &plan.Failure{Step: plan.StepClone, Errno: errno}, true
 	}
+	cpus, errno := confine(l.plan.Affinity)
+	if errno != 0 {
+		return &plan.Failure{Step: plan.StepClone, Errno: errno}, leave(own)
+	}
 	became, errno := become(l.plan.Owner)
 	if errno == 0 {
 		errno = l.clone()
 	}
 	undone := became.undo()
-	clean = leave(own) && undone
+	clean = leave(own) && undone && unconfine(cpus)
 	if errno != 0 {
 		return &plan.Failure{Step: plan.StepClone, Errno: errno}, clean
 	}
@@ -136,6 +140,30 @@ func leave(own int) bool {
 	}
 	defer unix.Close(own)
 	return unix.Setns(own, unix.CLONE_NEWPID) == nil
+}
+
+// confine lets the calling thread run on the CPUs of a mask, which its next
+// child inherits, and returns its own mask, nil when nothing was changed.
+func confine(mask []byte) (own []byte, errno syscall.Errno) {
+	if len(mask) == 0 {
+		return nil, 0
+	}
+	own = make([]byte, 1024) // of as many CPUs as any kernel has
+	n, _, e := syscall.RawSyscall(unix.SYS_SCHED_GETAFFINITY, 0, uintptr(len(own)), uintptr(unsafe.Pointer(&own[0])))
+	if e != 0 {
+		return nil, e
+	}
+	_, _, e = syscall.RawSyscall(unix.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask)), uintptr(unsafe.Pointer(&mask[0])))
+	return own[:n], e
+}
+
+// unconfine undoes confine and reports whether that succeeded.
+func unconfine(own []byte) bool {
+	if len(own) == 0 {
+		return true
+	}
+	_, _, e := syscall.RawSyscall(unix.SYS_SCHED_SETAFFINITY, 0, uintptr(len(own)), uintptr(unsafe.Pointer(&own[0])))
+	return e == 0
 }
 
 // persona is what a thread was before it took another effective uid.

@@ -23,12 +23,6 @@ type Process struct {
 	Stamps  []int64 // CLOCK_MONOTONIC nanoseconds, one for each stamp of the plan
 }
 
-// Messages of one byte that the child sends on the report socket.
-const (
-	msgConsole = 'c' // with the pseudoterminal's master
-	msgGate    = 'g' // everything is ready but the go-ahead of the gate
-)
-
 // Start carries out an encoded plan and returns when the program has been
 // executed, or, with a gate, when the child waits at it. files are the
 // descriptors that the plan names, in the order of plan.Files; they stay the
@@ -40,17 +34,26 @@ const (
 // nothing is left open. Any other error means that nothing was started.
 func Start(encoded []byte, files []int) (Process, error) { return start(encoded, files, hooks{}, nil) }
 
-// StartWith is Start that calls prepare with the new process's pid when its
-// namespaces and maps exist and nothing else has happened in it; an error from
-// prepare ends the process and is returned.
-func StartWith(encoded []byte, files []int, prepare func(pid int) error) (Process, error) {
-	return start(encoded, files, hooks{prepare: prepare}, nil)
+// Callbacks are what the caller does in the course of a start; each may be nil.
+// An error of one ends the process and is returned.
+type Callbacks struct {
+	// Prepare is called when the process's namespaces and maps exist and nothing
+	// else has happened in it.
+	Prepare func(pid int) error
+	// Listener is called with the descriptor by which system calls of the process
+	// are decided (seccomp_unotify(2)), while it goes on. It is closed afterwards.
+	Listener func(pid, fd int) error
 }
 
-// hooks are called in the course of a start; each may be nil.
+// StartWith is Start with callbacks.
+func StartWith(encoded []byte, files []int, c Callbacks) (Process, error) {
+	return start(encoded, files, hooks{Callbacks: c}, nil)
+}
+
+// hooks are all callbacks there are.
 type hooks struct {
-	prepare   func(pid int) error // before the child is told to go
-	meanwhile func() error        // when it has been told
+	Callbacks
+	meanwhile func() error // when the child has been told to go
 }
 
 func start(encoded []byte, files []int, h hooks, lean *Lean) (Process, error) {
@@ -72,7 +75,7 @@ func start(encoded []byte, files []int, h hooks, lean *Lean) (Process, error) {
 	}
 	err = l.ready(h)
 	if err == nil {
-		err = l.follow()
+		err = l.follow(h.Listener)
 	}
 	if err != nil {
 		l.abort()
@@ -122,6 +125,11 @@ func load(encoded []byte, files []int, lean *Lean) (*launch, error) {
 	slotsAt := frameAt + round(int(unsafe.Sizeof(child.Frame{})))
 	keepAt := slotsAt + round(4*(int(head.Slots)+1))
 	l.planAt = keepAt + round(4*(len(files)+1))
+	helperAt := 0
+	if head.Bools&plan.Spawns != 0 {
+		helperAt = l.planAt
+		l.planAt += frameAt + round(int(unsafe.Sizeof(child.Frame{})))
+	}
 	// Populated: one call that makes all pages is much cheaper than a page fault
 	// for each.
 	l.mem, err = unix.Mmap(-1, 0, l.planAt+len(encoded), unix.PROT_READ|unix.PROT_WRITE,
@@ -142,6 +150,11 @@ func load(encoded []byte, files []int, lean *Lean) (*launch, error) {
 		return nil, err
 	}
 	l.fill(slotsAt, keepAt)
+	if helperAt != 0 {
+		at := uintptr(unsafe.Pointer(&l.mem[helperAt]))
+		stack := (at + tlsAt) &^ 15 // an end of a stack is aligned to 16
+		l.frame.Helper, l.frame.SpawnStack, l.frame.SpawnTLS = at+frameAt, stack, at+tlsAt+child.TLSSize/2
+	}
 	return l, nil
 }
 

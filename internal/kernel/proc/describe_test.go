@@ -50,9 +50,13 @@ func TestDescribe(t *testing.T) {
 		t.Fatalf("%+v, %v", top, err)
 	}
 	first := top.Processes[slices.IndexFunc(top.Processes, func(r []string) bool { return r[slices.Index(all, "pid")] == "1" })]
+	inverse, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 less the nice value that the sleeper inherits
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{
 		"user": "root", "huser": "700000", "group": "root", "hgroup": "700000", "hpid": strconv.Itoa(pid), "ppid": "0", "comm": "sleep",
-		"args": "sleep 62", "state": "S", "nice": "0", "capeff": "full", "capamb": "none", "seccomp": "disabled", "tty": "?",
+		"args": "sleep 62", "state": "S", "nice": strconv.Itoa(20 - inverse), "capeff": "full", "capamb": "none", "seccomp": "disabled", "tty": "?",
 	} {
 		if got := first[slices.Index(all, name)]; got != want {
 			t.Errorf("%s: %q, not %q", name, got, want)

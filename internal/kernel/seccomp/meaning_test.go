@@ -216,6 +216,7 @@ func profiles(m machine, big bool) *rapid.Generator[*specs.LinuxSeccomp] {
 	return rapid.Custom(func(t *rapid.T) *specs.LinuxSeccomp {
 		def := act.Draw(t, "default")
 		p := &specs.LinuxSeccomp{DefaultAction: def.Action, DefaultErrnoRet: def.ErrnoRet}
+		p.ListenerPath = "/listener"
 		p.Architectures = rapid.SliceOf(rapid.SampledFrom([]specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32, specs.ArchAARCH64, specs.ArchARM, specs.ArchS390X})).Draw(t, "arches")
 		lowest := 0
 		if big {
@@ -224,6 +225,9 @@ func profiles(m machine, big bool) *rapid.Generator[*specs.LinuxSeccomp] {
 		for range rapid.IntRange(lowest, entries).Draw(t, "entries") {
 			s := act.Draw(t, "entry")
 			s.Names = rapid.SliceOfN(name, 1, 6).Draw(t, "names")
+			if rapid.IntRange(0, 5).Draw(t, "notify") == 0 && !slices.Contains(s.Names, handover) {
+				s.Action, s.ErrnoRet = specs.ActNotify, nil
+			}
 			s.Args = rapid.SliceOfN(arg, 0, args).Draw(t, "args")
 			p.Syscalls = append(p.Syscalls, s)
 		}
@@ -274,9 +278,13 @@ func TestCompileMeansWhatTheProfileSays(t *testing.T) {
 		for _, big := range []bool{false, true} {
 			t.Run(goarch+map[bool]string{true: "/big"}[big], rapid.MakeCheck(func(t *rapid.T) {
 				p := profiles(m, big).Draw(t, "profile")
-				filter, _, err := compile(m, p)
+				filter, flags, err := compile(m, p)
 				if err != nil {
 					t.Fatalf("compile: %v", err)
+				}
+				notifies := slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool { return s.Action == specs.ActNotify })
+				if notifies != (flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0) {
+					t.Fatalf("flags %#x, a rule of SCMP_ACT_NOTIFY: %v", flags, notifies)
 				}
 				v := vm(t, filter)
 				calls := events(m, p)

@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -36,6 +37,7 @@ type profile struct {
 	arches     map[specs.Arch]bool
 	ret        uint32 // the default
 	permissive bool   // the default lets calls through
+	notify     bool   // a rule asks the listener
 	calls      []call
 }
 
@@ -45,14 +47,21 @@ type call struct {
 	rules []rule // none when the action is the default
 }
 
+// handover is the call that a process under the new filter makes to hand its
+// listener over: asked about it, nobody could answer yet.
+const handover = "sendmsg"
+
 func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, "use seccomp profile", "", fmt.Sprintf(format, args...), "")
 }
 
 // check validates p and brings it into the order the compiler works in.
 func check(m machine, p *specs.LinuxSeccomp) (*profile, error) {
-	if p.ListenerPath != "" {
-		return nil, noNotify()
+	if p.ListenerMetadata != "" && p.ListenerPath == "" {
+		return nil, invalid("listenerMetadata is for a listenerPath, and there is none")
+	}
+	if p.DefaultAction == specs.ActNotify {
+		return nil, invalid("SCMP_ACT_NOTIFY cannot be the default: the listener could not be handed over")
 	}
 	ret, err := action(p.DefaultAction, p.DefaultErrnoRet)
 	if err != nil {
@@ -76,6 +85,10 @@ func check(m machine, p *specs.LinuxSeccomp) (*profile, error) {
 			return nil, err
 		}
 		out.calls = append(out.calls, c)
+		out.notify = out.notify || s.Action == specs.ActNotify
+	}
+	if out.notify && p.ListenerPath == "" {
+		return nil, invalid("SCMP_ACT_NOTIFY needs a listenerPath")
 	}
 	return out, nil
 }
@@ -88,6 +101,9 @@ func (p *profile) check(s specs.LinuxSyscall) (call, error) {
 	ret, err := action(s.Action, s.ErrnoRet)
 	if err != nil {
 		return c, err
+	}
+	if s.Action == specs.ActNotify && slices.Contains(s.Names, handover) {
+		return c, invalid("SCMP_ACT_NOTIFY cannot be asked for %s, by which the listener is handed over", handover)
 	}
 	rules, err := alternatives(s.Args, ret)
 	if err != nil {
@@ -183,7 +199,7 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	case specs.ActKillProcess:
 		ret = unix.SECCOMP_RET_KILL_PROCESS
 	case specs.ActNotify:
-		return 0, noNotify()
+		ret = unix.SECCOMP_RET_USER_NOTIF
 	default:
 		return 0, invalid("action %q is unknown", a)
 	}
@@ -200,14 +216,12 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	return ret | uint32(*errno), nil
 }
 
-func noNotify() error {
-	return fault.New(fault.Unsupported, "use seccomp profile", "", "fief has no listener for SCMP_ACT_NOTIFY",
-		"use SCMP_ACT_ERRNO or SCMP_ACT_TRAP")
-}
-
-// flagBits are the flags for seccomp(2).
-func flagBits(flags []specs.LinuxSeccompFlag) (uint, error) {
+// flagBits are the flags for seccomp(2). notify says that there is a listener.
+func flagBits(flags []specs.LinuxSeccompFlag, notify bool) (uint, error) {
 	var bits uint
+	if notify {
+		bits = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
 	for _, f := range flags {
 		switch f {
 		case specs.LinuxSeccompFlagLog:
@@ -216,6 +230,9 @@ func flagBits(flags []specs.LinuxSeccompFlag) (uint, error) {
 			bits |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 		case specs.LinuxSeccompFlagWaitKillableRecv:
 			// Says how a listener waits; without one the kernel answers EINVAL.
+			if notify {
+				bits |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+			}
 		case "SECCOMP_FILTER_FLAG_TSYNC":
 			// See Compile.
 		default:

@@ -147,9 +147,11 @@ func TestRefusals(t *testing.T) {
 		text  string
 	}{
 		"no default":     {&specs.LinuxSeccomp{}, fault.Invalid, `action "" is unknown`},
-		"notify default": {&specs.LinuxSeccomp{DefaultAction: specs.ActNotify}, fault.Unsupported, "SCMP_ACT_NOTIFY"},
-		"notify":         {allow(specs.LinuxSyscall{Names: read, Action: specs.ActNotify}), fault.Unsupported, "SCMP_ACT_NOTIFY"},
-		"listener":       {&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, fault.Unsupported, "listener"},
+		"notify default": {&specs.LinuxSeccomp{DefaultAction: specs.ActNotify, ListenerPath: "/x"}, fault.Invalid, "SCMP_ACT_NOTIFY"},
+		"notify":         {allow(specs.LinuxSyscall{Names: read, Action: specs.ActNotify}), fault.Invalid, "needs a listenerPath"},
+		"notify handover": {&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x",
+			Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "sendmsg"}, Action: specs.ActNotify}}}, fault.Invalid, "handed over"},
+		"metadata":       {&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "x"}, fault.Invalid, "listenerMetadata"},
 		"arch":           {&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{"x86"}}, fault.Invalid, `architecture "x86"`},
 		"flag":           {&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"X"}}, fault.Invalid, `flag "X"`},
 		"action":         {allow(specs.LinuxSyscall{Names: read, Action: "SCMP_ACT_X"}), fault.Invalid, "SCMP_ACT_X"},

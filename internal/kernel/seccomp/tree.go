@@ -43,11 +43,11 @@ type compiler struct {
 }
 
 func compile(m machine, p *specs.LinuxSeccomp) ([]unix.SockFilter, uint, error) {
-	flags, err := flagBits(p.Flags)
+	checked, err := check(m, p)
 	if err != nil {
 		return nil, 0, err
 	}
-	checked, err := check(m, p)
+	flags, err := flagBits(p.Flags, checked.notify)
 	if err != nil {
 		return nil, 0, err
 	}

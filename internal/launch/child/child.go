@@ -40,6 +40,14 @@ type Frame struct {
 	PID    int32 // made by operation Fork; 0: none. Read by the parent once the forking process is reaped
 
 	// Written by the child; read by the parent after the report socket's end.
+	// Helper is where the frame of the processes of operation Spawn lies, after
+	// their stack and thread-local storage, of which SpawnStack and SpawnTLS are
+	// the addresses that clone(2) takes; 0 in a plan without. They are used by one
+	// process at a time.
+	Helper     uintptr
+	SpawnStack uintptr
+	SpawnTLS   uintptr
+
 	PC     uint32 // operation being carried out
 	Failed uint32 // 1 when that operation failed
 	Errno  uint32
@@ -83,6 +91,7 @@ const (
 	kindForget
 	kindCloseAll
 	kindFork
+	kindSpawn
 )
 
 const (
@@ -94,7 +103,8 @@ const (
 	lastCap       = 63
 	maxFD         = 1<<32 - 1
 	rlimitNofile  = 7
-	maxAgain      = 1024 // openat2 repetitions in all
+	maxAgain      = 1024                  // openat2 repetitions in all
+	spawnFlags    = 0x1000 | 0x80000 | 17 // CLONE_PIDFD, CLONE_SETTLS, SIGCHLD
 )
 
 // StackSize is the least size of the child's stack. Functions that cannot grow
@@ -167,6 +177,8 @@ func run(f *Frame) {
 			closeAll(f, o)
 		case kindFork:
 			forkAgain(f, o)
+		case kindSpawn:
+			spawn(f, o)
 		}
 		f.PC++
 	}
@@ -317,31 +329,65 @@ func closeOthers(f *Frame) {
 	closeRange(f, next, maxFD)
 }
 
+// spawn makes a child of this process, which carries out the operations that
+// are skipped here. It has a frame and a stack of its own, as both run at once:
+// what it does is seen by nobody but the kernel and who waits for its end. It is
+// made by clone(2): a filter that is loaded by then may well refuse clone3, whose
+// arguments filters cannot see. All signals are at their defaults.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func spawn(f *Frame, o *rawOp) {
+	h := (*Frame)(at(f.Helper, 0))
+	h.Base, h.Ops, h.Slots, h.Report = f.Base, f.Ops, f.Slots, f.Report
+	h.PC, h.NOps = f.PC+1, f.PC+1+uint32(o.skip)
+	h.Failed, h.Noted, h.PIDFD = 0, 0, -1
+	r := beget(spawnFlags, f.SpawnStack, unsafe.Pointer(&h.PIDFD), f.SpawnTLS, h)
+	if r < 0 {
+		die(f, uint32(-r))
+	}
+	*slot(f, uint32(o.save)) = h.PIDFD
+	f.PC += uint32(o.skip)
+}
+
 // closeAll leaves 0, 1, 2, the report socket, which execve closes, and perhaps
-// a gate. The others are closed and not merely marked: a path such as
-// /proc/self/fd/7 must lead nowhere at execve (CVE-2024-21626).
+// a gate and the like. The others are closed and not merely marked: a path such
+// as /proc/self/fd/7 must lead nowhere at execve (CVE-2024-21626).
 //
 //go:nosplit
 //go:norace
 //go:noinline
 func closeAll(f *Frame, o *rawOp) {
-	low, high := uintptr(f.Report), uintptr(f.Report)
-	if o.args[0] != 0 {
-		gate := uintptr(*slot(f, o.args[0]))
-		if gate < low {
-			low = gate
+	next := uintptr(3)
+	for {
+		low := lower(maxFD+1, next, uintptr(f.Report))
+		for i := uintptr(0); i < 6; i++ {
+			if n := *(*uint32)(unsafe.Add(unsafe.Pointer(o), 4*i)); n != 0 {
+				low = lower(low, next, uintptr(*slot(f, n)))
+			}
 		}
-		if gate > high {
-			high = gate
+		if low > maxFD {
+			break
 		}
+		if low > next {
+			closeRange(f, next, low-1)
+		}
+		next = low + 1
 	}
-	if low > 3 {
-		closeRange(f, 3, low-1)
+	closeRange(f, next, maxFD)
+}
+
+// lower is fd where that is at least from and below low, else low. An empty
+// slot's -1 is above all descriptors.
+//
+//go:nosplit
+//go:norace
+func lower(low, from, fd uintptr) uintptr {
+	if fd >= from && fd < low {
+		return fd
 	}
-	if high > low+1 {
-		closeRange(f, low+1, high-1)
-	}
-	closeRange(f, high+1, maxFD)
+	return low
 }
 
 //go:nosplit

@@ -17,5 +17,12 @@ func clone(args unsafe.Pointer, size uintptr, f *Frame) int
 //go:noescape
 func split(args unsafe.Pointer, size uintptr) int
 
+// beget calls clone(2) with flags, the end of a stack, where the kernel puts a
+// pidfd, and thread-local storage; in the child it calls run, in the parent it
+// returns what the kernel does.
+//
+//go:noescape
+func beget(flags, stack uintptr, pidfd unsafe.Pointer, tls uintptr, f *Frame) int
+
 // run is called from that assembly only.
 var _ = run

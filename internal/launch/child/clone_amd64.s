@@ -34,3 +34,24 @@ end:
 	MOVL	$231, AX	// exit_group
 	SYSCALL
 	JMP	end
+
+// func beget(flags, stack uintptr, pidfd unsafe.Pointer, tls uintptr, f *Frame) int
+TEXT ·beget(SB), NOSPLIT, $0-48
+	MOVQ	flags+0(FP), DI
+	MOVQ	stack+8(FP), SI
+	MOVQ	pidfd+16(FP), DX
+	XORL	R10, R10
+	MOVQ	tls+24(FP), R8
+	MOVQ	f+32(FP), R12	// survives the system call
+	MOVL	$56, AX	// clone
+	SYSCALL
+	TESTQ	AX, AX
+	JZ	child
+	MOVQ	AX, ret+40(FP)
+	RET
+child:
+	SUBQ	$16, SP
+	MOVQ	R12, 0(SP)
+	LEAQ	·run(SB), AX	// on a stack of its own: the linker would add it to this one
+	CALL	AX
+	UD2	// run does not return

@@ -65,14 +65,18 @@ func Mounts() []specs.Mount {
 }
 
 // Filter compiles every profile to "allow all, but let acct(2) fail with
-// ENOLINK": enough to see that a filter is there.
-func Filter(*specs.LinuxSeccomp) ([]unix.SockFilter, uint, error) {
+// ENOLINK": enough to see that a filter is there. With a listenerPath it has a listener.
+func Filter(p *specs.LinuxSeccomp) ([]unix.SockFilter, uint, error) {
+	flags := uint(0)
+	if p.ListenerPath != "" {
+		flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
 	return []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 0, Jf: 1, K: unix.SYS_ACCT},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOLINK)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}, 0, nil
+	}, flags, nil
 }
 
 // Key is a key for Filter: all profiles are one.

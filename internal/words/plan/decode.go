@@ -13,6 +13,9 @@ type Decoded struct {
 	RlimitList []RawRlimit
 	UIDMap     []byte
 	GIDMap     []byte
+	Affinity   []byte
+	Offsets    []byte
+	Scheduler  *RawScheduler // nil: none
 	OpList     []RawOp
 	RelocList  []uint32
 }
@@ -35,6 +38,13 @@ func Decode(b []byte) (*Decoded, error) {
 	d.RlimitList = view[RawRlimit](b, h.RlimitsAt, h.Rlimits, &ok)
 	d.UIDMap = view[byte](b, h.UIDMapAt, h.UIDMapLen, &ok)
 	d.GIDMap = view[byte](b, h.GIDMapAt, h.GIDMapLen, &ok)
+	d.Affinity = view[byte](b, h.AffinityAt, h.AffinityLen, &ok)
+	d.Offsets = view[byte](b, h.OffsetsAt, h.OffsetsLen, &ok)
+	if h.SchedulerAt != 0 {
+		if list := view[RawScheduler](b, h.SchedulerAt, 1, &ok); ok {
+			d.Scheduler = &list[0]
+		}
+	}
 	d.OpList = view[RawOp](b, h.OpsAt, h.Ops, &ok)
 	d.RelocList = view[uint32](b, h.RelocsAt, h.Relocs, &ok)
 	if !ok || !inside(b, h.StampsAt, uint64(h.Stamps)*16) {
@@ -50,7 +60,7 @@ func (d *Decoded) check(b []byte) error {
 			return corrupt("bad stdio slot")
 		}
 	}
-	forks := uint32(0)
+	forks, spawns := uint32(0), false
 	for i := range d.OpList {
 		if !d.checkOp(i, len(b)) {
 			return corrupt("bad operation")
@@ -58,9 +68,13 @@ func (d *Decoded) check(b []byte) error {
 		if d.OpList[i].Kind == uint8(Fork) {
 			forks++
 		}
+		spawns = spawns || d.OpList[i].Kind == uint8(Spawn)
 	}
 	if forks > 1 || (forks == 1) != (d.Bools&Twice != 0) {
 		return corrupt("bad fork")
+	}
+	if spawns != (d.Bools&Spawns != 0) {
+		return corrupt("bad spawn")
 	}
 	for _, r := range d.RelocList {
 		if r%8 != 0 || uint64(r)+8 > uint64(len(b)) || r < d.OpsAt {
@@ -76,7 +90,7 @@ func (d *Decoded) check(b []byte) error {
 func (d *Decoded) checkOp(i, size int) bool {
 	o := &d.OpList[i]
 	left := len(d.OpList) - i - 1
-	if o.Kind > uint8(Fork) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
+	if o.Kind > uint8(Spawn) || uint32(o.Save) > d.Slots || int(o.Skip) > left || int(o.OnIgnored) > left {
 		return false
 	}
 	for a := range o.Args {
@@ -95,7 +109,9 @@ func (d *Decoded) checkOp(i, size int) bool {
 	case TestSlot, Copy:
 		return o.Args[0] != 0 && o.Args[0] <= d.Slots
 	case CloseAll:
-		return o.Args[0] <= d.Slots
+		return max(o.Args[0], o.Args[1], o.Args[2], o.Args[3], o.Args[4], o.Args[5]) <= d.Slots
+	case Spawn:
+		return o.Skip > 0 && int(o.Skip) < left
 	case Fork:
 		return o.Slots|o.Addresses|o.Signed == 0 && i+1 < len(d.OpList)
 	}

@@ -23,7 +23,7 @@ import (
 // more each) its length costs more than the making of it.
 
 // Magic begins an encoded plan; its last byte is the version of the layout.
-const Magic = 0x03_6e_61_6c_70_66 // "fplan" 3
+const Magic = 0x04_6e_61_6c_70_66 // "fplan" 4
 
 // Header is the beginning of an encoded plan. Offsets are from its first byte.
 type Header struct {
@@ -53,17 +53,35 @@ type Header struct {
 	Stamps    uint32    // number of time stamps
 	StampsAt  uint32
 	Report    uint32 // slot that is given the report socket
+
+	IOPriority  uint32
+	SchedulerAt uint32 // 0: none, else a RawScheduler
+	AffinityAt  uint32
+	AffinityLen uint32
+	OffsetsAt   uint32
+	OffsetsLen  uint32
 }
 
 // The bits of Header.Bools.
 const (
 	HasOOM = 1 << iota
 	OwnsStdio
-	Twice // the operations have a Fork
+	Twice  // the operations have a Fork
+	Spawns // the operations have a Spawn
 )
 
 // RawRlimit is an encoded Rlimit.
 type RawRlimit struct{ Resource, Soft, Hard uint64 }
+
+// RawScheduler is struct sched_attr of its first version, 48 bytes
+// (include/uapi/linux/sched/types.h, SCHED_ATTR_SIZE_VER0).
+type RawScheduler struct {
+	Size, Policy              uint32
+	Flags                     uint64
+	Nice                      int32
+	Priority                  uint32
+	Runtime, Deadline, Period uint64
+}
 
 // RawOp is an encoded Op. Bit i of Slots says that Args[i] is a slot's number
 // and its value is meant, bit i of Addresses that it is an offset in the plan
@@ -148,6 +166,9 @@ func (e *Encoder) Encode(p *Plan) ([]byte, error) {
 			if j+1+list[j].Skip > len(list) || j+1+list[j].OnIgnored > len(list) {
 				e.fail("operation " + strconv.Itoa(j) + " of step " + strconv.Itoa(i) + " skips past its step")
 			}
+			if list[j].Kind == Spawn {
+				e.head.Bools |= Spawns
+			}
 			if list[j].Kind == Fork {
 				if e.head.Bools&Twice != 0 {
 					e.fail("two forks")
@@ -225,6 +246,14 @@ func (e *Encoder) front(p *Plan, ops int) {
 		e.words(int(h.RlimitsAt)+24*i, uint64(r.Resource), r.Soft, r.Hard)
 	}
 	h.UIDMapAt, h.GIDMapAt = e.text(c.UIDMap, 0), e.text(c.GIDMap, 0)
+	h.IOPriority = c.IOPriority
+	h.AffinityAt, h.AffinityLen = e.text(c.Affinity, 0), uint32(len(c.Affinity))
+	h.OffsetsAt, h.OffsetsLen = e.text(c.TimeOffsets, 0), uint32(len(c.TimeOffsets))
+	if s := c.Scheduler; s != nil {
+		raw := RawScheduler{uint32(unsafe.Sizeof(RawScheduler{})), s.Policy, s.Flags, s.Nice, s.Priority, s.Runtime, s.Deadline, s.Period}
+		h.SchedulerAt = e.room(int(raw.Size))
+		*(*RawScheduler)(unsafe.Pointer(&e.out[h.SchedulerAt])) = raw
+	}
 }
 
 // end appends the relocations and fills in the header.

@@ -33,6 +33,14 @@ func (p *Plan) ExplainFailure(f *Failure) *fault.Error {
 		e.ExitCode = execCode(f.Errno)
 		return e
 	}
+	if s.Kind == Hook {
+		switch f.Errno {
+		case syscall.ETIMEDOUT:
+			return fault.New(fault.Internal, "run", s.Object, "it took longer than its timeout, and was killed", "")
+		case syscall.ECANCELED:
+			return fault.New(fault.Internal, "run", s.Object, "it cannot be run, or did not end with exit code 0", "")
+		}
+	}
 	class, hint := judge(f.Step, s, f.Errno)
 	return &fault.Error{Class: class, Op: s.Verb, Object: s.Object, Cause: cause(s, f), Hint: hint}
 }
@@ -123,7 +131,9 @@ func judge(step int, s *Step, errno syscall.Errno) (fault.Class, string) {
 	case s.Verb == "bind" && (errno == syscall.ENOTDIR || errno == syscall.EINVAL || errno == syscall.EISDIR):
 		return fault.Invalid, "are you trying to mount a directory onto a file, or the other way round?"
 	case s.Verb == "limit" && errno == syscall.EPERM:
-		return fault.Denied, "a hard limit cannot be raised without CAP_SYS_RESOURCE"
+		return fault.Denied, "raising a hard limit or lowering oom_score_adj takes CAP_SYS_RESOURCE, a priority above the usual CAP_SYS_NICE and a cgroup with real-time budget"
+	case s.Verb == "label":
+		return fault.Unsupported, "the security module is not enabled on this host, or does not know the label"
 	case s.Verb == "sysctl" && errno == syscall.ENOENT:
 		return fault.Invalid, "this kernel has no such sysctl"
 	case s.Verb == "sysctl" || s.Verb == "mount" && errno == syscall.EINVAL:

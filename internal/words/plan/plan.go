@@ -51,6 +51,10 @@ type Clone struct {
 	GIDMap      string
 	Rlimits     []Rlimit
 	OOMScoreAdj *int
+	Scheduler   *Scheduler // nil: the caller's
+	IOPriority  uint32     // as ioprio_set(2) takes it; 0: the caller's
+	Affinity    string     // CPU mask of the forking thread while it forks, as sched_setaffinity(2) takes it; empty: its own
+	TimeOffsets string     // text for /proc/PID/timens_offsets, written when the child has told TellClocks
 
 	// StdioUID and StdioGID own pipes given as stdin, stdout and stderr: a
 	// program may open /dev/stdout, and the owner of a pipe made by the host's
@@ -58,6 +62,23 @@ type Clone struct {
 	StdioOwned         bool
 	StdioUID, StdioGID uint32
 }
+
+// Scheduler is struct sched_attr (sched_setattr(2)) from its second word on.
+type Scheduler struct {
+	Policy                    uint32
+	Flags                     uint64
+	Nice                      int32
+	Priority                  uint32
+	Runtime, Deadline, Period uint64 // nanoseconds
+}
+
+// Messages of one byte that the child sends on the report socket.
+const (
+	TellConsole  = "c" // with the pseudoterminal's master
+	TellGate     = "g" // everything is ready but the go-ahead of the gate
+	TellListener = "l" // with the descriptor on which somebody answers for system calls
+	TellClocks   = "t" // there is a time namespace whose clocks can be set
+)
 
 // Rlimit is a resource limit by its number (setrlimit(2)).
 type Rlimit struct {
@@ -73,6 +94,7 @@ const (
 	Plain StepKind = iota
 	Exec           // the program itself, Object is its name: exit codes 126 and 127
 	Chdir          // the working directory
+	Hook           // a hook, Object is its name: ETIMEDOUT and ECANCELED are about it
 )
 
 // Step is one line of a plan: Verb Object, Detail (options), and Why, a reason
@@ -102,8 +124,9 @@ const (
 	Copy                  // slot Save = slot Args[0]
 	Fail                  // fail with the errno remembered, or Args[0]
 	Forget                // forget the errno remembered
-	CloseAll              // close every descriptor ≥ 3 but the report socket and slot Args[0], unless that is 0
+	CloseAll              // close every descriptor ≥ 3 but the report socket and the slots Args, where not 0
 	Fork                  // clone3 with flags Args[0]; the new process, a child of the parent, goes on, this one ends
+	Spawn                 // a new child process carries out the next Skip operations, the last of which is an execve; Save is its pidfd
 )
 
 // Op is one operation. On success the next Skip operations of the step are

@@ -1,0 +1,196 @@
+package launch
+
+import (
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"fief/internal/words/plan"
+)
+
+// Descriptors of a plan with hooks: see Container.
+const (
+	createState = "hooks:createContainer"
+	startState  = "hooks:startContainer"
+	hookOutput  = "hooks:output"
+	answer      = "answer"
+)
+
+// hookFiles names the descriptors that hooks need.
+func (c *compilation) hookFiles() {
+	h := c.spec.Hooks
+	if h == nil || !c.opt.Assists {
+		return
+	}
+	if len(h.CreateContainer) > 0 {
+		c.b.file(createState)
+		c.b.file(hookOutput)
+	}
+	if len(h.StartContainer) > 0 {
+		c.b.file(startState)
+	}
+	if c.opt.Gate && len(h.StartContainer)+len(h.Poststart) > 0 {
+		c.b.file(answer)
+	}
+}
+
+// keepOldRoot appends the opening of the host's tree, which createContainer
+// hooks see, while it is the root.
+func (c *compilation) keepOldRoot() {
+	if c.b.has(createState) == 0 {
+		return
+	}
+	s := c.b.step("keep", "host's /", "", "for hooks")
+	flags := plan.Bits(unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC)
+	s.call(unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), plan.Str("/"), flags, plan.Int(0)).save(c.b.slot("oldroot"))
+	s.end()
+}
+
+// createContainerHooks appends the hooks that run in the container's namespaces
+// and see the host's tree, in which the finished file system of the container
+// lies where config.json says: as if pivot_root were still to come, which in
+// truth came first. What a hook mounts there is mounted in the container as well.
+func (c *compilation) createContainerHooks() {
+	if c.b.has(createState) == 0 {
+		return
+	}
+	old := c.b.slot("oldroot")
+	c.showRoot(old)
+	for _, h := range c.spec.Hooks.CreateContainer {
+		c.hook("createContainer", h, createState, func(s *step) {
+			output := c.b.has(hookOutput)
+			s.call(unix.SYS_DUP3, plan.In(output), plan.Int(1), plan.Int(0))
+			s.call(unix.SYS_DUP3, plan.In(output), plan.Int(2), plan.Int(0))
+			s.call(unix.SYS_FCHDIR, plan.In(old))
+			s.call(unix.SYS_CHROOT, plan.Str("."))
+		})
+	}
+	c.hideRoot()
+}
+
+// showRoot appends the attaching of a copy of the container's mounts in the
+// host's tree. The two roots become peers only then (MOVE_MOUNT_SET_GROUP,
+// v5.15): before, the end of what is on the copy would reach the original. A path
+// that the container's root may not walk is left alone.
+func (c *compilation) showRoot(old plan.Slot) {
+	name := clean(c.spec.Root.Path)
+	s := c.b.step("show", "/ → host's /"+name, "", "for hooks")
+	view, t := c.b.slot("view"), c.b.slot("target")
+	unreachable := s.lookup(old, name, unix.O_DIRECTORY, t).ignore(unix.EACCES, unix.ENOENT)
+	s.cloneOf(c.root, view, true)
+	s.attach(view, t)
+	s.call(unix.SYS_FCHDIR, plan.In(view))
+	s.call(unix.SYS_UMOUNT2, plan.Str("."), plan.Bits(unix.MNT_DETACH)) // the host's tree, which lies on the root: see leaveOldRoot
+	s.call(unix.SYS_FCHDIR, plan.In(c.root))
+	s.setAttr(c.root, false, unix.MountAttr{Propagation: unix.MS_SHARED}, "shared")
+	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.In(view), plan.Str(""),
+		plan.Bits(unix.MOVE_MOUNT_SET_GROUP|unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	unreachable.ignoredHere()
+	s.end()
+}
+
+// hideRoot appends the end of showRoot. The copy leaves the peer group first:
+// when it is detached with the host's tree, nothing of that may reach the
+// container's mounts.
+func (c *compilation) hideRoot() {
+	s := c.b.step("part", "/ from the host's tree", "", "before that is detached")
+	shown := s.add(plan.Op{Kind: plan.TestSlot}, plan.Int(int(c.b.slot("view"))))
+	over := s.jump()
+	shown.okHere()
+	s.setAttr(c.b.slot("view"), true, unix.MountAttr{Propagation: unix.MS_PRIVATE}, "rprivate")
+	attr := c.rootAttr()
+	s.setAttr(c.root, false, attr, propagationText(attr.Propagation, false))
+	over.okHere()
+	s.end()
+}
+
+// startContainerHooks appends the hooks that run in the container as its process
+// is about to.
+func (c *compilation) startContainerHooks() {
+	if c.b.has(startState) == 0 || c.joined {
+		return
+	}
+	for _, h := range c.spec.Hooks.StartContainer {
+		c.hook("startContainer", h, startState, func(*step) {})
+	}
+}
+
+// Offsets in siginfo_t of a child's end and in struct pollfd (waitid(2),
+// poll(2)), and values found there.
+const (
+	sizeofSiginfo = 128
+	siginfoCode   = 8
+	siginfoStatus = 24
+	cldExited     = 1
+	pollEvents    = 4 // events, and revents in the upper half
+)
+
+// hook appends one hook: a process of its own that has the state as its stdin,
+// for whose end the child waits. enter appends what that process does first.
+func (c *compilation) hook(kind string, h specs.Hook, state string, enter func(*step)) {
+	limit := ""
+	if h.Timeout != nil {
+		limit = "timeout=" + strconv.Itoa(*h.Timeout) + "s"
+	}
+	s := c.b.step("hook", kind+" hook "+h.Path, limit, "")
+	s.Kind = plan.Hook
+	stdin, pidfd := c.b.has(state), c.b.slot("hook")
+	s.call(unix.SYS_LSEEK, plan.In(stdin), plan.Int(0), plan.Int(0))
+	spawned := s.add(plan.Op{Kind: plan.Spawn, Save: pidfd})
+	s.call(unix.SYS_DUP3, plan.In(stdin), plan.Int(0), plan.Int(0))
+	enter(s)
+	if kind == "createContainer" { // of the others there are no descriptors left
+		s.call(unix.SYS_CLOSE_RANGE, plan.Int(3), plan.Bits(1<<32-1), plan.Bits(unix.CLOSE_RANGE_CLOEXEC))
+	}
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
+	}
+	s.call(unix.SYS_EXECVE, plan.Str(h.Path), plan.Strings(args), plan.Strings(h.Env))
+	spawned.okHere()
+	c.awaitHook(s, pidfd, h.Timeout)
+	s.end()
+}
+
+// awaitHook appends the wait for a hook's end and the look at how it ended.
+func (c *compilation) awaitHook(s *step, pidfd plan.Slot, timeout *int) {
+	const pidfdType = 3 // P_PIDFD
+	wait := func() {
+		s.call(unix.SYS_WAITID, plan.Int(pidfdType), plan.In(pidfd), plan.Scratch("siginfo", sizeofSiginfo, 0), plan.Bits(unix.WEXITED), plan.Int(0))
+	}
+	// Written to, so of a content that no constant has: equal ones are one.
+	poll := struct {
+		unix.PollFd
+		tag [8]byte
+	}{unix.PollFd{Events: unix.POLLIN}, [8]byte{'p', 'o', 'l', 'l', 'f', 'd'}}
+	pollfd := plan.Bytes(bytesOf(&poll), "pollfd")
+	until := plan.Int(0)
+	if timeout != nil {
+		until = plan.Words(plan.Int(*timeout), plan.Int(0)) // of its own: the kernel writes to it
+	}
+	s.add(plan.Op{Kind: plan.Patch}, plan.Int(int(pidfd)), pollfd)
+	s.call(unix.SYS_PPOLL, pollfd, plan.Int(1), until, plan.Int(0), plan.Int(8))
+	ended := s.equals(pollfd.Plus(pollEvents), unix.POLLIN<<16, unix.POLLIN<<16)
+	s.call(unix.SYS_PIDFD_SEND_SIGNAL, plan.In(pidfd), plan.Int(int(unix.SIGKILL)), plan.Int(0), plan.Int(0))
+	wait()
+	c.hookFails(s, unix.ETIMEDOUT)
+	ended.okHere()
+	wait()
+	s.call(unix.SYS_CLOSE, plan.In(pidfd))
+	killed := s.equals(plan.Scratch("siginfo", sizeofSiginfo, siginfoCode), 0xffffffff, cldExited)
+	c.hookFails(s, unix.ECANCELED)
+	killed.okHere()
+	good := s.equals(plan.Scratch("siginfo", sizeofSiginfo, siginfoStatus), 0xffffffff, 0)
+	c.hookFails(s, unix.ECANCELED)
+	good.okHere()
+}
+
+// hookFails appends the end of the child, told to whoever opened the gate.
+func (c *compilation) hookFails(s *step, errno unix.Errno) {
+	if at := c.b.has(answer); at != 0 && strings.HasPrefix(s.Object, "startContainer") {
+		s.call(unix.SYS_WRITE, plan.In(at), plan.Str("x"), plan.Int(1))
+	}
+	s.fail(errno)
+}
