@@ -78,9 +78,6 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 	if err != nil {
 		return nil, none, err
 	}
-	if err := mayRun(spec); err != nil {
-		return nil, none, err
-	}
 	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id)}
 	if err := box.makeDir(c.app.root); err != nil {
 		return nil, none, err
@@ -103,7 +100,8 @@ func (c *creation) check(id string) error {
 	return validID(id)
 }
 
-// mayRun refuses what would be less isolated than asked for.
+// mayRun refuses, for a container whose devices nothing guards, what would be
+// less isolated than asked for.
 func mayRun(s *specs.Spec) error {
 	if s.Process == nil || ownUserns(s) || s.Process.Capabilities == nil {
 		return nil
@@ -145,7 +143,7 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 	}
 	f.give("gate", gate)
 	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys}
-	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
+	if err := box.enterCgroup(spec, f, &opt); err != nil {
 		return none, err
 	}
 	p, err := newCompiler().Container(spec, opt)

@@ -105,7 +105,7 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 			Linux: &features.Linux{
 				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
 				Capabilities: caps,
-				Cgroup:       &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
+				Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
 				Seccomp:      &features.Seccomp{Enabled: &yes},
 				Apparmor:     &features.Apparmor{Enabled: &no},
 				Selinux:      &features.Selinux{Enabled: &no},

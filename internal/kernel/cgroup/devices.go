@@ -50,6 +50,17 @@ func (t *Tree) GuardDevices(name string, rules []specs.LinuxDeviceCgroup) error 
 	return nil
 }
 
+// OwnDevices are the rules for what every container may have: it may make any
+// node, which is no access yet, and open the ones of its own /dev, as with runc.
+func OwnDevices() []specs.LinuxDeviceCgroup {
+	out := []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Access: "m"}, {Allow: true, Type: "b", Access: "m"}}
+	for _, n := range [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, -1}} { // null zero full random urandom tty ptmx pts
+		major, minor := n[0], n[1]
+		out = append(out, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "rwm"})
+	}
+	return out
+}
+
 func guardFailed(dir string, err error) error {
 	class := fault.Internal
 	switch err {
