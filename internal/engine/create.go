@@ -63,6 +63,10 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	if err != nil {
 		return nil, nil, err
 	}
+	limited, err := e.checkLimits(&rec)
+	if err != nil {
+		return nil, nil, err
+	}
 	rec.ID, rec.Created = ref.NewID(), time.Now().UTC()
 	tr.mark("image")
 
@@ -97,7 +101,7 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+"-json.log")
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)
-	return c, warningsFor(a), nil
+	return c, append(limited, warningsFor(a)...), nil
 }
 
 func closeMapped(m *snapshot.Mapped) {
@@ -154,6 +158,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
 		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
 		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
+		Sysctls: a.Sysctls, Resources: a.Resources,
 		State: record.State{Status: record.Created},
 	}
 	rec.Rootfs = record.Rootfs{Host: img.Host, Volatile: a.AutoRemove}

@@ -1,6 +1,9 @@
 package record
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Resources is what a container may use of the machine, in the units and with
 // the meanings of Docker's API; the zero value limits nothing.
@@ -32,7 +35,6 @@ type Resources struct {
 
 	Devices     []Device
 	DeviceRules []string // "c 1:3 rwm", as devices.allow of cgroup v1 takes them
-	CDI         []string // names "vendor.com/class=name"
 	Parent      string   // the cgroup that the container's is made in; empty: fief's own
 }
 
@@ -60,6 +62,26 @@ type DeviceRate struct {
 type Device struct {
 	Host, Container string // absolute paths
 	Access          string // of r, w and m
+}
+
+// IsDeviceAccess reports whether s is one or more of the letters r, w and m.
+func IsDeviceAccess(s string) bool {
+	return s != "" && strings.Trim(s, "rwm") == "" && strings.Count(s, "r") < 2 && strings.Count(s, "w") < 2 && strings.Count(s, "m") < 2
+}
+
+// IsDeviceRule reports whether s is a rule such as "c 1:* rwm".
+func IsDeviceRule(s string) bool {
+	fields := strings.Split(s, " ")
+	if len(fields) != 3 || len(fields[0]) != 1 || !strings.Contains("acb", fields[0]) || !IsDeviceAccess(fields[2]) {
+		return false
+	}
+	major, minor, ok := strings.Cut(fields[1], ":")
+	return ok && isDeviceNumber(major) && isDeviceNumber(minor)
+}
+
+// isDeviceNumber: a device number has 20 bits at most, makedev(3).
+func isDeviceNumber(s string) bool {
+	return s == "*" || len(s) > 0 && len(s) < 8 && strings.Trim(s, "0123456789") == ""
 }
 
 // Abilities is which limits this machine has a controller for, in the names of
