@@ -82,7 +82,7 @@ func TestPathsAndVersions(t *testing.T) {
 			`{"message":"pull access denied for docker.io/library/absent:1, repository does not exist or may require 'docker login'"}`},
 		{"POST", "/images/create?fromImage=UPPER", 400, `{"message":"invalid reference format: repository name (library/UPPER) must be lowercase"}`},
 		{"POST", "/images/create?fromSrc=http://x", 501, `{"message":"importing from a URL is not supported\nfetch it and pipe it: curl URL | docker import - NAME"}`},
-		{"POST", "/containers/x/pause", 501, `{"message":"pausing a container is not supported"}`},
+		{"POST", "/containers/x/checkpoints", 501, `{"message":"checkpointing is not supported"}`},
 		{"POST", "/containers/x/wait?condition=odd", 400, `{"message":"invalid condition: \"odd\""}`},
 		{"GET", "/containers/x/logs", 400, `{"message":"Bad parameters: you must choose at least one stream"}`},
 	} {
@@ -119,7 +119,7 @@ func TestCreateBodies(t *testing.T) {
 		{`{"Image":"busybox","WorkingDir":"rel"}`, 400, `needs to be an absolute path`},
 		{`{"Image":"busybox","Env":["=x"]}`, 400, `invalid environment variable`},
 		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"userns"}}}]}}`, 501, `IDMapping`},
-		{`{"Image":"busybox","HostConfig":{"KernelMemory":5}}`, 501, `HostConfig.KernelMemory`},
+		{`{"Image":"busybox","Cmd":"true","HostConfig":{"KernelMemory":5}}`, 201, `a kernel memory limit is deprecated`},
 		{`{"Image":"busybox","MacAddress":"02:42:ac:11:00:02"}`, 501, `MacAddress`},
 		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 400, `network mine not found`},
 		{`{"Image":"busybox","HostConfig":{"MaskedPaths":[]}}`, 501, `MaskedPaths`},
