@@ -171,6 +171,9 @@ func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (
 	if f.Rlimits, err = spec.HostLimits(); err != nil {
 		return err
 	}
+	if f.Rlimits, err = s.ulimits(f.Rlimits); err != nil {
+		return err
+	}
 	f.Cgroup2, f.Guarded = groups.tree != nil, groups.can.Devices
 	cfg.Host = describe(s, id)
 	cfg.Host.Can = groups.can
