@@ -81,9 +81,6 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 	if err != nil {
 		return nil, none, err
 	}
-	if err := mayRun(spec); err != nil {
-		return nil, none, err
-	}
 	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id)}
 	if err := box.makeDir(c.app.root); err != nil {
 		return nil, none, err
@@ -109,8 +106,8 @@ func (c *creation) check(id string) error {
 	return validID(id)
 }
 
-// mayRun refuses what would be less isolated than asked for, or not named as
-// asked for.
+// mayRun refuses what would not be named as asked for and, for a container whose
+// devices nothing guards, what would be less isolated.
 func mayRun(s *specs.Spec) error {
 	named := slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace })
 	if !named && s.Hostname+s.Domainname != "" {
@@ -160,7 +157,7 @@ func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, er
 		return none, err
 	}
 	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys, Assists: true}
-	if opt.Cgroup, err = box.enterCgroup(spec, f); err != nil {
+	if err := box.enterCgroup(spec, f, &opt); err != nil {
 		return none, err
 	}
 	p, err := newCompiler().Container(spec, opt)

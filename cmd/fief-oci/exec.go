@@ -84,11 +84,11 @@ func (e *execution) run(args []string) error {
 	}
 	f := &files{bundle: c.Bundle, spec: spec, given: map[string]int{"pidfd": pidfd, "stdin": 0, "stdout": 1, "stderr": 2}, own: []int{pidfd}}
 	defer f.close()
-	cgroup, err := c.openCgroup(f)
-	if err != nil {
+	opt := launch.Options{ID: c.ID, Nested: nested(), Assists: true}
+	if err := c.openCgroup(f, &opt); err != nil {
 		return err
 	}
-	p, err := newCompiler().Exec(process, spec, launch.Options{ID: c.ID, Nested: nested(), Cgroup: cgroup, Assists: true})
+	p, err := newCompiler().Exec(process, spec, opt)
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func featuresCommand(*app, *flag.FlagSet) func([]string) error {
 			Linux: &features.Linux{
 				Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 				Capabilities:    caps,
-				Cgroup:          &features.Cgroup{V1: &no, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &no},
+				Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
 				Seccomp:         seccompFeatures(),
 				Apparmor:        &features.Apparmor{Enabled: &yes},
 				Selinux:         &features.Selinux{Enabled: &yes},

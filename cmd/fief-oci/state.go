@@ -32,7 +32,7 @@ type container struct {
 	StartTime   uint64 // of the process, in clock ticks since boot: tells it from a later one with its pid
 	Created     time.Time
 	Started     bool
-	Cgroup      string // directory, empty without one
+	Cgroup      string // its path from the roots of the hierarchies, empty without one
 	Annotations map[string]string
 
 	dir    string

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"fief/internal/kernel/cgroup"
 	"fief/internal/words/fault"
+	"fief/internal/words/record"
 )
 
 // cgroups gives each container a group of its own, or none where the machine
@@ -14,6 +18,7 @@ import (
 type cgroups struct {
 	tree *cgroup.Tree // nil: none
 	mode cgroup.Mode
+	can  record.Abilities
 }
 
 func openCgroups() (*cgroups, error) {
@@ -24,16 +29,74 @@ func openCgroups() (*cgroups, error) {
 	if tree.Mode() == cgroup.None {
 		slog.Warn("no cgroup v2 hierarchy can be written: containers run in the daemon's cgroup")
 		tree.Close()
-		return &cgroups{mode: cgroup.None}, nil
+		return &cgroups{mode: cgroup.None, can: (&cgroup.Tree{}).Abilities()}, nil
 	}
-	return &cgroups{tree: tree, mode: tree.Mode()}, nil
+	return &cgroups{tree: tree, mode: tree.Mode(), can: tree.Abilities()}, nil
 }
 
-func (c *cgroups) Create(id string) (*os.File, error) {
+// Create makes a group and puts its limits into it, or leaves nothing.
+func (c *cgroups) Create(name string, r *specs.LinuxResources) ([]*os.File, error) {
+	if c.tree == nil {
+		return nil, c.Limit(name, r)
+	}
+	dir, err := c.tree.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	var joins []*os.File
+	if r != nil {
+		if err = c.tree.Limit(name, r); err == nil {
+			err = c.tree.GuardDevices(name, r.Devices)
+		}
+		if err == nil {
+			joins, err = c.tree.Joins(name)
+		}
+	}
+	if err != nil {
+		dir.Close()
+		return nil, errors.Join(err, c.tree.Remove(name))
+	}
+	return append([]*os.File{dir}, joins...), nil
+}
+
+func (c *cgroups) Enter(name string) ([]*os.File, error) {
 	if c.tree == nil {
 		return nil, nil
 	}
-	return c.tree.Create(id)
+	dir, err := c.tree.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	joins, err := c.tree.Joins(name)
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return append([]*os.File{dir}, joins...), nil
+}
+
+func (c *cgroups) Limit(name string, r *specs.LinuxResources) error {
+	if c.tree == nil {
+		if r == nil {
+			return nil
+		}
+		return fault.New(fault.Unsupported, "limit cgroup", name, "there is none", "mount cgroup2 at /sys/fs/cgroup where fiefd can write to it")
+	}
+	return c.tree.Limit(name, r)
+}
+
+func (c *cgroups) Stats(name string) (record.Stats, error) {
+	if c.tree == nil {
+		return record.Stats{}, fault.New(fault.Unsupported, "read statistics of cgroup", name, "there is none", "")
+	}
+	return c.tree.Stats(name)
+}
+
+func (c *cgroups) OOMKills(name string) (uint64, error) {
+	if c.tree == nil {
+		return 0, nil
+	}
+	return c.tree.OOMKills(name)
 }
 
 func (c *cgroups) Remove(id string) error {

@@ -34,6 +34,7 @@ type settings struct {
 	Debug          bool                        `toml:"debug"`
 	LogLevel       string                      `toml:"log-level"`
 	Pool           int                         `toml:"pool-size"`
+	Ulimits        []string                    `toml:"default-ulimits"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
 	Policy         policySettings              `toml:"policy"`
 	configFile     string
@@ -59,6 +60,7 @@ func flags(s *settings) *pflag.FlagSet {
 	f.BoolVarP(&s.Debug, "debug", "D", false, "Log at level debug")
 	f.StringVarP(&s.LogLevel, "log-level", "l", "info", "Log level: debug, info, warn or error")
 	f.IntVar(&s.Pool, "pool-size", 4, "Monitors and id ranges kept ready for the next starts")
+	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
 	f.BoolVarP(&s.version, "version", "v", false, "Print the version and quit")
 	return f
 }
@@ -123,6 +125,7 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"add-runtime":     func() { s.AddRuntime = given.AddRuntime }, "insecure-registry": func() { s.Insecure = given.Insecure },
 		"id-registry": func() { s.IDRegistry = given.IDRegistry }, "debug": func() { s.Debug = given.Debug },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
+		"default-ulimit": func() { s.Ulimits = given.Ulimits },
 	} {
 		if f.Changed(name) {
 			put()
@@ -156,6 +159,9 @@ func (s settings) check() (settings, error) {
 		return s, fault.New(fault.Invalid, "use", "--pool-size", "it must be from 0 to 64", "")
 	}
 	if _, err := s.userns(); err != nil {
+		return s, err
+	}
+	if _, err := s.ulimits(nil); err != nil {
 		return s, err
 	}
 	if _, err := s.reach(); err != nil {

@@ -53,6 +53,8 @@ func TestBadConfiguration(t *testing.T) {
 		"relative root":   {[]string{"--data-root", "data"}, "--data-root data"},
 		"tcp":             {[]string{"-H", "tcp://0.0.0.0:2375"}, "only unix sockets"},
 		"level":           {[]string{"--log-level", "loud"}, "loud"},
+		"ulimit":          {[]string{"--default-ulimit", "nofile=9:3"}, "--default-ulimit"},
+		"ulimit in file":  {[]string{"--config-file", write(t, "default-ulimits = [\"what=3\"]\n")}, "--default-ulimit what=3"},
 		"pool":            {[]string{"--pool-size", "1000"}, "--pool-size"},
 		"runtime":         {[]string{"--add-runtime", "crun"}, "NAME=/PATH"},
 		"default runtime": {[]string{"--default-runtime", "runc"}, "runc"},

@@ -3,10 +3,14 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"slices"
 
+	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/harden"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
 )
 
 // cappedResources are the resource limits that a user namespace remembers of
@@ -40,6 +44,20 @@ func raiseLimits() {
 	if len(capped) > 0 {
 		slog.Info("no CAP_SYS_RESOURCE: a container can use no more than this daemon's hard limits, whatever its --ulimit says", capped...)
 	}
+}
+
+// ulimits lays the default limits over those that containers inherit.
+func (s settings) ulimits(inherited []record.Ulimit) ([]record.Ulimit, error) {
+	out := slices.Clone(inherited)
+	for _, text := range s.Ulimits {
+		l, err := units.ParseUlimit(text)
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, "use", "--default-ulimit "+text, err, "such as nofile=1024:4096")
+		}
+		out = slices.DeleteFunc(out, func(u record.Ulimit) bool { return u.Name == l.Name })
+		out = append(out, record.Ulimit{Name: l.Name, Soft: l.Soft, Hard: l.Hard})
+	}
+	return out, nil
 }
 
 // raise raises a limit as far as it is permitted and returns what it became.

@@ -171,8 +171,12 @@ func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (
 	if f.Rlimits, err = spec.HostLimits(); err != nil {
 		return err
 	}
-	f.Cgroup2 = groups.tree != nil
+	if f.Rlimits, err = s.ulimits(f.Rlimits); err != nil {
+		return err
+	}
+	f.Cgroup2, f.Guarded = groups.tree != nil, groups.can.Devices
 	cfg.Host = describe(s, id)
+	cfg.Host.Can = groups.can
 	cfg.Host.CgroupVersion, cfg.Host.CgroupDriver = groups.version(), "cgroupfs"
 	return nil
 }

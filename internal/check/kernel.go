@@ -346,7 +346,7 @@ func cgroups() []record.Check {
 		c.Fix = "mount cgroup2 at /sys/fs/cgroup, or run the daemon as root"
 		return []record.Check{c}
 	case cgroup.Hybrid:
-		c.State, c.Found, c.Why = record.CheckWarn, "hybrid", "the controllers of memory, cpu and pids are in cgroup v1, where fief sets no limits"
+		c.State, c.Found, c.Why = record.CheckWarn, "hybrid", "the controllers of memory, cpu and pids are in cgroup v1: a start with such limits waits some milliseconds for the kernel"
 		c.Fix = "boot with systemd.unified_cgroup_hierarchy=1"
 	default:
 		c.Found = "unified"

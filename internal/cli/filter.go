@@ -74,7 +74,7 @@ func containerFilter(given []string, now time.Time) (func(record.Container) bool
 		return f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
 			f.labels("label", c.Labels) &&
 			(len(f["label!"]) == 0 || !f.labels("label!", c.Labels)) &&
-			f.any("status", func(v string) bool { return v == string(c.State.Status) }) &&
+			f.any("status", func(v string) bool { return v == c.State.Word() }) &&
 			f.any("exited", func(v string) bool { return c.State.Status == record.Exited && v == strconv.Itoa(c.State.ExitCode) }) &&
 			f.any("ancestor", func(v string) bool { return madeOf(c, v) }) &&
 			f.any("network", func(v string) bool { return v == c.Network }) &&

@@ -23,7 +23,7 @@ func idCommands() []Command {
 		{Name: "ids", Use: "[OPTIONS]", Short: "List who has which user and group ids of this host", Long: idsLong, Setup: setupIDs},
 		{Name: "ids-who", Use: "[OPTIONS] UID|NAME|PATH|pid:PID [...]", Short: "Tell whose a host id, a file or a process is", Long: whoLong,
 			Min: 1, Max: -1, Objects: files, Setup: setupWho},
-		{Name: "update", Use: "[OPTIONS] CONTAINER [CONTAINER...]", Short: "Give stopped containers other host ids", Long: updateLong,
+		{Name: "update", Use: "[OPTIONS] CONTAINER [CONTAINER...]", Short: "Change limits of containers, or give stopped ones other host ids", Long: updateLong,
 			Min: 1, Max: -1, Objects: containers, Setup: setupUpdate},
 	}
 }
@@ -49,12 +49,16 @@ host. The exit status is 1 when nobody has the ids.
   fief ids who /srv/data/file
   fief ids who pid:4242`
 
-const updateLong = `The container must be stopped. Its files are kept under the ids it knows
+const updateLong = `Limits are changed at once, also of a container that runs; those that are not
+named stay.
+
+For other host ids the container must be stopped. Its files are kept under the ids it knows
 itself, so that nothing is copied or chowned: at the next start they appear under
 the new host ids. The flags mean what they mean to 'fief run'.
 
   fief update --userns auto web                 a range of its own again
-  fief update --uidmap 0:200000:65536 web       exactly these ids`
+  fief update --uidmap 0:200000:65536 web       exactly these ids
+  fief update --memory 512m --cpus 1.5 web      these limits, at once`
 
 func setupIDs(fs *pflag.FlagSet) action {
 	all := fs.BoolP("all", "a", false, "Show each user and group of the host, not one line for all")
@@ -236,13 +240,25 @@ func setupUpdate(fs *pflag.FlagSet) action {
 			fs.AddFlag(f)
 		}
 	}
+	limits := cmdline.ResourceFlags(fs)
 	return func(c *Client, args []string) error {
+		r, err := limits.Resolve()
+		if err != nil {
+			return err
+		}
+		if limits.Changed() && !slices.ContainsFunc(updateFlags(), fs.Changed) {
+			return c.each(args, func(name string) error { return c.updateResources(name, r) })
+		}
 		u, caller, err := parseUserns(fs)
 		if err != nil {
 			return err
 		}
 		return c.each(args, func(name string) error {
-			return c.call(wire.Update, wire.PackUpdate(name, u, caller), nil)
+			err := c.call(wire.Update, wire.PackUpdate(name, u, caller), nil)
+			if err == nil && limits.Changed() {
+				err = c.updateResources(name, r)
+			}
+			return err
 		})
 	}
 }
@@ -251,6 +267,9 @@ func setupUpdate(fs *pflag.FlagSet) action {
 func parseUserns(fs *pflag.FlagSet) (ask.Userns, *ask.Caller, error) {
 	var words []string
 	fs.Visit(func(f *pflag.Flag) {
+		if !slices.Contains(updateFlags(), f.Name) {
+			return
+		}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			for _, v := range list.GetSlice() {
 				words = append(words, "--"+f.Name+"="+v)
@@ -260,7 +279,7 @@ func parseUserns(fs *pflag.FlagSet) (ask.Userns, *ask.Caller, error) {
 		words = append(words, "--"+f.Name+"="+f.Value.String())
 	})
 	if len(words) == 0 {
-		f := fault.Say(fault.Invalid, "\"fief update\" needs --userns, --uidmap or --gidmap.")
+		f := fault.Say(fault.Invalid, "\"fief update\" needs --userns, --uidmap or --gidmap, or limits.")
 		f.Hint, f.ExitCode = "See 'fief update --help'.", 125
 		return nil, nil, f
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,19 +108,16 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 		return nil, err
 	}
 	tr.mark("mounts")
-	group, err := e.rooms.Cgroups.Create(rec.ID)
+	group, groups, err := e.makeGroup(b, rec, config.Linux.Resources)
 	if err != nil {
 		return nil, err
 	}
-	back.then(func() { e.dropGroup(rec.ID) })
-	if group != nil {
-		b.files["cgroup"] = group
-	}
-	if group == nil && sharesProcesses(rec) {
+	back.then(func() { e.dropGroup(rec) })
+	if !group && sharesProcesses(rec) {
 		return nil, fault.New(fault.Unsupported, "share a pid namespace in container", rec.Name, "its processes could outlive it: there is no cgroup v2 hierarchy to end them by",
 			"mount cgroup2 where fiefd can write to it, or leave out --pid")
 	}
-	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group != nil, Extra: extra})
+	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group, Groups: groups, Extra: extra})
 	tr.mark("plan")
 	return b, err
 }
@@ -130,13 +126,6 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 // pid namespace: the others are not ended with it then.
 func sharesProcesses(rec record.Container) bool {
 	return rec.PIDMode != ""
-}
-
-// dropGroup removes a container's group, which has no process any more.
-func (e *Engine) dropGroup(id string) {
-	if err := e.rooms.Cgroups.Remove(id); err != nil {
-		slog.Warn("cannot remove a container's cgroup", "container", id, "error", err)
-	}
 }
 
 // prepareRoot makes the root file system and returns the targets of the mounts
@@ -194,6 +183,9 @@ func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File, j
 	u := &facts.User
 	var err error
 	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, rec.User, rec.Groups); err != nil {
+		return facts, err
+	}
+	if facts.Given, err = spec.GivenDevices(rec.Resources.Devices); err != nil {
 		return facts, err
 	}
 	if rec.Privileged {
@@ -312,6 +304,13 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 		return nil, err
 	}
 	b := e.newBundle()
-	b.plan, err = e.rooms.Compiler.Exec(process, config, launch.Options{ID: rec.ID})
-	return b, err
+	group, older, err := e.enterRunning(b, rec)
+	if err == nil {
+		b.plan, err = e.rooms.Compiler.Exec(process, config, launch.Options{ID: rec.ID, Cgroup: group, Groups: older})
+	}
+	if err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
 }

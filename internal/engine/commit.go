@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"strings"
 
 	"fief/internal/image"
@@ -86,7 +85,7 @@ func (e *Engine) Commit(ctx context.Context, a ask.Commit) (record.Image, error)
 // on as soon as that is read. Preconditions: the claim is held.
 func (e *Engine) writeLayer(ctx context.Context, c *container, w snapshot.Written, pause bool, to io.Writer) (int64, error) {
 	if pause && c.record().State.Status == record.Running {
-		thaw, err := e.freeze(ctx, c.id)
+		thaw, err := e.freeze(ctx, c.record())
 		if err != nil {
 			return 0, err
 		}
@@ -94,23 +93,6 @@ func (e *Engine) writeLayer(ctx context.Context, c *container, w snapshot.Writte
 	}
 	n, err := e.rooms.Layers.WriteLayer(ctx, to, w)
 	return n, c.kept(err)
-}
-
-// freeze stops a container's processes until thaw is called. Without a cgroup
-// of its own, or one that is gone since it has just ended, it does nothing.
-func (e *Engine) freeze(ctx context.Context, id string) (thaw func(), err error) {
-	err = e.rooms.Cgroups.Freeze(ctx, id)
-	if fault.Is(err, fault.Unsupported) || fault.Is(err, fault.NotFound) {
-		return func() {}, nil
-	}
-	return func() { e.thaw(id) }, err
-}
-
-func (e *Engine) thaw(id string) {
-	err := e.rooms.Cgroups.Thaw(id)
-	if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Unsupported) {
-		slog.Error("a container stands still and cannot be let go on", "container", id, "error", err)
-	}
 }
 
 // kept is err, or that the container was removed: then what was read of its files

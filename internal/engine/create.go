@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"fief/internal/snapshot"
@@ -69,6 +70,10 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	if err != nil {
 		return nil, nil, err
 	}
+	limited, err := e.checkLimits(&rec)
+	if err != nil {
+		return nil, nil, err
+	}
 	rec.ID, rec.Created = ref.NewID(), time.Now().UTC()
 	tr.mark("image")
 
@@ -103,7 +108,7 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+logSuffix)
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)
-	return c, append(warningsFor(a), damageWarnings(img)...), nil
+	return c, slices.Concat(limited, warningsFor(a), damageWarnings(img)), nil
 }
 
 func closeMapped(m *snapshot.Mapped) {
@@ -160,6 +165,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
 		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
 		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
+		Sysctls: a.Sysctls, Resources: a.Resources,
 		State: record.State{Status: record.Created},
 	}
 	rec.Rootfs = record.Rootfs{Host: img.Host, Volatile: a.AutoRemove}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"fief/internal/event"
 	"fief/internal/image"
 	"fief/internal/launch"
@@ -141,19 +143,31 @@ type documents interface {
 	Each(func(key string, raw []byte) error) error
 }
 
-// cgroups makes the group a container starts in. Create returns nil, nil where
-// there is no hierarchy that a process can be started into.
+// cgroups makes the groups that containers run in; docs/decisions.md says which
+// there are. Names are those of groupOf.
 type cgroups interface {
-	Create(id string) (*os.File, error)
+	// Create makes a group with its limits and device rules, and returns what a
+	// first process enters it by: the descriptor for the clone, then those of v1
+	// groups. None where there is no hierarchy that a process can be started
+	// into; Unsupported when there are limits then.
+	Create(name string, r *specs.LinuxResources) ([]*os.File, error)
+	// Enter returns the same for another process.
+	Enter(name string) ([]*os.File, error)
+	// Limit changes what r names, live.
+	Limit(name string, r *specs.LinuxResources) error
 	// Kill ends every process of the group.
-	Kill(id string) error
-	Remove(id string) error
+	Kill(name string) error
+	Remove(name string) error
 	// Pids are the group's processes.
-	Pids(id string) ([]int, error)
+	Pids(name string) ([]int, error)
 	// Freeze stops every process of the group until Thaw; Unsupported where
 	// there is no group.
-	Freeze(ctx context.Context, id string) error
-	Thaw(id string) error
+	Freeze(ctx context.Context, name string) error
+	Thaw(name string) error
+	Stats(name string) (record.Stats, error)
+	// OOMKills is how many of the group's processes the kernel has killed for
+	// lack of memory.
+	OOMKills(name string) (uint64, error)
 }
 
 // processes looks at the host's process table.

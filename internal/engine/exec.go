@@ -34,6 +34,9 @@ func (e *Engine) ExecCreate(_ context.Context, name string, a ask.Exec) (string,
 	if c.record().State.Status != record.Running {
 		return "", notRunning("", c.record())
 	}
+	if err := refusePaused(c.record(), "exec"); err != nil {
+		return "", err
+	}
 	if len(a.Cmd) == 0 || a.Cmd[0] == "" {
 		return "", fault.Say(fault.Invalid, "No exec command specified")
 	}
@@ -89,6 +92,9 @@ func (e *Engine) ExecStart(ctx context.Context, id string, at Attach) error {
 		return err
 	}
 	mon, err := c.monitor("exec in")
+	if err == nil {
+		err = refusePaused(c.record(), "exec")
+	}
 	if err != nil {
 		return err
 	}

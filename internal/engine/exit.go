@@ -44,21 +44,26 @@ func (e *Engine) lost(c *container) {
 // ended records a container's end, tells everyone, and removes a container
 // that is removed at its end.
 func (e *Engine) ended(c *container, exit record.Exit) {
+	starved := e.killedForMemory(c.record())
 	c.mu.Lock()
 	c.mon = nil
 	s := &c.rec.State
 	ran := exit.At.Sub(s.StartedAt)
 	s.Status, s.PID, s.ExitCode, s.Error, s.FinishedAt = record.Exited, 0, exit.Code, exit.Error, exit.At.UTC()
+	s.OOMKilled, s.Paused = starved, false
 	rec := c.rec
 	c.mu.Unlock()
 	failpoint.Hit("container-ended")
 	e.endSessions(c.id)
+	if starved {
+		e.tell("oom", rec, nil)
+	}
 	if sharesProcesses(rec) {
-		if err := e.rooms.Cgroups.Kill(c.id); err != nil {
+		if err := e.rooms.Cgroups.Kill(groupOf(rec)); err != nil {
 			slog.Warn("cannot end the processes a container left", "container", c.id, "error", err)
 		}
 	}
-	e.dropGroup(c.id)
+	e.dropGroup(rec)
 	e.tell("die", rec, map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
 	})

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"fief/internal/event"
 	"fief/internal/image"
 	"fief/internal/launch"
@@ -275,10 +277,14 @@ func (noMonitors) Close()                                         {}
 
 type noCgroups struct{}
 
-func (noCgroups) Create(string) (*os.File, error) { return nil, nil }
-func (noCgroups) Remove(string) error             { return nil }
-func (noCgroups) Kill(string) error               { return nil }
-func (noCgroups) Pids(string) ([]int, error)      { return nil, nil }
+func (noCgroups) Create(string, *specs.LinuxResources) ([]*os.File, error) { return nil, nil }
+func (noCgroups) Enter(string) ([]*os.File, error)                         { return nil, nil }
+func (noCgroups) Limit(string, *specs.LinuxResources) error                { return nil }
+func (noCgroups) Remove(string) error                                      { return nil }
+func (noCgroups) Kill(string) error                                        { return nil }
+func (noCgroups) Pids(string) ([]int, error)                               { return nil, nil }
+func (noCgroups) Stats(string) (record.Stats, error)                       { return record.Stats{}, nil }
+func (noCgroups) OOMKills(string) (uint64, error)                          { return 0, nil }
 
 type noProcesses struct{}
 

@@ -88,7 +88,7 @@ func (e *Engine) Top(_ context.Context, name string, args []string) (record.Top,
 	}
 	var pids []int
 	if sharesProcesses(rec) {
-		if pids, err = e.rooms.Cgroups.Pids(rec.ID); err != nil {
+		if pids, err = e.rooms.Cgroups.Pids(groupOf(rec)); err != nil {
 			return record.Top{}, err
 		}
 	}
@@ -111,10 +111,14 @@ func (e *Engine) Info(context.Context) (record.Info, error) {
 	i.Goroutines = runtime.NumGoroutine()
 	for _, c := range e.table.all() {
 		i.Containers++
-		if c.record().State.Status == record.Running {
+		if s := c.record().State; s.Status == record.Running {
 			i.Running++
+			if s.Paused {
+				i.Running--
+				i.Paused++
+			}
 		}
 	}
-	i.Stopped = i.Containers - i.Running
+	i.Stopped = i.Containers - i.Running - i.Paused
 	return i, nil
 }

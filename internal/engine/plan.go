@@ -25,6 +25,6 @@ func (e *Engine) Plan(_ context.Context, a ask.Container) (string, error) {
 		return "", err
 	}
 	defer b.close()
-	defer e.dropGroup(rec.ID)
+	defer e.dropGroup(rec)
 	return b.plan.String(), nil
 }

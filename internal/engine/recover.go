@@ -95,8 +95,8 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 		e.forget(c)
 		return
 	}
-	if rec.State.Status == record.Running {
-		e.thaw(rec.ID) // a daemon that was killed in a commit has left it standing still
+	if rec.State.Status == record.Running && !rec.State.Paused {
+		e.thaw(rec) // a daemon that was killed in a commit has left it standing still
 	}
 	mon, err := monitor.Reconnect(ctx, e.runDir(rec.ID))
 	if err == nil {

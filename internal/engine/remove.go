@@ -37,6 +37,9 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 	ctx = context.WithoutCancel(ctx)
 	rec := c.record()
 	if rec.State.Status == record.Running {
+		if !force && rec.State.Paused {
+			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+`": container is paused and must be unpaused first`)
+		}
 		if !force {
 			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+
 				`": container is running: stop the container before removing or force remove`)

@@ -95,6 +95,9 @@ func (e *Engine) keepSoon(c *container) error {
 // startClaimed starts a container. Preconditions: the claim is held.
 func (e *Engine) startClaimed(ctx context.Context, c *container, tr *trace) error {
 	rec := c.record()
+	if rec.State.Paused {
+		return fault.Say(fault.Conflict, "cannot start a paused container, try unpause instead")
+	}
 	if rec.State.Status == record.Running {
 		return fault.Say(fault.NotModified, "container "+rec.Name+" is already running")
 	}
@@ -142,7 +145,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	defer b.close()
 	var back undo
 	defer back.unless(&err)
-	back.then(func() { e.dropGroup(rec.ID) })
+	back.then(func() { e.dropGroup(rec) })
 	encoded, err := b.plan.Encode()
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ func (e *Engine) send(ctx context.Context, c *container, mon *monitor.Monitor, s
 	if err != nil && !over(c, mon, err) {
 		return err
 	}
+	e.resumeFor(c, sig)
 	return nil
 }
 

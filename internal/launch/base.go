@@ -18,6 +18,7 @@ func (c *compilation) files() {
 	if c.opt.Cgroup {
 		c.b.file("cgroup")
 	}
+	c.groupFiles()
 	for _, j := range c.ns.joins {
 		c.b.file(joinName(j))
 	}

@@ -38,6 +38,7 @@ type Compiler struct {
 type Options struct {
 	ID     string   // names the session keyring
 	Cgroup bool     // a descriptor of the cgroup to start in is given (CLONE_INTO_CGROUP)
+	Groups int      // descriptors of cgroup.procs files of v1 are given, to each of which the child writes itself
 	Gate   bool     // a descriptor is given that is read before execve
 	Extra  []string // targets of prepared mounts that the spec does not list
 	Nested bool     // the caller runs in a user namespace itself: device nodes cannot be made
@@ -66,7 +67,7 @@ type compilation struct {
 }
 
 // Container makes the plan that starts a container of spec s. The plan expects,
-// in this order: "cgroup" (option), a namespace file "ns:<type>" for each
+// in this order: "cgroup" (option), "group:<i>" for each of Groups, a namespace file "ns:<type>" for each
 // namespace with a path, "rootfs" (a detached mount), "mount:<i>" (a detached
 // mount) for each bind among the spec's mounts and each that Prepared speaks of,
 // "extra:<target>" for each extra mount, then "stdin", "stdout", "stderr" unless
@@ -94,6 +95,7 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 		n.enter()
 	} else {
 		n.shed()
+		n.joinGroups()
 	}
 	n.makeClocks()
 	n.wake()

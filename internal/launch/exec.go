@@ -84,7 +84,7 @@ func (c *compilation) exec() {
 }
 
 // Exec makes the plan that starts another process, p, in a running container of
-// spec s. The plan expects, in this order: "cgroup" (option), "pidfd" of the
+// spec s. The plan expects, in this order: "cgroup" (option), "group:<i>" for each of Groups, "pidfd" of the
 // container's first process, then "stdin", "stdout", "stderr" unless p has a
 // terminal, and "gate" (option). s is the spec the container was started with.
 //
@@ -101,6 +101,7 @@ func (c *Compiler) Exec(p *specs.Process, s *specs.Spec, o Options) (plan.Plan, 
 	if o.Cgroup {
 		n.b.file("cgroup")
 	}
+	n.groupFiles()
 	pidfd := n.b.file("pidfd")
 	n.stdioFiles()
 	if err := n.join(pidfd); err != nil {
@@ -145,6 +146,7 @@ func (c *compilation) join(pidfd plan.Slot) error {
 	}
 	c.hide()
 	c.shed()
+	c.joinGroups()
 	c.wake()
 	c.openLabels()
 	rest := flags &^ unix.CLONE_NEWPID

@@ -134,6 +134,8 @@ func TestGolden(t *testing.T) {
 		{name: "user", change: user},
 		{name: "gate", change: func(*specs.Spec) {}, opt: Options{ID: "id", Gate: true, Trace: true}},
 		{name: "joined-net", change: func(s *specs.Spec) { s.Linux.Namespaces[3].Path = "/run/netns/x" }},
+		{name: "groups", change: func(*specs.Spec) {}, opt: Options{ID: "id", Cgroup: true, Groups: 2}},
+		{name: "exec-groups", change: func(*specs.Spec) {}, exec: true, opt: Options{ID: "id", Cgroup: true, Groups: 1}},
 		{name: "joined-all", change: joinAll, opt: Options{ID: "id", Cgroup: true}},
 		{name: "host-namespaces", change: hostNamespaces},
 		{name: "exec-joined", change: joinAll, exec: true},

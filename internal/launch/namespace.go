@@ -103,6 +103,7 @@ func (c *compilation) enter() {
 	s := c.b.step("shed", "descriptors", "", "of the parent")
 	s.add(plan.Op{Kind: plan.CloseOthers})
 	s.end()
+	c.joinGroups()
 	for _, j := range c.ns.joins {
 		flag, _ := nsFlag(j.Type)
 		s := c.b.step("join", string(j.Type), j.Path, "")

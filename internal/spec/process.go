@@ -165,9 +165,9 @@ func find(env []string, name string) int {
 	return slices.IndexFunc(env, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
 }
 
-// capabilities is the container's set. Without a user namespace there is no
-// CAP_MKNOD: fief has no device rules yet, and a node of the host's disk could
-// be made and opened. It is left out of the default set and refused when it is
+// capabilities is the container's set. Without a user namespace CAP_MKNOD makes
+// the node of the host's disk, which only device rules keep from being opened:
+// where there are none it is left out of the default set, and refused when it is
 // asked for, except with all others: a privileged container has the host's
 // devices anyway. In a user namespace mknod(2) refuses devices by itself.
 func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error) {
@@ -175,7 +175,7 @@ func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error
 	if c.Privileged {
 		return everything(f, pair) // as in Docker, whatever else was asked for
 	}
-	if !pair.IsZero() {
+	if !pair.IsZero() || f.Guarded {
 		return harden.Caps(c.CapAdd, drop, f.LastCap)
 	}
 	asked, err := harden.Caps(c.CapAdd, append(slices.Clone(drop), "ALL"), f.LastCap)
@@ -183,7 +183,7 @@ func capabilities(c record.Container, f Facts, pair idmap.Pair) ([]string, error
 		return nil, err
 	}
 	if slices.Contains(asked, "CAP_MKNOD") {
-		return nil, fault.New(fault.Unsupported, "add capability", "CAP_MKNOD", "without a user namespace it opens the host's disks, and there are no device rules yet",
+		return nil, fault.New(fault.Unsupported, "add capability", "CAP_MKNOD", "without a user namespace it opens the host's disks, and this machine has no device rules",
 			"add --cap-drop MKNOD, or leave out --userns=host")
 	}
 	return harden.Caps(c.CapAdd, append(slices.Clone(drop), "CAP_MKNOD"), f.LastCap)

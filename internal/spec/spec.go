@@ -5,6 +5,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,6 +30,9 @@ type Facts struct {
 	LastCap  int             // the kernel's highest capability
 	Bounding []string        // the capabilities that the daemon can give at all; nil: all there are
 	Masked   []string        // paths to mask besides the usual ones; see HostMasks
+
+	Guarded bool          // device rules can be put into force at the container's cgroup
+	Given   []GivenDevice // those of the container's Resources; see GivenDevices
 
 	Shared  Shared              // namespaces of other containers
 	Devices []specs.LinuxDevice // of the host, for a privileged container; see HostDevices
@@ -98,6 +102,13 @@ func Build(c record.Container, f Facts) (*specs.Spec, error) {
 	if c.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths, s.Linux.Devices = nil, nil, f.Devices
 	}
+	if s.Linux.Resources, err = Resources(c.Resources); err != nil {
+		return nil, err
+	}
+	addDevices(s, c, f, pair)
+	if c.Resources.OomScoreAdj != 0 {
+		s.Process.OOMScoreAdj = &c.Resources.OomScoreAdj
+	}
 	s.Linux.Seccomp, err = filter(c, s, f.Profiles)
 	return s, err
 }
@@ -162,14 +173,16 @@ func foreign(mode string) bool { return mode == "host" || strings.HasPrefix(mode
 
 // sysctls let every process of a container with a network of its own ping and
 // listen on low ports, as in Docker.
+// What was asked for comes over it.
 func sysctls(c record.Container, pair idmap.Pair) map[string]string {
 	if foreign(c.Network) {
-		return nil
+		return c.Sysctls
 	}
 	out := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
 	if last, ok := lastPinger(pair); ok {
 		out["net.ipv4.ping_group_range"] = fmt.Sprintf("0 %d", last)
 	}
+	maps.Copy(out, c.Sysctls)
 	return out
 }
 

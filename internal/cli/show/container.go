@@ -55,7 +55,7 @@ func ContainerTable(format string, size bool) Table {
 // its sizes in bytes, negative when not known.
 func ContainerRow(c record.Container, trunc bool, now time.Time, upper, whole int64) Container {
 	row := Container{
-		ID: c.ID, Image: c.Image, Names: c.Name, Networks: c.Network, Platform: c.Platform, State: string(c.State.Status),
+		ID: c.ID, Image: c.Image, Names: c.Name, Networks: c.Network, Platform: c.Platform, State: c.State.Word(),
 		Status: Status(c.State, now), RunningFor: Ago(c.Created, now), CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		Labels: joinLabels(c.Labels), labels: c.Labels, Userns: hostIDs(c.Identity),
 	}
@@ -78,7 +78,11 @@ func ContainerRow(c record.Container, trunc bool, now time.Time, upper, whole in
 func Status(s record.State, now time.Time) string {
 	switch s.Status {
 	case record.Running:
-		return "Up " + units.HumanDuration(now.Sub(s.StartedAt))
+		up := "Up " + units.HumanDuration(now.Sub(s.StartedAt))
+		if s.Paused {
+			up += " (Paused)"
+		}
+		return up
 	case record.Removing:
 		return "Removal In Progress"
 	case record.Dead:

@@ -60,6 +60,8 @@ type hostConfig struct {
 	Runtime        string
 	Ulimits        []record.Ulimit
 	Init           bool
+	Sysctls        map[string]string `json:",omitempty"`
+	resources
 }
 
 // idMappings are the lines of uid_map and gid_map in podman's form; a container
@@ -135,7 +137,7 @@ func Inspected(c record.Container) any {
 
 func stateOf(s record.State) state {
 	return state{
-		Status: string(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
+		Status: s.Word(), Running: s.Status == record.Running, Paused: s.Paused, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
 		Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
 }
@@ -154,6 +156,7 @@ func hostConfigOf(c record.Container) hostConfig {
 		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
 		UsernsMode: mode, IDMappings: ids, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
+		Sysctls: c.Sysctls, resources: resourcesOf(c.Resources),
 	}
 }
 
@@ -253,3 +256,55 @@ func list(l []string) []string {
 
 // stamp is docker's form of a time; none is 0001-01-01T00:00:00Z.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// resources are docker's names for limits.
+type resources struct {
+	CPUShares            int64 `json:"CpuShares"`
+	Memory               int64
+	NanoCPUs             int64 `json:"NanoCpus"`
+	CgroupParent         string
+	BlkioWeight          uint16
+	BlkioWeightDevice    []record.DeviceWeight
+	BlkioDeviceReadBps   []record.DeviceRate
+	BlkioDeviceWriteBps  []record.DeviceRate
+	BlkioDeviceReadIOps  []record.DeviceRate
+	BlkioDeviceWriteIOps []record.DeviceRate
+	CPUPeriod            int64 `json:"CpuPeriod"`
+	CPUQuota             int64 `json:"CpuQuota"`
+	CPURealtimePeriod    int64 `json:"CpuRealtimePeriod"`
+	CPURealtimeRuntime   int64 `json:"CpuRealtimeRuntime"`
+	CpusetCpus           string
+	CpusetMems           string
+	Devices              []deviceMapping
+	DeviceCgroupRules    []string
+	MemoryReservation    int64
+	MemorySwap           int64
+	MemorySwappiness     *int64
+	OomKillDisable       bool
+	OomScoreAdj          int
+	PidsLimit            *int64
+}
+
+type deviceMapping struct{ PathOnHost, PathInContainer, CgroupPermissions string }
+
+func resourcesOf(r record.Resources) resources {
+	out := resources{
+		CPUShares: r.CPUShares, Memory: r.Memory, NanoCPUs: r.NanoCPUs, CgroupParent: r.Parent, BlkioWeight: r.BlkioWeight,
+		BlkioWeightDevice: notNull(r.BlkioWeightDevice), BlkioDeviceReadBps: notNull(r.ReadBps), BlkioDeviceWriteBps: notNull(r.WriteBps),
+		BlkioDeviceReadIOps: notNull(r.ReadIOps), BlkioDeviceWriteIOps: notNull(r.WriteIOps), CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota,
+		CPURealtimePeriod: r.RTPeriod, CPURealtimeRuntime: r.RTRuntime, CpusetCpus: r.CpusetCpus, CpusetMems: r.CpusetMems, Devices: []deviceMapping{},
+		DeviceCgroupRules: r.DeviceRules, MemoryReservation: r.MemoryReservation, MemorySwap: r.MemorySwap, MemorySwappiness: r.MemorySwappiness,
+		OomKillDisable: r.OomKillDisable, OomScoreAdj: r.OomScoreAdj, PidsLimit: r.PidsLimit,
+	}
+	for _, d := range r.Devices {
+		out.Devices = append(out.Devices, deviceMapping{d.Host, d.Container, d.Access})
+	}
+	return out
+}
+
+func notNull[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}

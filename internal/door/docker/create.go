@@ -66,7 +66,7 @@ func (b *createBody) ask(name, platform string) (ask.Container, []string, error)
 	if b.HostConfig == nil {
 		b.HostConfig = &hostBody{}
 	}
-	for _, check := range []func() error{b.checkJoined, b.checkConfig, b.HostConfig.checkLimits, b.HostConfig.checkDevices, b.HostConfig.checkRest, b.checkNetwork} {
+	for _, check := range []func() error{b.checkJoined, b.checkConfig, b.HostConfig.checkLimits, b.HostConfig.checkRest, b.checkNetwork} {
 		if err := check(); err != nil {
 			return ask.Container{}, nil, err
 		}
@@ -78,7 +78,11 @@ func (b *createBody) ask(name, platform string) (ask.Container, []string, error)
 	if err := b.HostConfig.fill(&a, b.Volumes); err != nil {
 		return a, nil, err
 	}
-	return a, nil, b.HostConfig.spaces(&a)
+	var warnings []string
+	if b.HostConfig.KernelMemory > 0 {
+		warnings = append(warnings, "Specifying a kernel memory limit is deprecated and will be removed in a future release.")
+	}
+	return a, warnings, b.HostConfig.spaces(&a)
 }
 
 // process fills the half of an ask that Config holds.
@@ -151,6 +155,11 @@ func (h *hostBody) fill(a *ask.Container, anonymous map[string]struct{}) (err er
 		return invalid("SHM size can not be less than 0")
 	}
 	a.ShmSize = h.ShmSize
+	a.Sysctls = h.Sysctls
+	if a.Resources, err = resourcesAsked(h.Resources); err != nil {
+		return err
+	}
+	a.Resources.OomScoreAdj = h.OomScoreAdj
 	if a.ConsoleSize, err = consoleSize(&h.ConsoleSize); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type Engine interface {
 	reporter
 	committer
 	copier
+	limiter
 }
 
 // Options are the facts the door tells about the build. Version is the version
@@ -45,7 +46,7 @@ type Options struct {
 func New(engine Engine, opt Options) http.Handler {
 	d := &door{engine: engine, opt: opt}
 	for _, table := range [][]route{
-		d.systemRoutes(), d.containerRoutes(), d.lifecycleRoutes(), d.streamRoutes(), d.execRoutes(), d.archiveRoutes(),
+		d.systemRoutes(), d.containerRoutes(), d.lifecycleRoutes(), d.resourceRoutes(), d.streamRoutes(), d.execRoutes(), d.archiveRoutes(),
 		d.imageRoutes(), d.fetchRoutes(), d.commitRoutes(), d.saveRoutes(), d.networkRoutes(), d.volumeRoutes(), d.refusedRoutes(),
 	} {
 		d.routes = append(d.routes, table...)

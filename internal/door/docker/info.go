@@ -22,17 +22,19 @@ func (d *door) info(w http.ResponseWriter, r *request) error {
 	return ok(w, system.Info{
 		ID: in.ID, Name: in.Name, ServerVersion: cmp.Or(in.Version, d.opt.Version), OperatingSystem: in.OS, OSType: "linux", Architecture: in.Arch,
 		KernelVersion: in.Kernel, NCPU: in.NCPU, MemTotal: in.MemTotal,
-		Containers: in.Containers, ContainersRunning: in.Running, ContainersStopped: in.Stopped, Images: in.Images,
+		Containers: in.Containers, ContainersRunning: in.Running, ContainersPaused: in.Paused, ContainersStopped: in.Stopped, Images: in.Images,
 		Driver: storageDriver, DriverStatus: driverStatus(in), DockerRootDir: in.DataRoot,
 		LoggingDriver: "json-file", CgroupDriver: in.CgroupDriver, CgroupVersion: in.CgroupVersion,
 		Plugins:        system.PluginsInfo{Volume: []string{}, Network: []string{"host", "null"}, Log: []string{"json-file", "none"}},
-		IPv4Forwarding: true, OomKillDisable: false,
+		IPv4Forwarding: true, OomKillDisable: in.Can.OomKillDisable,
+		MemoryLimit: in.Can.Memory, SwapLimit: in.Can.Swap, CPUCfsPeriod: in.Can.CPUQuota, CPUCfsQuota: in.Can.CPUQuota, CPUShares: in.Can.CPUShares,
+		CPUSet: in.Can.Cpuset, PidsLimit: in.Can.Pids,
 		Debug: in.Debug, NFd: in.FDs, NGoroutines: in.Goroutines, SystemTime: time.Now().Format(time.RFC3339Nano),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: registries(in.InsecureRegistries),
 		Labels: notNil(in.Labels), Runtimes: runtimes(in.Runtimes), DefaultRuntime: in.DefaultRuntime,
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, // containers outlive the daemon, always
-		InitBinary:         "fief-mon", SecurityOptions: securityOptions(in), Warnings: notNil(in.Warnings),
+		InitBinary:         "fief-mon", SecurityOptions: securityOptions(in), Warnings: notNil(append(missing(in.Can), in.Warnings...)),
 	})
 }
 
@@ -93,4 +95,23 @@ func notNil[T any](list []T) []T {
 		return []T{}
 	}
 	return list
+}
+
+// missing names what limits this machine has no controller for, in Docker's words
+// and order.
+func missing(can record.Abilities) (out []string) {
+	for _, w := range []struct {
+		can  bool
+		what string
+	}{
+		{can.Memory, "memory limit"}, {can.Swap, "swap limit"}, {can.CPUQuota, "cpu cfs quota"}, {can.CPUQuota, "cpu cfs period"}, {can.CPUShares, "cpu shares"},
+		{can.Cpuset, "cpuset"}, {can.BlkioWeight, "blkio weight"}, {can.BlkioWeightDevice, "blkio weight_device"},
+		{can.BlkioReadBps, "blkio throttle.read_bps_device"}, {can.BlkioWriteBps, "blkio throttle.write_bps_device"},
+		{can.ReadIOps, "blkio throttle.read_iops_device"}, {can.WriteIOps, "blkio throttle.write_iops_device"},
+	} {
+		if !w.can {
+			out = append(out, "WARNING: No "+w.what+" support")
+		}
+	}
+	return out
 }

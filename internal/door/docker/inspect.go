@@ -97,7 +97,7 @@ func shiftOf(r record.Rootfs) map[string]string {
 
 func stateOf(s record.State) *container.State {
 	return &container.State{
-		Status: container.ContainerState(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled,
+		Status: container.ContainerState(s.Word()), Running: s.Status == record.Running, Paused: s.Paused, OOMKilled: s.OOMKilled,
 		Dead: s.Status == record.Dead, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
@@ -141,7 +141,8 @@ func dockerConfigOf(c record.Container) container.HostConfig {
 		UTSMode: container.UTSMode(c.UTSMode), CgroupnsMode: container.CgroupnsMode(cmp.Or(c.CgroupnsMode, "private")),
 		GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, Privileged: c.Privileged,
 		SecurityOpt: securityOptOf(c), UsernsMode: container.UsernsMode(usernsModeOf(c)),
-		ShmSize: cmp.Or(c.ShmSize, 64<<20), Runtime: c.Runtime, Init: &init,
+		ShmSize: cmp.Or(c.ShmSize, 64<<20), Runtime: c.Runtime, Init: &init, Sysctls: c.Sysctls,
+		Resources: resourcesOf(c.Resources), OomScoreAdj: c.Resources.OomScoreAdj,
 	}
 }
 

@@ -159,7 +159,7 @@ func (f filters) container(c record.Container) bool {
 	never := func(string) bool { return false }
 	return f.any("id", func(v string) bool { return resembles(v, c.ID) }) &&
 		f.any("name", func(v string) bool { return resembles(v, c.Name) || resembles(v, "/"+c.Name) }) &&
-		f.any("status", func(v string) bool { return v == string(c.State.Status) }) &&
+		f.any("status", func(v string) bool { return v == c.State.Word() }) &&
 		f.any("exited", func(v string) bool {
 			return c.State.Status == record.Exited && v == strconv.Itoa(c.State.ExitCode)
 		}) &&
@@ -178,7 +178,7 @@ func summarize(c record.Container, version int) container.Summary {
 	s := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: commandLine(c),
 		Created: c.Created.Unix(), Ports: []container.PortSummary{}, Labels: labelsOf(c.Labels),
-		State: container.ContainerState(c.State.Status), Status: statusText(c.State),
+		State: container.ContainerState(c.State.Word()), Status: statusText(c.State),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          mountPoints(c),
 	}
@@ -206,7 +206,11 @@ func commandLine(c record.Container) string {
 func statusText(s record.State) string {
 	switch s.Status {
 	case record.Running:
-		return "Up " + units.HumanDuration(since(s.StartedAt))
+		up := "Up " + units.HumanDuration(since(s.StartedAt))
+		if s.Paused {
+			up += " (Paused)"
+		}
+		return up
 	case record.Exited:
 		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, units.HumanDuration(since(s.FinishedAt)))
 	case record.Removing:

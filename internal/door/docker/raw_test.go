@@ -83,7 +83,7 @@ func TestPathsAndVersions(t *testing.T) {
 		{"POST", "/images/create?fromImage=UPPER", 400, `{"message":"invalid reference format: repository name (library/UPPER) must be lowercase"}`},
 		{"POST", "/images/create?fromSrc=https://x/y", 503, `{"message":"fetching https://x/y"}`},
 		{"POST", "/images/create?fromSrc=x.example/y", 503, `{"message":"fetching http://x.example/y"}`},
-		{"POST", "/containers/x/pause", 501, `{"message":"pausing a container is not supported"}`},
+		{"POST", "/containers/x/checkpoints", 501, `{"message":"checkpointing is not supported"}`},
 		{"POST", "/containers/x/wait?condition=odd", 400, `{"message":"invalid condition: \"odd\""}`},
 		{"GET", "/containers/x/logs", 400, `{"message":"Bad parameters: you must choose at least one stream"}`},
 	} {
@@ -120,7 +120,7 @@ func TestCreateBodies(t *testing.T) {
 		{`{"Image":"busybox","WorkingDir":"rel"}`, 400, `needs to be an absolute path`},
 		{`{"Image":"busybox","Env":["=x"]}`, 400, `invalid environment variable`},
 		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"userns"}}}]}}`, 501, `IDMapping`},
-		{`{"Image":"busybox","HostConfig":{"KernelMemory":5}}`, 501, `HostConfig.KernelMemory`},
+		{`{"Image":"busybox","Cmd":"true","HostConfig":{"KernelMemory":5}}`, 201, `a kernel memory limit is deprecated`},
 		{`{"Image":"busybox","MacAddress":"02:42:ac:11:00:02"}`, 501, `MacAddress`},
 		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 400, `network mine not found`},
 		{`{"Image":"busybox","HostConfig":{"MaskedPaths":[]}}`, 501, `MaskedPaths`},

@@ -32,48 +32,14 @@ func (b *createBody) checkConfig() error {
 	)
 }
 
-// checkLimits: accounting per container comes from its own ids; limits by
-// cgroup do not exist yet.
+// checkLimits refuses what no machine here could do; the engine checks the rest.
 func (h *hostBody) checkLimits() error {
-	positive := func(p *int64) bool { return p != nil && *p > 0 }
-	swappiness := h.MemorySwappiness != nil && *h.MemorySwappiness != -1
+	if err := refuseWindows(h.Resources); err != nil {
+		return err
+	}
 	return refuseSet(
-		field{"HostConfig.Memory", h.Memory != 0, without("--memory")},
-		field{"HostConfig.MemorySwap", h.MemorySwap > 0, without("--memory-swap")},
-		field{"HostConfig.MemoryReservation", h.MemoryReservation != 0, without("--memory-reservation")},
-		field{"HostConfig.MemorySwappiness", swappiness, without("--memory-swappiness")},
-		field{"HostConfig.KernelMemory", h.KernelMemory != 0, without("--kernel-memory")},
 		field{"HostConfig.KernelMemoryTCP", h.KernelMemoryTCP != 0, "leave it out"},
-		field{"HostConfig.OomKillDisable", h.OomKillDisable != nil && *h.OomKillDisable, without("--oom-kill-disable")},
-		field{"HostConfig.OomScoreAdj", h.OomScoreAdj != 0, without("--oom-score-adj")},
-		field{"HostConfig.NanoCpus", h.NanoCPUs != 0, without("--cpus")},
-		field{"HostConfig.CpuShares", h.CPUShares != 0, without("--cpu-shares")},
-		field{"HostConfig.CpuPeriod", h.CPUPeriod != 0, without("--cpu-period")},
-		field{"HostConfig.CpuQuota", h.CPUQuota > 0, without("--cpu-quota")},
-		field{"HostConfig.CpuRealtimePeriod", h.CPURealtimePeriod != 0, without("--cpu-rt-period")},
-		field{"HostConfig.CpuRealtimeRuntime", h.CPURealtimeRuntime != 0, without("--cpu-rt-runtime")},
-		field{"HostConfig.CpusetCpus", h.CpusetCpus != "", without("--cpuset-cpus")},
-		field{"HostConfig.CpusetMems", h.CpusetMems != "", without("--cpuset-mems")},
-		field{"HostConfig.PidsLimit", positive(h.PidsLimit), "use --ulimit nproc=N: a range of its own makes it the container's own limit"},
-		field{"HostConfig.BlkioWeight", h.BlkioWeight != 0, without("--blkio-weight")},
-		field{"HostConfig.BlkioWeightDevice", len(h.BlkioWeightDevice) > 0, without("--blkio-weight-device")},
-		field{"HostConfig.BlkioDeviceReadBps", len(h.BlkioDeviceReadBps) > 0, without("--device-read-bps")},
-		field{"HostConfig.BlkioDeviceWriteBps", len(h.BlkioDeviceWriteBps) > 0, without("--device-write-bps")},
-		field{"HostConfig.BlkioDeviceReadIOps", len(h.BlkioDeviceReadIOps) > 0, without("--device-read-iops")},
-		field{"HostConfig.BlkioDeviceWriteIOps", len(h.BlkioDeviceWriteIOps) > 0, without("--device-write-iops")},
-		field{"HostConfig.CpuCount", h.CPUCount != 0, "it is for Windows"},
-		field{"HostConfig.CpuPercent", h.CPUPercent != 0, "it is for Windows"},
-		field{"HostConfig.IOMaximumIOps", h.IOMaximumIOps != 0, "it is for Windows"},
-		field{"HostConfig.IOMaximumBandwidth", h.IOMaximumBandwidth != 0, "it is for Windows"},
-	)
-}
-
-func (h *hostBody) checkDevices() error {
-	return refuseSet(
-		field{"HostConfig.Devices", len(h.Devices) > 0, without("--device")},
 		field{"HostConfig.DeviceRequests", len(h.DeviceRequests) > 0, without("--gpus")},
-		field{"HostConfig.DeviceCgroupRules", len(h.DeviceCgroupRules) > 0, without("--device-cgroup-rule")},
-		field{"HostConfig.CgroupParent", h.CgroupParent != "", without("--cgroup-parent")},
 		field{"HostConfig.Cgroup", h.Cgroup != "", "leave it out"},
 		field{"HostConfig.Isolation " + string(h.Isolation), !h.Isolation.IsDefault(), without("--isolation")},
 	)
@@ -98,7 +64,6 @@ func (h *hostBody) checkRest() error {
 		field{"HostConfig.ExtraHosts", len(h.ExtraHosts) > 0, without("--add-host")},
 		field{"HostConfig.VolumesFrom", len(h.VolumesFrom) > 0, without("--volumes-from")},
 		field{"HostConfig.VolumeDriver " + h.VolumeDriver, h.VolumeDriver != "" && h.VolumeDriver != "local", without("--volume-driver")},
-		field{"HostConfig.Sysctls", len(h.Sysctls) > 0, without("--sysctl")},
 		field{"HostConfig.StorageOpt " + storage, storage != "", "the only storage option is shift"},
 		field{"HostConfig.Umask", h.Umask != nil, "set the umask in the container's command"},
 		field{"HostConfig.MaskedPaths", h.MaskedPaths != nil, "the masked paths are fixed: leave it out"},

@@ -186,6 +186,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.written(v)
 	case wire.Verify:
 		return k.verify()
+	case wire.Stats, wire.UpdateResources, wire.Pause, wire.Unpause:
+		return k.resources(v)
 	case wire.StatPath, wire.ReadPath, wire.WritePath:
 		return k.archives(v)
 	}

@@ -22,6 +22,7 @@ type Engine interface {
 	identifier
 	committer
 	copier
+	limiter
 }
 
 // runner makes containers.

@@ -1,9 +1,12 @@
-// Package cgroup makes and removes the control groups of containers: one
-// directory each, below one of fief's own, in the cgroup v2 hierarchy. It
-// touches nothing else in that file system and never moves a process; a
-// process is born in its group by CLONE_INTO_CGROUP, since a write to
-// cgroup.procs waits for an RCU grace period (5 ms and more) and a clone does
-// not.
+// Package cgroup makes and removes the control groups of containers, and puts
+// limits into them: one directory each, below one of fief's own, in the cgroup
+// v2 hierarchy. It touches nothing else in that file system. A process is born
+// in its group by CLONE_INTO_CGROUP, since a write to cgroup.procs waits for an
+// RCU grace period (5 ms and more) and a clone does not.
+//
+// Where controllers are still in v1 hierarchies, a container has a group of the
+// same name in those that its limits need and in no others, as they can only be
+// entered by such a write.
 package cgroup
 
 import (
@@ -12,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +56,10 @@ type Tree struct {
 	why    string
 	mount  *os.File // root of the hierarchy, O_PATH
 	parent string
+	v1     []hierarchy
+
+	mu      sync.Mutex
+	enabled map[string]bool // guarded by mu: "directory controller" whose children have it
 }
 
 // Detect finds the hierarchy of this host. Nothing is made in it yet.
@@ -67,7 +75,7 @@ func open(root, parent string) (*Tree, error) {
 			return nil, err
 		}
 	}
-	t := &Tree{parent: parent, why: "no cgroup v2 hierarchy is mounted at " + root + " or " + root + "/unified"}
+	t := &Tree{parent: parent, enabled: map[string]bool{}, why: "no cgroup v2 hierarchy is mounted at " + root + " or " + root + "/unified"}
 	for _, try := range []struct {
 		dir  string
 		mode Mode
@@ -85,13 +93,19 @@ func open(root, parent string) (*Tree, error) {
 			return nil, fault.Wrap(fault.Internal, "open", try.dir, err, "")
 		}
 		t.mode, t.mount, t.why = try.mode, mount, ""
-		return t, nil
+		if try.mode == Hybrid {
+			t.v1, err = hierarchies("/proc/self/mountinfo")
+		}
+		return t, err
 	}
 	return t, nil
 }
 
 // Close releases the tree; the groups stay.
 func (t *Tree) Close() error {
+	for _, h := range t.v1 {
+		h.mount.Close()
+	}
 	if t.mount == nil {
 		return nil
 	}
@@ -110,32 +124,68 @@ func (t *Tree) Path(name string) string {
 	if t.mode == None {
 		return ""
 	}
-	return "/" + t.parent + "/" + name
+	return "/" + t.dir(name)
 }
 
 // Create makes the group name and returns an O_PATH descriptor of it, for
 // CLONE_INTO_CGROUP, which the caller closes. A group of that name is an
 // Exists fault and left alone.
+//
+// A name is that of one directory below the tree's own or, when it begins with a
+// slash, a path from the root of the hierarchy, whose missing directories are
+// made and stay.
 func (t *Tree) Create(name string) (*os.File, error) {
 	if err := t.usable(name); err != nil {
 		return nil, err
 	}
-	made := ""
-	for _, dir := range strings.Split(t.parent, "/") {
-		made = path.Join(made, dir)
-		if err := unix.Mkdirat(t.fd(), made, 0o755); err != nil && err != unix.EEXIST {
-			return nil, t.failed("make cgroup", made, err)
-		}
-	}
 	dir := t.dir(name)
+	if err := makeParents(t.fd(), dir); err != nil {
+		return nil, err
+	}
+	if t.mode == Unified {
+		t.enable(path.Dir(dir), "memory", "cpu", "io", "pids") // what statistics are read from
+	}
 	if err := unix.Mkdirat(t.fd(), dir, 0o755); err != nil {
 		return nil, t.failed("make cgroup", dir, err)
 	}
+	f, err := t.Open(name)
+	if err != nil {
+		return nil, errors.Join(err, t.Remove(name))
+	}
+	return f, nil
+}
+
+// Open returns an O_PATH descriptor of a group that exists, for
+// CLONE_INTO_CGROUP, which the caller closes.
+func (t *Tree) Open(name string) (*os.File, error) {
+	if err := t.usable(name); err != nil {
+		return nil, err
+	}
+	dir := t.dir(name)
 	fd, err := unix.Openat(t.fd(), dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, errors.Join(t.failed("open cgroup", dir, err), t.Remove(name))
+		return nil, t.failed("open cgroup", dir, err)
 	}
 	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// makeParents makes the directories above dir that are missing.
+func makeParents(root int, dir string) error {
+	var missing []string
+	for at := path.Dir(dir); at != "."; at = path.Dir(at) {
+		if err := unix.Mkdirat(root, at, 0o755); err == nil || err == unix.EEXIST {
+			break
+		} else if err != unix.ENOENT {
+			return (*Tree)(nil).failed("make cgroup", at, err)
+		}
+		missing = append(missing, at)
+	}
+	for _, at := range slices.Backward(missing) {
+		if err := unix.Mkdirat(root, at, 0o755); err != nil && err != unix.EEXIST {
+			return (*Tree)(nil).failed("make cgroup", at, err)
+		}
+	}
+	return nil
 }
 
 // List names the groups below the tree's directory, sorted. Other daemons that
@@ -144,7 +194,7 @@ func (t *Tree) List() ([]string, error) {
 	if t.mode == None {
 		return nil, nil
 	}
-	names, err := t.children(t.parent)
+	names, err := children(t.fd(), t.parent)
 	if err == unix.ENOENT {
 		return nil, nil
 	}
@@ -158,15 +208,17 @@ func (t *Tree) Drop() error {
 	if t.mode == None {
 		return nil
 	}
-	if err := unix.Unlinkat(t.fd(), t.parent, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
-		return t.failed("remove cgroup", t.parent, err)
+	for _, root := range t.roots() {
+		if err := unix.Unlinkat(root, t.parent, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
+			return t.failed("remove cgroup", t.parent, err)
+		}
 	}
 	return nil
 }
 
 // children are the names of the directories in dir, or a plain errno.
-func (t *Tree) children(dir string) ([]string, error) {
-	fd, err := unix.Openat(t.fd(), dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+func children(root int, dir string) ([]string, error) {
+	fd, err := unix.Openat(root, dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +238,13 @@ func (t *Tree) children(dir string) ([]string, error) {
 	return names, err
 }
 
-func (t *Tree) dir(name string) string { return t.parent + "/" + name }
+// dir is where a group is, from the root of each hierarchy.
+func (t *Tree) dir(name string) string {
+	if rooted, ok := strings.CutPrefix(name, "/"); ok {
+		return rooted
+	}
+	return t.parent + "/" + name
+}
 
 func (t *Tree) fd() int { return int(t.mount.Fd()) }
 
@@ -194,7 +252,16 @@ func (t *Tree) usable(name string) error {
 	if t.mode == None {
 		return fault.New(fault.Unsupported, "use cgroup", name, t.why, "mount cgroup2 at /sys/fs/cgroup")
 	}
-	return checkName(name)
+	rooted, ok := strings.CutPrefix(name, "/")
+	if !ok {
+		return checkName(name)
+	}
+	for part := range strings.SplitSeq(rooted, "/") {
+		if err := checkName(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkName(name string) error {
@@ -205,7 +272,7 @@ func checkName(name string) error {
 }
 
 // failed gives an errno its class; nil stays nil.
-func (t *Tree) failed(op, dir string, err error) error {
+func (*Tree) failed(op, dir string, err error) error {
 	switch {
 	case err == nil:
 		return nil

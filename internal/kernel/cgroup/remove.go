@@ -23,7 +23,11 @@ func (t *Tree) Remove(name string) error {
 	if err := t.usable(name); err != nil {
 		return err
 	}
-	return t.remove(t.dir(name), time.Now().Add(settle))
+	until := time.Now().Add(settle)
+	if err := t.remove(t.dir(name), until); err != nil {
+		return err
+	}
+	return t.removeV1(t.dir(name), until)
 }
 
 func (t *Tree) remove(dir string, until time.Time) error {
@@ -37,7 +41,7 @@ func (t *Tree) remove(dir string, until time.Time) error {
 		}
 		// EBUSY means groups below it or processes in it (kernel
 		// cgroup_destroy_locked).
-		below, err := t.children(dir)
+		below, err := children(t.fd(), dir)
 		if err != nil && err != unix.ENOENT {
 			return t.failed("list cgroups in", dir, err)
 		}
@@ -128,7 +132,7 @@ func (t *Tree) pids(dir string, found []int) ([]int, error) {
 			found = append(found, pid)
 		}
 	}
-	below, err := t.children(dir)
+	below, err := children(t.fd(), dir)
 	if err != nil {
 		return nil, t.failed("list cgroups in", dir, err)
 	}

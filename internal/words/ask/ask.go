@@ -6,6 +6,8 @@ package ask
 import (
 	"strings"
 	"time"
+
+	"fief/internal/words/record"
 )
 
 // Container is a complete request for a container. Doors fill it from a
@@ -27,37 +29,39 @@ type Container struct {
 	Domainname      string
 	Labels          map[string]string
 	Annotations     map[string]string
-	StopSignal      string        // empty: the image's, or SIGTERM
-	StopTimeout     *int          // seconds; nil: 10; negative: wait for ever
-	TTY             bool          // a terminal from the container's own devpts
-	OpenStdin       bool          // stdin is a pipe, else /dev/null
-	StdinOnce       bool          // the first attached stdin that ends closes the container's
-	AttachStdin     bool          // what the creating client means to attach;
-	AttachStdout    bool          // kept for inspect,
-	AttachStderr    bool          // without further effect
-	ConsoleSize     [2]uint16     // rows, columns; zeroes: unknown
-	Mounts          []Mount       // in the order given
-	ReadOnly        bool          // rootfs read-only; volumes and tmpfs stay writable
-	ShmSize         int64         // bytes; 0: 64 MiB
-	CapAdd, CapDrop []string      // as typed, "ALL" allowed
-	Seccomp         Seccomp       // which system call filter
-	NoNewPrivs      bool          // set no_new_privs
-	Ulimits         []Ulimit      // resource limits
-	Userns          Userns        // never nil behind a door
-	Network         Network       // none, host or container:NAME at this stage
-	PID             Space         // which pid namespace
-	IPC             Space         // which ipc namespace
-	UTS             Space         // which uts namespace
-	Cgroupns        Space         // which cgroup namespace
-	Privileged      bool          // every capability, the host's devices, no filter and no masks; needs UsernsHost
-	Caller          *Caller       // who asks, where the door knows; for keep-id
-	NetworkDefault  bool          // the client named no network; Network holds the engine's choice
-	Init            bool          // run a tiny init as process 1 that reaps and forwards signals
-	AutoRemove      bool          // remove when it has ended
-	Log             Log           // where output goes
-	Runtime         string        // empty: the daemon's default runtime
-	Shift           string        // force one way of shifting ("idmapped", "copy" …); empty: the best
-	Restart         RestartPolicy // kept and shown; only "no" acts at this stage
+	StopSignal      string    // empty: the image's, or SIGTERM
+	StopTimeout     *int      // seconds; nil: 10; negative: wait for ever
+	TTY             bool      // a terminal from the container's own devpts
+	OpenStdin       bool      // stdin is a pipe, else /dev/null
+	StdinOnce       bool      // the first attached stdin that ends closes the container's
+	AttachStdin     bool      // what the creating client means to attach;
+	AttachStdout    bool      // kept for inspect,
+	AttachStderr    bool      // without further effect
+	ConsoleSize     [2]uint16 // rows, columns; zeroes: unknown
+	Mounts          []Mount   // in the order given
+	ReadOnly        bool      // rootfs read-only; volumes and tmpfs stay writable
+	ShmSize         int64     // bytes; 0: 64 MiB
+	CapAdd, CapDrop []string  // as typed, "ALL" allowed
+	Seccomp         Seccomp   // which system call filter
+	NoNewPrivs      bool      // set no_new_privs
+	Ulimits         []Ulimit  // resource limits
+	Sysctls         map[string]string
+	Resources       record.Resources // what it may use, and the host's devices
+	Userns          Userns           // never nil behind a door
+	Network         Network          // none, host or container:NAME at this stage
+	PID             Space            // which pid namespace
+	IPC             Space            // which ipc namespace
+	UTS             Space            // which uts namespace
+	Cgroupns        Space            // which cgroup namespace
+	Privileged      bool             // every capability, the host's devices, no filter and no masks; needs UsernsHost
+	Caller          *Caller          // who asks, where the door knows; for keep-id
+	NetworkDefault  bool             // the client named no network; Network holds the engine's choice
+	Init            bool             // run a tiny init as process 1 that reaps and forwards signals
+	AutoRemove      bool             // remove when it has ended
+	Log             Log              // where output goes
+	Runtime         string           // empty: the daemon's default runtime
+	Shift           string           // force one way of shifting ("idmapped", "copy" …); empty: the best
+	Restart         RestartPolicy    // kept and shown; only "no" acts at this stage
 }
 
 // Pull says when a run or create fetches its image.

@@ -67,6 +67,8 @@ type Container struct {
 	NoNewPrivs   bool
 	SecurityOpt  []string // as a Docker client would have typed them
 	Ulimits      []Ulimit
+	Sysctls      map[string]string `json:",omitempty"`
+	Resources    Resources
 	Mounts       []Mount
 	Network      string // "none", "host" or "container:ID"
 	NetworkAsked string // what the client said: "", "default", "none", "host", "container:NAME"
@@ -123,10 +125,19 @@ type State struct {
 	PID        int // host pid of process 1, 0 unless running
 	ExitCode   int
 	Error      string // why the last start failed
-	OOMKilled  bool
+	Paused     bool   // its processes stand still; Status is Running
+	OOMKilled  bool   // the kernel has killed a process of it for lack of memory
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Restarts   int
+}
+
+// Word is the stage in Docker's words: one that stands still is "paused".
+func (s State) Word() string {
+	if s.Paused {
+		return "paused"
+	}
+	return string(s.Status)
 }
 
 // Ulimit is a resource limit by its lower-case name; -1 is unlimited.
@@ -286,6 +297,8 @@ type Info struct {
 	Labels             []string
 	Pool               PoolInfo
 	Warnings           []string
+	Can                Abilities // which limits there are controllers for
+	Paused             int       // not of Running
 }
 
 // PoolInfo says how many 65536-id ranges the daemon has.

@@ -21,7 +21,8 @@ type RunOptions struct {
 	sigProxy, quiet, dryRun, trace, noHealthcheck    bool
 	privileged                                       bool
 
-	fs *pflag.FlagSet
+	resources *ResourceOptions
+	fs        *pflag.FlagSet
 }
 
 // RunFlags adds the flags of `create`, and those of `run` as well when run is
@@ -31,6 +32,8 @@ func RunFlags(fs *pflag.FlagSet, run bool) *RunOptions {
 	o.processFlags(fs)
 	o.isolationFlags(fs)
 	o.storageFlags(fs)
+	o.resources = ResourceFlags(fs)
+	o.resources.createFlags(fs)
 	fs.StringVar(&o.name, "name", "", "Assign a name to the container")
 	fs.StringArrayVarP(&o.labels, "label", "l", nil, "Set meta data on a container")
 	fs.StringArrayVar(&o.labelFiles, "label-file", nil, "Read in a line delimited file of labels")

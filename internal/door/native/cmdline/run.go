@@ -91,11 +91,14 @@ func (o *RunOptions) limits(r *Run, _ Client) error {
 		}
 		r.Ask.Ulimits = append(r.Ask.Ulimits, ask.Ulimit{Name: l.Name, Soft: l.Soft, Hard: l.Hard})
 	}
-	if o.shmSize == "" {
-		return nil
+	var err error
+	if r.Ask.Resources, err = o.resources.Resolve(); err != nil {
+		return err
 	}
-	n, err := bytesOf("--shm-size", o.shmSize)
-	r.Ask.ShmSize = n
+	if r.Ask.Sysctls, err = o.resources.sysctlMap(); err != nil || o.shmSize == "" {
+		return err
+	}
+	r.Ask.ShmSize, err = bytesOf("--shm-size", o.shmSize)
 	return err
 }
 

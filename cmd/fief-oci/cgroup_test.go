@@ -1,0 +1,99 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"fief/internal/kernel/cgroup"
+	"fief/internal/words/fault"
+)
+
+// TestLimits: the limits of a config.json bite, also for what exec starts, and no
+// group is left.
+func TestLimits(t *testing.T) {
+	tr, err := cgroup.Open("fief-oci")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	if a := tr.Abilities(); !a.Memory || !a.Pids {
+		t.Skip("kernel: no memory or pids controller")
+	}
+	b := newBench(t)
+	memory, pids := int64(32<<20), int64(20)
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", "sleep 100 & wait"}
+		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &memory}, Pids: &specs.LinuxPids{Limit: &pids}}
+	})
+	b.ok("run", "--detach", "limited")
+	b.expect(137, "", "exec", "limited", "sh", "-c", "exec /bin/busybox tail /dev/zero")
+	out, code := b.run("exec", "limited", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2; do sleep 0.3 & done; wait; echo all")
+	if !strings.Contains(out, "fork") {
+		t.Errorf("22 processes where 20 may be: %d %s", code, out)
+	}
+	kills, err := tr.OOMKills("limited")
+	if err != nil || kills != 1 {
+		t.Errorf("%d kills, %v", kills, err)
+	}
+	b.ok("delete", "--force", "limited")
+	for _, dir := range []string{"", "/memory", "/pids", "/unified"} {
+		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci"); err == nil {
+			t.Errorf("/sys/fs/cgroup%s/fief-oci is left", dir)
+		}
+	}
+}
+
+// TestDeviceGuard: without a user namespace container root may make the node of a
+// disk, and not open it.
+func TestDeviceGuard(t *testing.T) {
+	tr, err := cgroup.Open("fief-oci")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	if tr.Mode() == cgroup.None || !tr.Abilities().Devices {
+		t.Skip("kernel: no programs for devices")
+	}
+	tr.Drop()
+	b := newBench(t)
+	noUserns := func(s *specs.Spec) {
+		s.Linux.Namespaces = s.Linux.Namespaces[1:]
+		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		s.Process.Capabilities.Bounding = append(s.Process.Capabilities.Bounding, "CAP_MKNOD")
+		s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = s.Process.Capabilities.Bounding, s.Process.Capabilities.Bounding
+		s.Process.Args = []string{"sh", "-c", "/bin/busybox mknod /dev/x b 7 0; echo made; (: </dev/x) && echo opened; (: </dev/zero) && echo zero"}
+	}
+	b.config(noUserns)
+	out, _ := b.run("run", "guarded")
+	if !strings.Contains(out, "made") || !strings.Contains(out, "Operation not permitted") || strings.Contains(out, "opened") {
+		t.Errorf("a loop device: %s", out)
+	}
+	major, minor := int64(7), int64(0)
+	b.config(func(s *specs.Spec) {
+		noUserns(s)
+		s.Process.Args[2] = "/bin/busybox mknod /dev/x b 7 0; (: >/dev/x); (: </dev/zero) && echo zero"
+		s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}, {Allow: true, Type: "b", Major: &major, Minor: &minor, Access: "r"}}}
+	})
+	if out, _ := b.run("run", "ruled"); !strings.Contains(out, "Operation not permitted") || !strings.Contains(out, "zero") {
+		t.Errorf("a loop device that may be read, to write: %s", out)
+	}
+}
+
+func TestWithoutGroup(t *testing.T) {
+	denied := fault.New(fault.Denied, "make cgroup", "x", "", "")
+	plain := &specs.Spec{Linux: &specs.Linux{}}
+	limit := int64(1)
+	limited := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}}}
+	nodes := &specs.Spec{Linux: &specs.Linux{}, Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_MKNOD"}}}}
+	for _, c := range []struct {
+		s    *specs.Spec
+		good bool
+	}{{plain, true}, {limited, false}, {nodes, false}} {
+		if err := (&container{}).without(c.s, denied); (err == nil) != c.good {
+			t.Errorf("%+v: %v", c.s.Linux, err)
+		}
+	}
+}
