@@ -20,13 +20,14 @@ import (
 
 // place is a container's root directory, held for a copy.
 type place struct {
-	c    *container
-	rec  record.Container
-	pair idmap.Pair
-	root *os.File
-	live bool // the container runs: root is what its processes see, mounts included
-	ctx  context.Context
-	done func() // lets go of all of it
+	c      *container
+	rec    record.Container
+	pair   idmap.Pair
+	root   *os.File
+	live   bool // the container runs: root is what its processes see, mounts included
+	hidden []hidden
+	ctx    context.Context
+	done   func() // lets go of all of it
 }
 
 // place holds the root directory of a container. One that runs is not kept from
@@ -102,7 +103,8 @@ func (e *Engine) stillPlace(ctx context.Context, c *container) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{c: c, rec: rec, pair: pair, root: root.FD, ctx: ctx, done: func() { root.Close(); c.free() }}, nil
+	covered := cover(root.FD, rec, pair)
+	return &place{c: c, rec: rec, pair: pair, root: root.FD, hidden: covered, ctx: ctx, done: func() { root.Close(); c.free() }}, nil
 }
 
 // StatPath says what a path in a container is. NotFound in docker's words.
@@ -112,6 +114,9 @@ func (e *Engine) StatPath(ctx context.Context, name, unsafePath string) (record.
 		return record.PathStat{}, err
 	}
 	defer p.done()
+	if err := p.reach(unsafePath); err != nil {
+		return record.PathStat{}, err
+	}
 	source, err := within.Open(p.root, p.pair, unsafePath)
 	if err != nil {
 		return record.PathStat{}, p.explain(unsafePath, err)
@@ -125,6 +130,10 @@ func (e *Engine) StatPath(ctx context.Context, name, unsafePath string) (record.
 func (e *Engine) ReadPath(ctx context.Context, name, unsafePath string) (record.PathStat, io.ReadCloser, error) {
 	p, err := e.place(ctx, name)
 	if err != nil {
+		return record.PathStat{}, nil, err
+	}
+	if err := p.reach(unsafePath); err != nil {
+		p.done()
 		return record.PathStat{}, nil, err
 	}
 	source, err := within.Open(p.root, p.pair, unsafePath)
@@ -155,6 +164,9 @@ func (e *Engine) WritePath(ctx context.Context, name string, a ask.CopyIn, r io.
 	defer p.done()
 	if p.rec.ReadOnly && !p.live {
 		return fault.Say(fault.Denied, "container rootfs is marked read-only")
+	}
+	if err := p.reach(a.Path); err != nil {
+		return err
 	}
 	to := within.Target{Root: p.root, Pair: p.pair, Path: a.Path, KeepKinds: a.KeepKinds, ReadOnly: p.rec.ReadOnly}
 	if a.AsUser && p.rec.User != "" {

@@ -89,8 +89,9 @@ func (s *Store) writable(mount *os.File, upper string) error {
 	if root.Flags&unix.ST_RDONLY == 0 {
 		return nil
 	}
-	const few = 16 // blocks
-	if disk.Bavail < few || disk.Files > 0 && disk.Ffree < few {
+	// xfs wants room for 64 inodes at once, and keeps some back.
+	const bytes, inodes = 4 << 20, 128
+	if disk.Bavail*uint64(disk.Bsize) < bytes || disk.Files > 0 && disk.Ffree < inodes {
 		return fault.Wrap(fault.Exhausted, "make the root file system in", s.uppers.Name()+"/"+upper, unix.ENOSPC, "free some space below the data root")
 	}
 	return fault.Wrap(fault.Internal, "make the root file system in", s.uppers.Name()+"/"+upper, unix.EROFS, "the kernel's log says why it cannot be written to")

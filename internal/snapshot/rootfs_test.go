@@ -202,13 +202,11 @@ func TestMissing(t *testing.T) {
 	s := openStore(t, t.TempDir(), Options{})
 	m := mapsOf(t, s, pairOf(t, 1<<20))
 	upper := newUpper(t, s)
-	for _, r := range []Request{
-		{Mapped: m, Layers: []string{lowID}, Upper: upper},
-		{Mapped: m, Upper: strings.Repeat("0", 16)},
-	} {
-		if _, err := s.Rootfs(r); !fault.Is(err, fault.NotFound) {
-			t.Errorf("%+v: %v", r, err)
-		}
+	if _, err := s.Rootfs(Request{Mapped: m, Layers: []string{lowID}, Upper: upper}); !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
+		t.Errorf("no layer: %v", err)
+	}
+	if _, err := s.Rootfs(Request{Mapped: m, Upper: strings.Repeat("0", 16)}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("no upper: %v", err)
 	}
 	for _, r := range []Request{
 		{Mapped: m, Layers: []string{"../../etc"}, Upper: upper}, {Mapped: m, Upper: "../layers"},

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -63,7 +64,7 @@ func use(path string) error {
 
 func harm(raw []byte, r *rand.Rand) []byte {
 	raw = append([]byte(nil), raw...)
-	switch r.IntN(6) {
+	switch r.IntN(7) {
 	case 0:
 		return raw[:r.IntN(len(raw))]
 	case 1: // a sector that was never written
@@ -75,6 +76,13 @@ func harm(raw []byte, r *rand.Rand) []byte {
 	case 3: // in a page's header or its first elements
 		at := r.IntN(len(raw)/os.Getpagesize())*os.Getpagesize() + r.IntN(64)
 		raw[at] = byte(r.Uint32())
+	case 4: // in a key, so that order is lost more than anything else
+		for _, at := range r.Perm(len(raw) - 8) {
+			if bytes.HasPrefix(raw[at:], []byte("key")) {
+				raw[at+3+r.IntN(5)] ^= 1 << r.IntN(8)
+				break
+			}
+		}
 	default:
 		for range 1 + r.IntN(3) {
 			raw[r.IntN(len(raw))] ^= 1 << r.IntN(8)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -49,7 +50,7 @@ func intact(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	return w.page(root, 0)
+	return w.page(root, span{}, 0)
 }
 
 // caught makes an error of a panic about a page that was whole when the file was
@@ -112,7 +113,10 @@ func (w *walk) root() (uint64, error) {
 	return root, nil
 }
 
-func (w *walk) page(id uint64, depth int) error {
+// span is what keys lie in: from lo on, and before hi unless that is nil.
+type span struct{ lo, hi []byte }
+
+func (w *walk) page(id uint64, keys span, depth int) error {
 	if id < 2 || id >= w.pages || w.seen[id] || depth > maxDepth {
 		return w.bad(id, "is used where it cannot be")
 	}
@@ -137,41 +141,63 @@ func (w *walk) page(id uint64, depth int) error {
 	if binary.LittleEndian.Uint64(raw) != id {
 		return w.bad(id, "is another one")
 	}
-	return w.elements(id, raw, depth)
+	return w.elements(id, raw, keys, depth)
 }
 
-// elements checks a page, which may be one inside a value.
-func (w *walk) elements(id uint64, raw []byte, depth int) error {
+// elements checks a page, which may be one inside a value. Its keys ascend: when
+// they do not, bbolt panics while another of its goroutines still reads.
+func (w *walk) elements(id uint64, raw []byte, keys span, depth int) error {
 	le := binary.LittleEndian
 	flags, count := le.Uint16(raw[8:]), int(le.Uint16(raw[10:]))
 	if flags != branchPage && flags != leafPage || flags == branchPage && count == 0 || pageHeader+count*element > len(raw) {
 		return w.bad(id, "is no page of a tree")
 	}
 	for i := range count {
-		at := pageHeader + i*element
-		e := raw[at : at+element]
+		key, err := w.key(id, raw, flags, i)
+		if err != nil {
+			return err
+		}
+		if c := bytes.Compare(key, keys.lo); c < 0 || c == 0 && i > 0 || keys.hi != nil && bytes.Compare(key, keys.hi) >= 0 {
+			return w.bad(id, "has keys out of order")
+		}
+		keys.lo = key
+		e := raw[pageHeader+i*element:]
 		if flags == branchPage {
-			if !within(raw, at, le.Uint32(e), le.Uint32(e[4:]), 0) {
-				return w.bad(id, "has a key beyond its end")
+			below := span{key, keys.hi}
+			if i+1 < count {
+				if below.hi, err = w.key(id, raw, flags, i+1); err != nil {
+					return err
+				}
 			}
-			if err := w.page(le.Uint64(e[8:]), depth+1); err != nil {
+			if err := w.page(le.Uint64(e[8:]), below, depth+1); err != nil {
 				return err
 			}
 			continue
 		}
-		pos, ksize, vsize := le.Uint32(e[4:]), le.Uint32(e[8:]), le.Uint32(e[12:])
-		if !within(raw, at, pos, ksize, vsize) {
-			return w.bad(id, "has a value beyond its end")
-		}
 		if le.Uint32(e)&bucketLeaf == 0 {
 			continue
 		}
-		value := raw[at+int(pos)+int(ksize):][:vsize]
+		value := e[int(le.Uint32(e[4:]))+len(key):][:le.Uint32(e[12:])]
 		if err := w.bucket(id, value, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// key is that of a page's element, whose value lies in the page as well.
+func (w *walk) key(id uint64, raw []byte, flags uint16, i int) ([]byte, error) {
+	le := binary.LittleEndian
+	at := pageHeader + i*element
+	e := raw[at:]
+	pos, ksize, vsize := le.Uint32(e), le.Uint32(e[4:]), uint32(0)
+	if flags == leafPage {
+		pos, ksize, vsize = le.Uint32(e[4:]), le.Uint32(e[8:]), le.Uint32(e[12:])
+	}
+	if !within(raw, at, pos, ksize, vsize) {
+		return nil, w.bad(id, "goes on beyond its end")
+	}
+	return e[pos:][:ksize], nil
 }
 
 // bucket checks a bucket: a tree of its own, or a small one inside its value.
@@ -180,13 +206,13 @@ func (w *walk) bucket(id uint64, value []byte, depth int) error {
 		return w.bad(id, "has a bucket that is none")
 	}
 	if root := binary.LittleEndian.Uint64(value); root != 0 {
-		return w.page(root, depth)
+		return w.page(root, span{}, depth)
 	}
 	inline := value[bucketHead:]
 	if len(inline) < pageHeader || binary.LittleEndian.Uint16(inline[8:]) != leafPage {
 		return w.bad(id, "has a bucket that is none")
 	}
-	return w.elements(id, inline, depth)
+	return w.elements(id, inline, span{}, depth)
 }
 
 // within reports whether a key and its value, at pos from their element, lie in

@@ -1,0 +1,52 @@
+package volume
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/kernel/mnt"
+	"fief/internal/kernel/mnt/mnttest"
+	"fief/internal/words/fault"
+	"fief/internal/words/idmap"
+	"fief/internal/words/record"
+)
+
+// What is bound is found below the detached root, and nowhere else; links in the
+// root lead nowhere outside.
+func TestCover(t *testing.T) {
+	dir, tree := source(t), mnttest.FileSystem(t, "tmpfs")
+	err := errors.Join(os.MkdirAll(filepath.Join(tree, "a/data"), 0o755), os.Symlink("/a", filepath.Join(tree, "link")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := mnt.ClonePath(nil, tree, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	err = Cover(root, record.Mount{Kind: "bind", Source: dir, Target: "/link/data", Recursive: true}, idmap.Pair{})
+	if fault.Is(err, fault.Unsupported) {
+		t.Skip("kernel: nothing can be mounted on a detached mount")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]error{"a/data/file": nil, "a/data/sub/below": nil, "file": unix.ENOENT} {
+		n, err := unix.Openat(int(root.Fd()), name, unix.O_PATH, 0)
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, not %v", name, err, want)
+		}
+		unix.Close(n)
+	}
+	if _, err := os.Stat(filepath.Join(tree, "a/data/file")); err == nil {
+		t.Error("it shows outside the detached mount as well")
+	}
+	err = Cover(root, record.Mount{Kind: "bind", Source: dir, Target: "/nowhere"}, idmap.Pair{})
+	if !fault.Is(err, fault.NotFound) {
+		t.Errorf("a target that is not there: %v", err)
+	}
+}
