@@ -184,3 +184,33 @@ func TestHooksUnderFilter(t *testing.T) {
 			Syscalls: []specs.LinuxSyscall{{Names: []string{"clone3"}, Action: specs.ActErrno, ErrnoRet: &errno}}}
 	})
 }
+
+// TestHooksEverywhere: hooks run in containers that join namespaces, that have no
+// user namespace, and that have a terminal.
+func TestHooksEverywhere(t *testing.T) {
+	b := newBench(t)
+	log, read := b.openLog()
+	for name, change := range map[string]func(*specs.Spec){
+		"joined": func(s *specs.Spec) {
+			s.Linux.Namespaces[3].Path = "/proc/self/ns/net"
+			s.Linux.Namespaces[5].Path = "/proc/self/ns/uts"
+			s.Hostname = ""
+		},
+		"host ids": func(s *specs.Spec) {
+			s.Linux.Namespaces, s.Linux.UIDMappings, s.Linux.GIDMappings = s.Linux.Namespaces[1:], nil, nil
+		},
+		"privileges": func(s *specs.Spec) { s.Process.NoNewPrivileges = false },
+	} {
+		os.Truncate(log, 0)
+		one := 100
+		b.sees("start", "cat /dev/shm/hook", func(s *specs.Spec) {
+			change(s)
+			create, start := script("echo create >> "+log), script("echo start > /dev/shm/hook")
+			create.Timeout, start.Timeout = &one, &one
+			s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{create, create}, StartContainer: []specs.Hook{start}}
+		})
+		if got := read(); got != "create create" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

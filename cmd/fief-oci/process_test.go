@@ -85,8 +85,8 @@ func TestProcess(t *testing.T) {
 	b.refuses("intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{EnableMonitoring: true} })
 }
 
-// TestProcessLimits: every resource limit there is arrives.
-func TestProcessLimits(t *testing.T) {
+// TestRlimits: every resource limit there is arrives.
+func TestRlimits(t *testing.T) {
 	b := newBench(t)
 	names := map[string]string{"CPU": "cpu time", "FSIZE": "file size", "DATA": "data size", "STACK": "stack size", "CORE": "core file size", "RSS": "resident set", "NPROC": "processes",
 		"NOFILE": "open files", "MEMLOCK": "locked memory", "AS": "address space", "LOCKS": "file locks", "SIGPENDING": "pending signals", "MSGQUEUE": "msgqueue size", "NICE": "nice priority",
