@@ -56,8 +56,8 @@ func TestLimits(t *testing.T) {
 	b.expect(1, "cannot delete a container that is paused", "delete", "limited")
 	b.ok("delete", "--force", "limited")
 	for _, dir := range []string{"", "/memory", "/pids", "/unified"} {
-		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci"); err == nil {
-			t.Errorf("/sys/fs/cgroup%s/fief-oci is left", dir)
+		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci/limited"); err == nil {
+			t.Errorf("/sys/fs/cgroup%s/fief-oci/limited is left", dir)
 		}
 	}
 }
