@@ -38,10 +38,26 @@ func TestLimits(t *testing.T) {
 	if err != nil || kills != 1 {
 		t.Errorf("%d kills, %v", kills, err)
 	}
+	file := b.dir + "/resources.json"
+	if err := os.WriteFile(file, []byte(`{"pids":{"limit":200},"memory":{"limit":67108864}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.ok("update", "--resources", file, "limited")
+	b.ok("exec", "limited", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2; do sleep 0.3 & done; wait")
+	b.ok("pause", "limited")
+	if s := b.status("limited"); s != paused {
+		t.Errorf("paused, it is %s", s)
+	}
+	b.expect(1, "cannot exec in a paused container", "exec", "limited", "true")
+	b.ok("resume", "limited")
+	b.ok("exec", "limited", "test", "-d", "/")
+	b.expect(1, "no resources", "update", "limited")
+	b.ok("pause", "limited")
+	b.expect(1, "cannot delete a container that is paused", "delete", "limited")
 	b.ok("delete", "--force", "limited")
 	for _, dir := range []string{"", "/memory", "/pids", "/unified"} {
-		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci"); err == nil {
-			t.Errorf("/sys/fs/cgroup%s/fief-oci is left", dir)
+		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci/limited"); err == nil {
+			t.Errorf("/sys/fs/cgroup%s/fief-oci/limited is left", dir)
 		}
 	}
 }

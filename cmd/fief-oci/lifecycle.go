@@ -135,7 +135,7 @@ func deleteCommand(a *app, set *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
-		if s := c.status(); s == specs.StateRunning && !*force {
+		if s := c.status(); (s == specs.StateRunning || s == paused) && !*force {
 			return fault.New(fault.Conflict, "delete container", id, "cannot delete a container that is "+string(s), "use --force")
 		}
 		spec, err := c.spec()

@@ -93,6 +93,8 @@ func (c *container) status() specs.ContainerState {
 	switch {
 	case !ok || zombie || start != c.StartTime:
 		return specs.StateStopped
+	case c.Started && c.paused():
+		return paused
 	case c.Started:
 		return specs.StateRunning
 	}

@@ -35,6 +35,7 @@ type settings struct {
 	LogLevel       string                      `toml:"log-level"`
 	Pool           int                         `toml:"pool-size"`
 	Ulimits        []string                    `toml:"default-ulimits"`
+	CDIDirs        []string                    `toml:"cdi-spec-dirs"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
 	Policy         policySettings              `toml:"policy"`
 	configFile     string
@@ -60,6 +61,7 @@ func flags(s *settings) *pflag.FlagSet {
 	f.BoolVarP(&s.Debug, "debug", "D", false, "Log at level debug")
 	f.StringVarP(&s.LogLevel, "log-level", "l", "info", "Log level: debug, info, warn or error")
 	f.IntVar(&s.Pool, "pool-size", 4, "Monitors and id ranges kept ready for the next starts")
+	f.StringArrayVar(&s.CDIDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "Directory of CDI descriptions of devices")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
 	f.BoolVarP(&s.version, "version", "v", false, "Print the version and quit")
 	return f
@@ -125,7 +127,7 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"add-runtime":     func() { s.AddRuntime = given.AddRuntime }, "insecure-registry": func() { s.Insecure = given.Insecure },
 		"id-registry": func() { s.IDRegistry = given.IDRegistry }, "debug": func() { s.Debug = given.Debug },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
-		"default-ulimit": func() { s.Ulimits = given.Ulimits },
+		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
 	} {
 		if f.Changed(name) {
 			put()

@@ -112,7 +112,7 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
 		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
-		Processes: processes{}, Events: &event.Bus{},
+		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Events: &event.Bus{},
 		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint},
 	})
 	m.then(m.engine.Close)

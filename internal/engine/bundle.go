@@ -103,6 +103,11 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
+	if len(rec.Resources.CDI) > 0 {
+		if err := e.rooms.Devices.Inject(config, rec.Resources.CDI); err != nil {
+			return nil, err
+		}
+	}
 	tr.mark("spec")
 	if err := e.prepareMounts(b, rec, config, pair); err != nil {
 		return nil, err

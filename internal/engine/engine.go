@@ -48,6 +48,7 @@ type Rooms struct {
 	Containers documents
 	Cgroups    cgroups
 	Processes  processes
+	Devices    devices
 	Events     *event.Bus
 }
 
@@ -168,6 +169,12 @@ type cgroups interface {
 	// OOMKills is how many of the group's processes the kernel has killed for
 	// lack of memory.
 	OOMKills(name string) (uint64, error)
+}
+
+// devices are those that vendors describe under names.
+type devices interface {
+	// Inject adds to a configuration what their descriptions say.
+	Inject(s *specs.Spec, names []string) error
 }
 
 // processes looks at the host's process table.

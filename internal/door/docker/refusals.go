@@ -39,7 +39,6 @@ func (h *hostBody) checkLimits() error {
 	}
 	return refuseSet(
 		field{"HostConfig.KernelMemoryTCP", h.KernelMemoryTCP != 0, "leave it out"},
-		field{"HostConfig.DeviceRequests", len(h.DeviceRequests) > 0, without("--gpus")},
 		field{"HostConfig.Cgroup", h.Cgroup != "", "leave it out"},
 		field{"HostConfig.Isolation " + string(h.Isolation), !h.Isolation.IsDefault(), without("--isolation")},
 	)

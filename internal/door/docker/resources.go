@@ -64,6 +64,10 @@ func (d *door) containerUpdate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if p := body.PidsLimit; p != nil && *p == 0 { // here it says something: no limit
+		none := int64(-1)
+		res.PidsLimit = &none
+	}
 	warnings, err := d.engine.UpdateResources(r.uncut(), r.name, res)
 	if err != nil {
 		return err
@@ -106,6 +110,10 @@ func resourcesAsked(h container.Resources) (record.Resources, error) {
 		}
 		r.DeviceRules = append(r.DeviceRules, rule)
 	}
+	var err error
+	if r.CDI, err = namesAsked(h.DeviceRequests); err != nil {
+		return r, err
+	}
 	for _, m := range h.Devices {
 		d := record.Device{Host: m.PathOnHost, Container: m.PathInContainer, Access: m.CgroupPermissions}
 		if d.Container == "" {
@@ -120,6 +128,33 @@ func resourcesAsked(h container.Resources) (record.Resources, error) {
 		r.Devices = append(r.Devices, d)
 	}
 	return r, nil
+}
+
+// namesAsked are the devices of CDI that requests stand for. A request for a GPU
+// without a driver is one for NVIDIA's, as in Docker.
+func namesAsked(list []container.DeviceRequest) (names []string, err error) {
+	for _, d := range list {
+		gpu := d.Driver == "" || d.Driver == "nvidia"
+		var more []string
+		ok := true
+		switch {
+		case d.Driver == "cdi":
+			more = d.DeviceIDs
+		case gpu && len(d.DeviceIDs) > 0:
+			more, ok = record.GPUs("device=" + strings.Join(d.DeviceIDs, ","))
+		case gpu && d.Count == -1:
+			more, ok = record.GPUs("all")
+		case gpu:
+			more, ok = record.GPUs(decimal(int64(d.Count)))
+		default:
+			ok = false
+		}
+		if !ok || len(more) == 0 {
+			return nil, invalid("could not select device driver %q with capabilities: %v", d.Driver, d.Capabilities)
+		}
+		names = append(names, more...)
+	}
+	return names, nil
 }
 
 func ratesAsked(list []*blkiodev.ThrottleDevice) (out []record.DeviceRate) {
@@ -140,6 +175,9 @@ func resourcesOf(r record.Resources) container.Resources {
 		BlkioWeight: r.BlkioWeight, BlkioDeviceReadBps: ratesOf(r.ReadBps), BlkioDeviceWriteBps: ratesOf(r.WriteBps),
 		BlkioDeviceReadIOps: ratesOf(r.ReadIOps), BlkioDeviceWriteIOps: ratesOf(r.WriteIOps), CgroupParent: r.Parent, DeviceCgroupRules: r.DeviceRules,
 		BlkioWeightDevice: []*blkiodev.WeightDevice{}, Devices: []container.DeviceMapping{},
+	}
+	if len(r.CDI) > 0 {
+		out.DeviceRequests = []container.DeviceRequest{{Driver: "cdi", DeviceIDs: r.CDI}}
 	}
 	for _, d := range r.BlkioWeightDevice {
 		out.BlkioWeightDevice = append(out.BlkioWeightDevice, &blkiodev.WeightDevice{Path: d.Path, Weight: d.Weight})

@@ -58,7 +58,7 @@ const everyResource = `{"CpuShares":512,"Memory":67108864,"NanoCpus":500000000,"
 "BlkioWeightDevice":[{"Path":"/dev/a","Weight":400}],"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}],"BlkioDeviceWriteBps":[{"Path":"/dev/a","Rate":2}],
 "BlkioDeviceReadIOps":[{"Path":"/dev/a","Rate":3}],"BlkioDeviceWriteIOps":[{"Path":"/dev/a","Rate":4}],"CpuPeriod":1000,"CpuQuota":2000,"CpuRealtimePeriod":3,
 "CpuRealtimeRuntime":2,"CpusetCpus":"0","CpusetMems":"0","Devices":[{"PathOnHost":"/dev/null","PathInContainer":"/dev/x","CgroupPermissions":"r"}],
-"DeviceCgroupRules":["c 1:* rwm"],"MemoryReservation":7000000,"MemorySwap":-1,"MemorySwappiness":60,"OomKillDisable":true,"PidsLimit":9,"OomScoreAdj":-5,
+"DeviceCgroupRules":["c 1:* rwm"],"DeviceRequests":[{"Driver":"cdi","Count":0,"DeviceIDs":["a.com/b=c"],"Capabilities":null,"Options":null}],"MemoryReservation":7000000,"MemorySwap":-1,"MemorySwappiness":60,"OomKillDisable":true,"PidsLimit":9,"OomScoreAdj":-5,
 "Sysctls":{"net.ipv4.ip_forward":"1"}}`
 
 func TestResourcesSurvive(t *testing.T) {
@@ -98,6 +98,7 @@ func TestResourcesSurvive(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"DeviceCgroupRules":["x 1:1 r"]}`:       "invalid device cgroup rule format: 'x 1:1 r'",
 		`{"Devices":[{"PathOnHost":"dev/null"}]}`: "invalid device mapping",
+		`{"DeviceRequests":[{"Driver":"odd"}]}`:   `could not select device driver`,
 		`{"CpuCount":1}`:                          "CpuCount",
 	} {
 		if code, text := send("POST", "/v1.51/containers/create", `{"Image":"busybox","HostConfig":`+body+`}`); code < 400 || !strings.Contains(text, want) {

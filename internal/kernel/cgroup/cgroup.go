@@ -139,14 +139,26 @@ func (t *Tree) Create(name string) (*os.File, error) {
 		return nil, err
 	}
 	dir := t.dir(name)
-	if err := makeParents(t.fd(), dir); err != nil {
-		return nil, err
-	}
-	if t.mode == Unified {
-		t.enable(path.Dir(dir), "memory", "cpu", "io", "pids") // what statistics are read from
-	}
-	if err := unix.Mkdirat(t.fd(), dir, 0o755); err != nil {
-		return nil, t.failed("make cgroup", dir, err)
+	for {
+		made, err := makeParents(t.fd(), dir)
+		if err != nil {
+			return nil, err
+		}
+		if made { // anew: another daemon has removed it when it was empty
+			t.mu.Lock()
+			clear(t.enabled)
+			t.mu.Unlock()
+		}
+		if t.mode == Unified {
+			t.enable(path.Dir(dir), "memory", "cpu", "io", "pids") // what statistics are read from
+		}
+		err = unix.Mkdirat(t.fd(), dir, 0o755)
+		if err == nil {
+			break
+		}
+		if err != unix.ENOENT {
+			return nil, t.failed("make cgroup", dir, err)
+		}
 	}
 	f, err := t.Open(name)
 	if err != nil {
@@ -169,23 +181,31 @@ func (t *Tree) Open(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// makeParents makes the directories above dir that are missing.
-func makeParents(root int, dir string) error {
+// makeParents makes the directories above dir that are missing; made tells that
+// there were any.
+func makeParents(root int, dir string) (made bool, err error) {
 	var missing []string
 	for at := path.Dir(dir); at != "."; at = path.Dir(at) {
-		if err := unix.Mkdirat(root, at, 0o755); err == nil || err == unix.EEXIST {
+		err := unix.Mkdirat(root, at, 0o755)
+		if err == nil {
+			made = true
 			break
-		} else if err != unix.ENOENT {
-			return (*Tree)(nil).failed("make cgroup", at, err)
+		}
+		if err == unix.EEXIST {
+			break
+		}
+		if err != unix.ENOENT {
+			return made, (*Tree)(nil).failed("make cgroup", at, err)
 		}
 		missing = append(missing, at)
 	}
 	for _, at := range slices.Backward(missing) {
 		if err := unix.Mkdirat(root, at, 0o755); err != nil && err != unix.EEXIST {
-			return (*Tree)(nil).failed("make cgroup", at, err)
+			return made, (*Tree)(nil).failed("make cgroup", at, err)
 		}
+		made = true
 	}
-	return nil
+	return made, nil
 }
 
 // List names the groups below the tree's directory, sorted. Other daemons that

@@ -45,6 +45,15 @@ func (t *Tree) Thaw(name string) error {
 	return t.freeze(name, "0")
 }
 
+// Frozen reports whether every process of the group stands still.
+func (t *Tree) Frozen(name string) (bool, error) {
+	if err := t.usable(name); err != nil {
+		return false, err
+	}
+	table, err := readTable(t.fd(), t.dir(name)+"/cgroup.events")
+	return table["frozen"] == 1, t.failed("read the events of cgroup", t.dir(name), err)
+}
+
 func (t *Tree) freeze(name, state string) error {
 	f, err := t.file(t.dir(name)+"/cgroup.freeze", unix.O_WRONLY)
 	if err != nil {

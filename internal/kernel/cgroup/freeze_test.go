@@ -39,6 +39,9 @@ func TestFreeze(t *testing.T) {
 		if err := tr.Freeze(context.Background(), "d"); err != nil || !frozenNow(t, tr, "d") {
 			t.Fatalf("freeze: %v", err)
 		}
+		if frozen, err := tr.Frozen("d"); err != nil || !frozen {
+			t.Errorf("frozen: %v, %v", frozen, err)
+		}
 		if err := tr.Thaw("d"); err != nil {
 			t.Fatal(err)
 		}

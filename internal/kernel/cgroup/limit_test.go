@@ -192,3 +192,26 @@ func TestRooted(t *testing.T) {
 		}
 	}
 }
+
+// TestDroppedMeanwhile: the directory of all groups was empty, and another daemon
+// that ended has removed it.
+func TestDroppedMeanwhile(t *testing.T) {
+	tr := tree(t)
+	need(t, tr, "memory")
+	in(t, tr, "first")
+	if err := tr.Remove("first"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(tr.parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Drop(); err != nil {
+		t.Fatal(err)
+	}
+	in(t, tr, "second")
+	if err := tr.Limit("second", &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: number(64 << 20)}}); err != nil {
+		t.Error(err)
+	}
+}

@@ -78,7 +78,7 @@ func (t *Tree) roots() []int {
 
 // makeV1 makes a group in a v1 hierarchy; made is false when it was there.
 func (t *Tree) makeV1(h hierarchy, dir string) (made bool, err error) {
-	if err := makeParents(h.fd(), dir); err != nil {
+	if _, err := makeParents(h.fd(), dir); err != nil {
 		return false, err
 	}
 	err = unix.Mkdirat(h.fd(), dir, 0o755)

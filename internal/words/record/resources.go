@@ -1,6 +1,7 @@
 package record
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -35,6 +36,7 @@ type Resources struct {
 
 	Devices     []Device
 	DeviceRules []string // "c 1:3 rwm", as devices.allow of cgroup v1 takes them
+	CDI         []string // devices by the names that vendors have given them: "vendor.com/class=name"
 	Parent      string   // the cgroup that the container's is made in; empty: fief's own
 }
 
@@ -62,6 +64,30 @@ type DeviceRate struct {
 type Device struct {
 	Host, Container string // absolute paths
 	Access          string // of r, w and m
+}
+
+// GPUs are the names of CDI that --gpus stands for: "all", how many, or
+// "device=ID,ID".
+func GPUs(asked string) (names []string, ok bool) {
+	asked = strings.Trim(asked, `"`)
+	ids := []string{asked}
+	if list, named := strings.CutPrefix(asked, "device="); named {
+		ids = strings.Split(list, ",")
+	} else if n, err := strconv.Atoi(asked); err == nil && n > 0 && n <= 64 {
+		ids = nil
+		for i := range n {
+			ids = append(ids, strconv.Itoa(i))
+		}
+	} else if asked != "all" {
+		return nil, false
+	}
+	for _, id := range ids {
+		if id == "" {
+			return nil, false
+		}
+		names = append(names, "nvidia.com/gpu="+id)
+	}
+	return names, true
 }
 
 // IsDeviceAccess reports whether s is one or more of the letters r, w and m.

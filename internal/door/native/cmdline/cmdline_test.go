@@ -142,6 +142,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("--tmpfs\x00/x:size=1k\x00--uidmap\x000:1:2\x00--ulimit\x00nofile=1:2\x00-e\x00A=b\x00img\x00sh")
 	f.Add("-it\x00--detach-keys\x00ctrl-a,b\x00--log-opt\x00max-size=1m\x00--userns\x00auto:size=5\x00img")
 	f.Add("--userns\x00keep-id:uid=1\x00--pid\x00container:a\x00--ipc=none\x00--uts=host\x00--cgroupns=private\x00--privileged\x00--net=container:a\x00img")
+	f.Add("-m\x0064m\x00--cpus\x001.5\x00--device\x00/dev/a:/dev/b:rw\x00--device\x00v.c/d=e\x00--device-read-bps\x00/dev/a:1mb\x00--gpus\x00all\x00--sysctl\x00net.a=b\x00img")
 	f.Add("--subuidname\x00a\x00--subgidname\x00b\x00--gidmap\x00+g0:@1\x00img")
 	f.Fuzz(func(t *testing.T, line string) {
 		words := strings.Split(line, "\x00")

@@ -9,7 +9,6 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
-	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -17,7 +16,7 @@ import (
 // container may use, as typed.
 type ResourceOptions struct {
 	memory, memorySwap, reservation, kernelMemory         string
-	cpus, cpusetCpus, cpusetMems, parent                  string
+	cpus, cpusetCpus, cpusetMems, parent, gpus            string
 	shares, period, quota, rtPeriod, rtRuntime, pids      int64
 	swappiness                                            int64
 	weight                                                uint16
@@ -62,6 +61,7 @@ func (o *ResourceOptions) createFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.oomKillDisable, "oom-kill-disable", false, "Disable OOM Killer")
 	fs.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "Tune host's OOM preferences (-1000 to 1000)")
 	fs.StringArrayVar(&o.devices, "device", nil, "Add a host device to the container (HOST[:CONTAINER[:rwm]])")
+	fs.StringVar(&o.gpus, "gpus", "", "GPU devices to add to the container ('all' to pass all GPUs), by the names nvidia.com/gpu=ID of CDI")
 	fs.StringArrayVar(&o.deviceRules, "device-cgroup-rule", nil, "Add a rule to the cgroup allowed devices list")
 	fs.StringVar(&o.parent, "cgroup-parent", "", "Optional parent cgroup for the container")
 	fs.StringArrayVar(&o.sysctls, "sysctl", nil, "Sysctl options (NAME=VALUE)")
@@ -212,6 +212,10 @@ func deviceRate(flag, v string, bytes bool) (record.DeviceRate, error) {
 // nodes reads --device: HOST[:CONTAINER][:ACCESS].
 func (o *ResourceOptions) nodes(r *record.Resources) error {
 	for _, v := range o.devices {
+		if !path.IsAbs(v) && strings.Contains(v, "=") {
+			r.CDI = append(r.CDI, v)
+			continue
+		}
 		parts := strings.Split(v, ":")
 		d := record.Device{Host: parts[0], Container: parts[0], Access: "rwm"}
 		switch {
@@ -223,9 +227,6 @@ func (o *ResourceOptions) nodes(r *record.Resources) error {
 			d.Access = parts[1]
 		case len(parts) == 2:
 			d.Container = parts[1]
-		}
-		if !path.IsAbs(d.Host) && strings.Contains(d.Host, "=") {
-			return fault.New(fault.Unsupported, "use device", v, "devices by names of CDI are not supported yet", "give the path of its node, such as /dev/dri/card0")
 		}
 		for _, p := range []string{d.Host, d.Container} {
 			if !path.IsAbs(p) {
@@ -243,6 +244,14 @@ func (o *ResourceOptions) nodes(r *record.Resources) error {
 		}
 	}
 	r.DeviceRules = o.deviceRules
+	if o.gpus == "" {
+		return nil
+	}
+	names, ok := record.GPUs(o.gpus)
+	if !ok {
+		return invalid("--gpus", o.gpus, "it is all, a number, or device=ID[,ID]")
+	}
+	r.CDI = append(r.CDI, names...)
 	return nil
 }
 
