@@ -19,24 +19,27 @@ import (
 	"fief/internal/words/idmap"
 )
 
-// loadSpec reads a config.json.
-func loadSpec(name string) (*specs.Spec, error) {
+// loadSpec reads a config.json; raw is what it holds.
+func loadSpec(name string) (_ *specs.Spec, raw []byte, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fault.Wrap(fault.NotFound, "open", name, err, "a bundle is a directory with a config.json")
+		return nil, nil, fault.Wrap(fault.NotFound, "open", name, err, "a bundle is a directory with a config.json")
 	}
 	defer f.Close()
 	var s specs.Spec
-	if err := json.NewDecoder(io.LimitReader(f, maxConfig)).Decode(&s); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "read", name, err, "")
+	if raw, err = io.ReadAll(io.LimitReader(f, maxConfig)); err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	if err != nil {
+		return nil, nil, fault.Wrap(fault.Invalid, "read", name, err, "")
 	}
 	if s.Root == nil || s.Root.Path == "" || s.Linux == nil {
-		return nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
+		return nil, nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
 	}
 	if !strings.HasPrefix(s.Version, "1.") {
-		return nil, fault.New(fault.Unsupported, "use", name, "ociVersion "+strconv.Quote(s.Version)+" is not a 1.x", "versions up to "+specVersion+" are known")
+		return nil, nil, fault.New(fault.Unsupported, "use", name, "ociVersion "+strconv.Quote(s.Version)+" is not a 1.x", "versions up to "+specVersion+" are known")
 	}
-	return &s, nil
+	return &s, raw, nil
 }
 
 // files opens what a container's plan names. Those of the bundle are opened

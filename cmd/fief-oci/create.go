@@ -77,15 +77,18 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 	if err != nil {
 		return nil, none, err
 	}
-	spec, err := loadSpec(filepath.Join(bundle, "config.json"))
+	spec, raw, err := loadSpec(filepath.Join(bundle, "config.json"))
 	if err != nil {
+		return nil, none, err
+	}
+	if err := mayName(spec); err != nil {
 		return nil, none, err
 	}
 	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id)}
 	if err := box.makeDir(c.app.root); err != nil {
 		return nil, none, err
 	}
-	proc, err := c.launch(box, spec)
+	proc, err := c.launch(box, spec, raw)
 	if err != nil && box.hooked {
 		box.end(spec)
 	}
@@ -106,13 +109,18 @@ func (c *creation) check(id string) error {
 	return validID(id)
 }
 
-// mayRun refuses what would not be named as asked for and, for a container whose
-// devices nothing guards, what would be less isolated.
-func mayRun(s *specs.Spec) error {
+// mayName refuses names that would become the host's.
+func mayName(s *specs.Spec) error {
 	named := slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UTSNamespace })
-	if !named && s.Hostname+s.Domainname != "" {
-		return fault.New(fault.Invalid, "set hostname", s.Hostname+s.Domainname, "the container has no UTS namespace: it would be the host's name", "give it one, or leave hostname and domainname out")
+	if named || s.Hostname+s.Domainname == "" {
+		return nil
 	}
+	return fault.New(fault.Invalid, "set hostname", s.Hostname+s.Domainname, "the container has no UTS namespace: it would be the host's name", "give it one, or leave hostname and domainname out")
+}
+
+// mayRun refuses, for a container whose devices nothing guards, what would be
+// less isolated than asked for.
+func mayRun(s *specs.Spec) error {
 	if s.Process == nil || ownUserns(s) || s.Process.Capabilities == nil {
 		return nil
 	}
@@ -137,14 +145,14 @@ func (c *container) makeDir(root string) error {
 }
 
 // launch starts the container's process and saves its state.
-func (c *creation) launch(box *container, spec *specs.Spec) (runtime.Process, error) {
+func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime.Process, error) {
 	none := runtime.Process{}
 	f := &files{bundle: box.Bundle, spec: spec, given: map[string]int{"stdin": 0, "stdout": 1, "stderr": 2}}
 	defer f.close()
 	if err := f.joinUser(); err != nil {
 		return none, err
 	}
-	if err := box.saveSpec(spec); err != nil { // with the maps of a joined user namespace
+	if err := box.saveSpec(spec, raw); err != nil { // with the maps of a joined user namespace
 		return none, err
 	}
 	gate, err := box.makeGate()
@@ -216,7 +224,8 @@ func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks) (runtime.Pr
 	if err != nil {
 		return runtime.Process{}, err
 	}
-	proc, err := runtime.StartWith(encoded, fds, during)
+	lean, _ := runtime.NewLean() // without /proc the child has a copy of this process's memory, which costs time alone
+	proc, err := lean.StartWith(encoded, fds, during)
 	var failure *plan.Failure
 	if errors.As(err, &failure) {
 		if a.debug {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -62,14 +63,21 @@ func (c *container) start() error {
 	return err
 }
 
-func (c *container) spec() (*specs.Spec, error) { return loadSpec(filepath.Join(c.dir, "config.json")) }
+func (c *container) spec() (*specs.Spec, error) {
+	s, _, err := loadSpec(filepath.Join(c.dir, "config.json"))
+	return s, err
+}
 
-func (c *container) saveSpec(s *specs.Spec) error {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err
+// saveSpec keeps raw, the config.json that s was read from.
+func (c *container) saveSpec(s *specs.Spec, raw []byte) error {
+	joins := func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace && n.Path != "" }
+	if slices.ContainsFunc(s.Linux.Namespaces, joins) { // its maps were added
+		var err error
+		if raw, err = json.Marshal(s); err != nil {
+			return err
+		}
 	}
-	return fault.Wrap(fault.Internal, "save config of", c.ID, os.WriteFile(filepath.Join(c.dir, "config.json"), b, 0o600), "")
+	return fault.Wrap(fault.Internal, "save config of", c.ID, os.WriteFile(filepath.Join(c.dir, "config.json"), raw, 0o600), "")
 }
 
 func killCommand(a *app, set *flag.FlagSet) func([]string) error {

@@ -2,11 +2,9 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
-	"golang.org/x/sys/unix"
 
 	"fief/internal/words/fault"
 )
@@ -32,16 +30,7 @@ func (c *container) listener(s *specs.Spec, status specs.ContainerState) func(pi
 }
 
 func send(socket string, message []byte, fd int) error {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, "connect to seccomp agent", socket, err, "it must listen on a stream socket before the container starts")
-	}
-	defer conn.Close()
-	n, _, err := conn.(*net.UnixConn).WriteMsgUnix(message, unix.UnixRights(fd), nil)
-	if err == nil {
-		_, err = conn.Write(message[n:])
-	}
-	return fault.Wrap(fault.Unavailable, "send listener to seccomp agent", socket, err, "")
+	return fault.Wrap(fault.Unavailable, "send listener to seccomp agent", socket, sendFD(socket, message, fd), "it must listen on a stream socket before the container starts")
 }
 
 // seccompFeatures is what is understood of profiles.

@@ -128,7 +128,7 @@ func TestListener(t *testing.T) {
 	profile := func(p specs.LinuxSeccomp) func(*specs.Spec) {
 		return func(s *specs.Spec) { s.Linux.Seccomp = &p }
 	}
-	b.refuses("connect to seccomp agent", profile(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: socket + "x", Syscalls: []specs.LinuxSyscall{notify}}))
+	b.refuses("cannot send listener to seccomp agent", profile(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: socket + "x", Syscalls: []specs.LinuxSyscall{notify}}))
 	b.refuses("needs a listenerPath", profile(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{notify}}))
 	b.sees("", ":", profile(specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/nosuch"}))
 }

@@ -40,6 +40,11 @@ func (n *Lean) Start(encoded []byte, files []int, meanwhile func() error) (Proce
 	return start(encoded, files, hooks{meanwhile: meanwhile}, n)
 }
 
+// StartWith is the function StartWith.
+func (n *Lean) StartWith(encoded []byte, files []int, c Callbacks) (Process, error) {
+	return start(encoded, files, hooks{Callbacks: c}, n)
+}
+
 // only makes mem the only writable memory that a child made before the call of
 // what it returns will have. Memory that the Go runtime maps in the very moment
 // between is inherited: the child can do without it and does not use it.
