@@ -34,7 +34,7 @@ type contestant struct {
 func main() {
 	n := flag.Int("n", 40, "runs of each command")
 	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
-	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images)")
+	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images; \"memory\": the monitors')")
 	big := flag.Bool("big", false, "pull the large image: some 37,000 files, 1.6 GB")
 	out := flag.String("json", "", "file for the JSON (default: below the table)")
 	flag.Parse()
@@ -64,7 +64,11 @@ func main() {
 	if *only == "" || strings.Contains(*only, "pull") {
 		list = append(list, stage.images(*big, min(*n, 3))...)
 	}
-	report(list, *out)
+	more := map[string]any{}
+	if *only == "" || strings.Contains(*only, "memory") {
+		more["monitor_memory"] = stage.monitors()
+	}
+	report(list, more, *out)
 }
 
 // quit turns a failure into an exit code, after everything else was cleaned up.
@@ -146,8 +150,9 @@ func figure(ms float64) string {
 	return strconv.FormatFloat(ms, 'f', 2, 64)
 }
 
-// report prints the table, ratios to bare crun with a user namespace, and JSON.
-func report(list []*contestant, out string) {
+// report prints the table, ratios to bare crun with a user namespace, and JSON
+// with more in it.
+func report(list []*contestant, more map[string]any, out string) {
 	var base float64
 	for _, c := range list {
 		if len(c.Runs) == 0 {
@@ -169,9 +174,8 @@ func report(list []*contestant, out string) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", c.Group, c.Name, figure(c.P50), figure(c.Min), figure(c.P90), ratio, c.Fails)
 	}
 	w.Flush()
-	b, err := json.MarshalIndent(map[string]any{
-		"date": time.Now().UTC().Format(time.RFC3339), "kernel": kernel(), "load": load(), "results": list,
-	}, "", "  ")
+	more["date"], more["kernel"], more["load"], more["results"] = time.Now().UTC().Format(time.RFC3339), kernel(), load(), list
+	b, err := json.MarshalIndent(more, "", "  ")
 	check(err)
 	if out == "" {
 		fmt.Println(string(b))
