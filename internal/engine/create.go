@@ -74,6 +74,9 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 		rec.Hostname = ref.Short(rec.ID)
 	}
 
+	if err := e.logged(&rec, a.Log); err != nil {
+		return nil, nil, err
+	}
 	donors, err := e.share(&rec, a)
 	if err != nil {
 		return nil, nil, err
@@ -94,7 +97,6 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	}
 	way := e.firstWay(a.Shift)
 	rec.Rootfs.Way, rec.Rootfs.Why, rec.Rootfs.Asked = way.Way, way.Why, way.Asked
-	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+"-json.log")
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)
 	return c, warningsFor(a), nil
@@ -163,7 +165,6 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		}
 		rec.Rootfs.Layers = append(rec.Rootfs.Layers, l.DiffID)
 	}
-	rec.Log = record.Log{Driver: first(a.Log.Driver, "json-file"), MaxSize: a.Log.MaxSize, MaxFile: a.Log.MaxFile}
 	rec.NetworkAsked = string(a.Network)
 	if a.NetworkDefault {
 		rec.NetworkAsked = "default"

@@ -26,6 +26,7 @@ type Config struct {
 	Remap      idmap.Pair // every container's map unless it asks otherwise; zero: a range each
 	RemapName  string     // "user:group" as shown by info
 	Userns     ask.Userns // what containers get that ask for nothing, without a Remap; nil: a range each
+	Log        ask.Log    // of containers that name no driver
 	Runtime    string     // name of the default runtime
 	Runtimes   []string   // every runtime's name, for info
 	Berths     int        // ranges and maps made ahead of need

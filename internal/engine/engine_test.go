@@ -68,8 +68,8 @@ func TestMergeDefaults(t *testing.T) {
 	if rec.Labels["from"] != "image" || rec.Labels["mine"] != "1" {
 		t.Errorf("labels %v", rec.Labels)
 	}
-	if rec.User != "0:0" || rec.WorkDir != "/srv" || rec.StopSignal != "SIGINT" || rec.Log.Driver != "json-file" {
-		t.Errorf("user %q, directory %q, signal %q, log %q", rec.User, rec.WorkDir, rec.StopSignal, rec.Log.Driver)
+	if rec.User != "0:0" || rec.WorkDir != "/srv" || rec.StopSignal != "SIGINT" {
+		t.Errorf("user %q, directory %q, signal %q", rec.User, rec.WorkDir, rec.StopSignal)
 	}
 	if busybox.Config.Env[0] != "PATH=/bin" || len(busybox.Config.Labels) != 1 {
 		t.Error("the image was changed")

@@ -122,9 +122,12 @@ func removeLogs(rec record.Container) {
 	if rec.LogPath == "" {
 		return
 	}
-	os.Remove(rec.LogPath)
+	for _, ending := range []string{"", ".new", ".gz.new"} {
+		os.Remove(rec.LogPath + ending)
+	}
 	for i := 1; i < rec.Log.MaxFile; i++ {
 		os.Remove(rec.LogPath + "." + strconv.Itoa(i))
+		os.Remove(rec.LogPath + "." + strconv.Itoa(i) + ".gz")
 	}
 }
 

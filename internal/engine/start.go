@@ -140,6 +140,10 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	if err != nil {
 		return err
 	}
+	log, err := e.logOf(rec)
+	if err != nil {
+		return err
+	}
 	mon, err := e.rooms.Monitors.Take(ctx)
 	if err != nil {
 		return err
@@ -147,8 +151,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	back.then(mon.Close)
 	tr.mark("monitor taken")
 	run := monitor.Run{
-		ID: rec.ID, Dir: e.runDir(rec.ID), LogPath: rec.LogPath, LogDriver: rec.Log.Driver,
-		LogMaxSize: rec.Log.MaxSize, LogMaxFile: rec.Log.MaxFile,
+		ID: rec.ID, Dir: e.runDir(rec.ID), Log: log,
 		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
 	}

@@ -2,7 +2,8 @@
 // owns a running container: a pool of idle monitors, the requests to a busy
 // one, and how to find it again after a restart of the daemon. What the
 // monitor itself does is in monitor/serve, what they say in monitor/wire, the
-// log it writes in monitor/jsonlog and monitor/logread.
+// logs it writes in monitor/lines, monitor/filelog and monitor/journal, how they
+// are read in monitor/logread.
 package monitor
 
 import (

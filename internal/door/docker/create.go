@@ -154,9 +154,7 @@ func (h *hostBody) fill(a *ask.Container, anonymous map[string]struct{}) (err er
 	if a.ConsoleSize, err = consoleSize(&h.ConsoleSize); err != nil {
 		return err
 	}
-	if a.Log, err = logAsked(h.LogConfig); err != nil {
-		return err
-	}
+	a.Log = ask.Log{Driver: h.LogConfig.Type, Options: h.LogConfig.Config}
 	if a.Ulimits, err = ulimitsAsked(h.Ulimits); err != nil {
 		return err
 	}

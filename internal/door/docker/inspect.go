@@ -67,7 +67,7 @@ func inspectOf(c record.Container) inspectResponse {
 	return inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args), State: stateOf(c.State), Image: c.ImageID,
-			LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver,
+			LogPath: logPathOf(c), Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver,
 			Platform: cmp.Or(platform, "linux"), ExecIDs: c.Execs,
 			GraphDriver: &storage.DriverData{Name: storageDriver, Data: shiftOf(c.Rootfs)},
 			Mounts:      mountPoints(c), Config: configOf(c),
@@ -146,14 +146,18 @@ func dockerConfigOf(c record.Container) container.HostConfig {
 }
 
 func logOptsOf(l record.Log) map[string]string {
-	opts := map[string]string{}
-	if l.MaxSize > 0 {
-		opts["max-size"] = decimal(l.MaxSize)
+	if l.Options == nil {
+		return map[string]string{}
 	}
-	if l.MaxFile > 0 {
-		opts["max-file"] = decimal(int64(l.MaxFile))
+	return l.Options
+}
+
+// logPathOf: Docker shows the file of json-file alone.
+func logPathOf(c record.Container) string {
+	if c.Log.Driver != "json-file" {
+		return ""
 	}
-	return opts
+	return c.LogPath
 }
 
 // addMount puts a mount where a client would have asked for it.

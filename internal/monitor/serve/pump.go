@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/lines"
 )
 
 // The output streams.
@@ -22,9 +22,9 @@ const ttyPending = 256 << 10
 type pump struct {
 	s      *session
 	stream int
-	name   string          // the stream's in the log
-	from   *os.File        // read end of the pipe, or the console
-	log    *jsonlog.Stream // nil: not logged
+	name   string        // the stream's in the log
+	from   *os.File      // read end of the pipe, or the console
+	log    *lines.Stream // nil: not logged
 }
 
 // run reads until the stream has ended. It always gets everything written

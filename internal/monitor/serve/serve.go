@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/lines"
 	"fief/internal/monitor/wire"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
@@ -37,23 +37,28 @@ type Launch func(plan []byte, files []int, meanwhile func() error) (Process, err
 // Config is what a monitor is made of. Conn is the daemon's SOCK_SEQPACKET
 // connection, taken over. Label is the build label told to daemons.
 type Config struct {
-	Conn   int
-	Label  string
-	Launch Launch
+	Conn     int
+	Label    string
+	Launch   Launch
+	Compress Compress
 }
+
+// Compress compresses an old log file: see filelog.Config.
+type Compress func(stop <-chan struct{}, src, dst *os.File) error
 
 // server is one monitor.
 type server struct {
-	launch Launch
-	label  string
+	launch   Launch
+	label    string
+	compress Compress
 
 	mu      sync.Mutex // order: before a session's; never held across I/O
 	conn    *wire.Conn // the controlling daemon's, nil while there is none
 	started bool       // a Start was accepted; there is no second
 	failed  bool       // and it failed
 	id      string
-	dir     int // O_PATH descriptor of the run directory, -1 before a start
-	log     *jsonlog.Log
+	dir     int                 // O_PATH descriptor of the run directory, -1 before a start
+	log     lines.Sink          // nil: none
 	box     *session            // the container's process 1; nil before it runs
 	execs   map[string]*session // running exec sessions
 	exits   []*wire.Exited      // not acknowledged
@@ -71,7 +76,7 @@ func Run(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	v := &server{launch: cfg.Launch, label: cfg.Label, dir: -1,
+	v := &server{launch: cfg.Launch, label: cfg.Label, compress: cfg.Compress, dir: -1,
 		execs: map[string]*session{}, done: make(chan struct{})}
 	if conn.Send(0, v.hello(), nil) != nil {
 		return nil // the daemon has ended meanwhile

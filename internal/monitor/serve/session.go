@@ -125,15 +125,16 @@ func (s *session) follow() {
 		p.from.SetReadDeadline(past)
 	}
 	s.drained.Wait()
+	if s.target == "" && s.v.log != nil {
+		// Before the news: another monitor may be given the same log after it.
+		s.v.log.Close()
+	}
 	s.flush()
 	s.v.ended(s, exit)
 	s.pumped.Wait()
 	s.windUp()
 	if s.console != nil {
 		s.console.Close()
-	}
-	if s.target == "" && s.v.log != nil {
-		s.v.log.Close()
 	}
 	s.v.end()
 }

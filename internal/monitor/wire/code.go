@@ -116,6 +116,15 @@ func (c *coder) count(n, least int) int {
 	return int(u)
 }
 
+func (c *coder) texts(p *[]string) {
+	if n := c.count(len(*p), 4); c.reading && n > 0 {
+		*p = make([]string, n)
+	}
+	for i := range *p {
+		c.text(&(*p)[i])
+	}
+}
+
 func (m *Hello) fields(c *coder) {
 	c.u32(&m.Version)
 	c.text(&m.Label)
@@ -127,11 +136,19 @@ func (m *Hello) fields(c *coder) {
 func (m *Start) fields(c *coder) {
 	c.text(&m.ID)
 	c.text(&m.Dir)
-	c.text(&m.LogPath)
-	c.text(&m.LogDriver)
-	c.i64(&m.LogMaxSize)
-	c.u32(&m.LogMaxFile)
+	m.Log.fields(c)
 	m.Proc.fields(c)
+}
+
+func (l *Log) fields(c *coder) {
+	c.text(&l.Driver)
+	c.text(&l.Path)
+	c.i64(&l.MaxSize)
+	c.u32(&l.MaxFile)
+	c.flag(&l.Compress)
+	c.i64(&l.Buffer)
+	c.text(&l.Attrs)
+	c.texts(&l.Fields)
 }
 
 func (m *Exec) fields(c *coder) {

@@ -51,13 +51,22 @@ type Hello struct {
 // Start makes an idle monitor the owner of a container. Descriptors: those of
 // Proc.
 type Start struct {
-	ID         string
-	Dir        string // run directory: mon.sock and exit are made in it
-	LogPath    string
-	LogDriver  string // "json-file" or "none"
-	LogMaxSize int64
-	LogMaxFile uint32
-	Proc       Proc
+	ID   string
+	Dir  string // run directory: mon.sock and exit are made in it
+	Log  Log
+	Proc Proc
+}
+
+// Log says where a container's output is noted.
+type Log struct {
+	Driver   string // "json-file", "local", "cri", "journald" or "none"
+	Path     string // of the drivers that write files
+	MaxSize  int64  // bytes; 0: never rotated
+	MaxFile  uint32
+	Compress bool     // old files
+	Buffer   int64    // bytes kept for a log that does not keep up; 0: the program waits for it
+	Attrs    string   // JSON object put into each line of json-file; empty: none
+	Fields   []string // "NAME=value", sent with each line of journald
 }
 
 // Exec starts another process in the running container. Descriptors: those of

@@ -137,13 +137,6 @@ func (n Network) Container() (name string, ok bool) {
 // root the user who became root with sudo(8), in ids of the host.
 type Caller struct{ UID, GID uint32 }
 
-// Log says where output goes: "json-file" or "none".
-type Log struct {
-	Driver  string
-	MaxSize int64 // bytes at which json-file rotates; 0: never
-	MaxFile int   // files kept including the current one; 0 and 1: one
-}
-
 // RestartPolicy is Docker's: "no", "always", "on-failure", "unless-stopped".
 type RestartPolicy struct {
 	Name       string

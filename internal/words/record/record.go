@@ -5,6 +5,10 @@
 package record
 
 import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"fief/internal/words/idmap"
@@ -152,9 +156,12 @@ type Mount struct {
 
 // Log is where output goes.
 type Log struct {
-	Driver  string
-	MaxSize int64
-	MaxFile int
+	Driver   string
+	Options  map[string]string // as they were given, with the daemon's
+	MaxSize  int64
+	MaxFile  int
+	Compress bool
+	Buffer   int64 // of a log that is not waited for; 0: it is
 }
 
 // LoggedIn is a registry's answer to credentials that it takes. A token, where
@@ -277,6 +284,7 @@ type Info struct {
 	RemapUser          string // userns-remap, empty when each has its own range
 	Runtimes           []string
 	DefaultRuntime     string
+	LogDriver          string // of containers that name none
 	InsecureRegistries []string
 	Debug              bool
 	Goroutines, FDs    int
@@ -323,6 +331,17 @@ type LogLine struct {
 	At     time.Time
 	Stream string // "stdout" or "stderr"
 	Text   []byte
+	Attrs  map[string]string // labels, variables and tag that the log was told to note
+}
+
+// Details are a line's attributes as docker logs --details prints them: sorted,
+// in the escaping of a URL's query.
+func (l LogLine) Details() string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(l.Attrs)) {
+		out = append(out, url.QueryEscape(k)+"="+url.QueryEscape(l.Attrs[k]))
+	}
+	return strings.Join(out, ",")
 }
 
 // Top is a process table.

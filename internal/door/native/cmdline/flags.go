@@ -40,8 +40,8 @@ func RunFlags(fs *pflag.FlagSet, run bool) *RunOptions {
 	fs.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
 	fs.StringVar(&o.pull, "pull", "missing", `Pull image before running ("always", "missing", "never")`)
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
-	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "none")`)
-	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options (max-size, max-file)")
+	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "local", "journald", "none")`)
+	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options")
 	fs.StringVar(&o.runtime, "runtime", "", "Runtime to use for this container")
 	fs.BoolVar(&o.noHealthcheck, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 	if !run {

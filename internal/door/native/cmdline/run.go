@@ -100,36 +100,15 @@ func (o *RunOptions) limits(r *Run, _ Client) error {
 }
 
 func (o *RunOptions) logged(r *Run, _ Client) error {
-	r.Ask.Log.Driver = "json-file"
-	switch o.logDriver {
-	case "", "json-file":
-	case "none":
-		r.Ask.Log.Driver = "none"
-	default:
-		return invalid("--log-driver", o.logDriver, `drivers are "json-file" and "none"`)
-	}
+	r.Ask.Log = ask.Log{Driver: o.logDriver, Options: map[string]string{}}
 	for _, opt := range o.logOpts {
-		key, value, _ := strings.Cut(opt, "=")
-		if err := setLogOpt(&r.Ask.Log, key, value); err != nil {
-			return err
+		key, value, ok := strings.Cut(opt, "=")
+		if !ok || key == "" {
+			return conflict("invalid logging opts for driver " + o.logDriver + ": " + opt)
 		}
-	}
-	if r.Ask.Log.MaxFile > 1 && r.Ask.Log.MaxSize == 0 {
-		return invalid("--log-opt", "max-file", "max-size must be given as well")
+		r.Ask.Log.Options[key] = value
 	}
 	return nil
-}
-
-func setLogOpt(l *ask.Log, key, value string) (err error) {
-	switch key {
-	case "max-size":
-		l.MaxSize, err = bytesOf("--log-opt", value)
-	case "max-file":
-		l.MaxFile, err = positive("--log-opt", value)
-	default:
-		err = invalid("--log-opt", key, "options are max-size and max-file")
-	}
-	return err
 }
 
 func (o *RunOptions) rest(r *Run, _ Client) error {
