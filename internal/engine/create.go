@@ -155,6 +155,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
 		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
+		Health: mergeHealth(a.Health, img.Config.Health), Shell: img.Config.Shell,
 		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
 		State: record.State{Status: record.Created},
 	}
@@ -164,6 +165,9 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 			rec.Rootfs.Layers = nil
 		}
 		rec.Rootfs.Layers = append(rec.Rootfs.Layers, l.DiffID)
+	}
+	if err := a.Health.Check(); err != nil {
+		return rec, err
 	}
 	rec.NetworkAsked = string(a.Network)
 	if a.NetworkDefault {

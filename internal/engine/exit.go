@@ -48,6 +48,11 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	s := &c.rec.State
 	ran := exit.At.Sub(s.StartedAt)
 	s.Status, s.PID, s.ExitCode, s.Error, s.FinishedAt = record.Exited, 0, exit.Code, exit.Error, exit.At.UTC()
+	if s.Health != nil { // as Docker has it once nobody looks any more
+		h := *s.Health
+		h.Status = record.Unhealthy
+		s.Health = &h
+	}
 	rec := c.rec
 	c.mu.Unlock()
 	e.endSessions(c.id)

@@ -109,6 +109,9 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	if c.rec.State.Status != record.Running {
 		c.rec.State = record.State{Status: record.Running, StartedAt: s.Started.UTC(), Restarts: c.rec.State.Restarts}
 	}
+	if c.rec.State.Health == nil && c.rec.Health.Probes() {
+		c.rec.State.Health = &record.HealthState{Status: record.HealthStarting}
+	}
 	c.rec.State.PID = s.PID
 	rec := c.rec
 	c.mu.Unlock()
@@ -117,4 +120,6 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	}
 	e.saveSoon(rec)
 	go e.watch(c, mon)
+	e.noteHealth(c, mon)
+	go e.arm(c, mon)
 }

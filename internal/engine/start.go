@@ -170,6 +170,9 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 	c.mu.Lock()
 	c.mon = mon
 	c.rec.State = record.State{Status: record.Running, PID: pid, StartedAt: time.Now().UTC(), Restarts: c.rec.State.Restarts}
+	if c.rec.Health.Probes() {
+		c.rec.State.Health = &record.HealthState{Status: record.HealthStarting}
+	}
 	rec := c.rec
 	c.mu.Unlock()
 	e.tell("start", rec, nil)
@@ -178,6 +181,7 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 		slog.Warn("cannot note that a container runs", "container", rec.ID, "error", err)
 	}
 	go e.watch(c, mon)
+	go e.arm(c, mon)
 }
 
 // saveSoon writes a changed record behind.

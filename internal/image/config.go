@@ -43,6 +43,7 @@ type configRun struct {
 	Labels       map[string]string   `json:",omitempty"`
 	StopSignal   string              `json:",omitempty"`
 	Shell        []string            `json:",omitempty"`
+	Healthcheck  *record.Health      `json:",omitempty"`
 }
 
 // words is a list that old clients wrote as a single string.
@@ -131,6 +132,7 @@ func (c configFile) image(id string) record.Image {
 			Volumes:      slices.Sorted(maps.Keys(c.Config.Volumes)),
 			ExposedPorts: slices.Sorted(maps.Keys(c.Config.ExposedPorts)),
 			Shell:        c.Config.Shell,
+			Health:       c.Config.Healthcheck,
 		},
 	}
 	if c.Created != nil {

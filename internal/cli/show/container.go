@@ -78,7 +78,7 @@ func ContainerRow(c record.Container, trunc bool, now time.Time, upper, whole in
 func Status(s record.State, now time.Time) string {
 	switch s.Status {
 	case record.Running:
-		return "Up " + units.HumanDuration(now.Sub(s.StartedAt))
+		return "Up " + units.HumanDuration(now.Sub(s.StartedAt)) + s.HealthNote()
 	case record.Removing:
 		return "Removal In Progress"
 	case record.Dead:

@@ -41,6 +41,7 @@ type state struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
+	Health     *record.HealthState `json:",omitempty"`
 }
 
 type hostConfig struct {
@@ -111,6 +112,8 @@ type config struct {
 	Labels       map[string]string
 	StopSignal   string `json:",omitempty"`
 	StopTimeout  *int   `json:",omitempty"`
+
+	Healthcheck *record.Health `json:",omitempty"`
 }
 
 type networkSettings struct{ Networks map[string]struct{} }
@@ -135,6 +138,7 @@ func Inspected(c record.Container) any {
 
 func stateOf(s record.State) state {
 	return state{
+		Health: s.Health,
 		Status: string(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
 		Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
@@ -150,7 +154,7 @@ func hostConfigOf(c record.Container) hostConfig {
 		ids = &idMappings{Mappings(c.Identity.UID), Mappings(c.Identity.GID)}
 	}
 	return hostConfig{
-		LogConfig: logConfig{c.Log.Driver, map[string]string{}}, NetworkMode: c.Network,
+		LogConfig: logConfig{c.Log.Driver, c.Log.Options}, NetworkMode: c.Network,
 		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
 		UsernsMode: mode, IDMappings: ids, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
@@ -165,7 +169,7 @@ func configOf(c record.Container) config {
 	return config{
 		Hostname: c.Hostname, Domainname: c.Domainname, User: c.User, AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout,
 		AttachStderr: c.AttachStderr, Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: list(c.Env), Cmd: c.Cmd,
-		Image: c.Image, WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labels, StopSignal: c.StopSignal, StopTimeout: c.StopTimeout,
+		Image: c.Image, WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labels, StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Healthcheck: c.Health,
 	}
 }
 
@@ -205,6 +209,8 @@ type imageConfig struct {
 	Labels       map[string]string
 	StopSignal   string   `json:",omitempty"`
 	Shell        []string `json:",omitempty"`
+
+	Healthcheck *record.Health `json:",omitempty"`
 }
 
 type rootFS struct {
@@ -221,7 +227,7 @@ func InspectedImage(i record.Image) any {
 		Architecture: i.Arch, Variant: i.Variant, Os: i.OS, Size: i.Size, RootFS: rootFS{Type: "layers"}, Metadata: metadata{stamp(i.Pulled)},
 		Config: imageConfig{
 			User: i.Config.User, ExposedPorts: set(i.Config.ExposedPorts), Env: list(i.Config.Env), Cmd: i.Config.Cmd, Volumes: set(i.Config.Volumes),
-			WorkingDir: i.Config.WorkDir, Entrypoint: i.Config.Entrypoint, Labels: i.Config.Labels, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell,
+			WorkingDir: i.Config.WorkDir, Entrypoint: i.Config.Entrypoint, Labels: i.Config.Labels, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell, Healthcheck: i.Config.Health,
 		},
 	}
 	for _, n := range i.Names {

@@ -310,7 +310,6 @@ func TestCLIRefusals(t *testing.T) {
 		"--link a:b":                                 "HostConfig.Links",
 		"--network mine":                             "network mine not found",
 		"--dns 1.1.1.1":                              "HostConfig.Dns",
-		"--health-cmd true":                          "Healthcheck is not supported",
 		"--security-opt x=y":                         "invalid --security-opt 2",
 		"--security-opt apparmor=abc":                "AppArmor profiles are not applied",
 		"--security-opt userns=odd":                  "odd",

@@ -91,6 +91,13 @@ func (b *createBody) process(name, platform string) (ask.Container, error) {
 		TTY: b.Tty, OpenStdin: b.OpenStdin, StdinOnce: b.StdinOnce,
 		AttachStdin: b.AttachStdin, AttachStdout: b.AttachStdout, AttachStderr: b.AttachStderr,
 	}
+	if b.Healthcheck != nil {
+		h := ask.Health(*b.Healthcheck)
+		a.Health = &h
+	}
+	if err := a.Health.Check(); err != nil {
+		return a, err
+	}
 	if len(a.Cmd) == 0 {
 		a.Cmd = nil
 	}

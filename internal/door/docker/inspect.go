@@ -97,10 +97,30 @@ func shiftOf(r record.Rootfs) map[string]string {
 
 func stateOf(s record.State) *container.State {
 	return &container.State{
+		Health: healthOf(s.Health),
 		Status: container.ContainerState(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled,
 		Dead: s.Status == record.Dead, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
+}
+
+func healthOf(h *record.HealthState) *container.Health {
+	if h == nil {
+		return nil
+	}
+	out := &container.Health{Status: container.HealthStatus(h.Status), FailingStreak: h.FailingStreak, Log: []*container.HealthcheckResult{}}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, &container.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return out
+}
+
+func healthConfigOf(h *record.Health) *container.HealthConfig {
+	if h == nil {
+		return nil
+	}
+	out := container.HealthConfig(*h)
+	return &out
 }
 
 func configOf(c record.Container) *container.Config {
@@ -109,7 +129,7 @@ func configOf(c record.Container) *container.Config {
 		AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout, AttachStderr: c.AttachStderr,
 		Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: notNil(c.Env), Cmd: c.Cmd, Image: c.Image,
 		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labelsOf(c.Labels),
-		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout,
+		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Healthcheck: healthConfigOf(c.Health),
 	}
 }
 

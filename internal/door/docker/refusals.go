@@ -24,10 +24,7 @@ func refuseSet(fields ...field) error {
 func without(flag string) string { return "leave out " + flag }
 
 func (b *createBody) checkConfig() error {
-	health := b.Healthcheck
-	probing := health != nil && len(health.Test) > 0 && health.Test[0] != "NONE"
 	return refuseSet(
-		field{"Healthcheck", probing, "leave out the --health flags or use --no-healthcheck"},
 		field{"MacAddress", b.MacAddress != "", without("--mac-address")},
 	)
 }

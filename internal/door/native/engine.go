@@ -82,6 +82,11 @@ type imager interface {
 	RemoveImage(ctx context.Context, name string, force bool) ([]record.Removed, error)
 }
 
+// checker is an engine that checks the health of containers.
+type checker interface {
+	Healthcheck(ctx context.Context, id string) (record.HealthResult, error)
+}
+
 // sizer is an engine that can tell what containers take on disk.
 type sizer interface {
 	Size(ctx context.Context, id string) (upper, whole int64, err error)

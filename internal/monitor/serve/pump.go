@@ -31,7 +31,11 @@ type pump struct {
 // before the process ended.
 func (p *pump) run() {
 	defer p.s.pumped.Done()
-	buf := make([]byte, 32<<10)
+	size := 32 << 10
+	if p.s.tap != nil { // one for every check would be all the memory a monitor uses
+		size = keptOutput
+	}
+	buf := make([]byte, size)
 	open := true
 	for open && !p.exited() {
 		err := p.step(buf)
@@ -78,6 +82,9 @@ func (p *pump) exited() bool {
 func (p *pump) pass(data []byte) {
 	if p.log != nil {
 		p.log.Write(data, time.Now())
+	}
+	if p.s.tap != nil {
+		p.s.tap.write(data)
 	}
 	p.s.sinks(p.stream, func(k *sink) { k.write(data) })
 }

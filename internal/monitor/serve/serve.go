@@ -60,6 +60,7 @@ type server struct {
 	dir     int                 // O_PATH descriptor of the run directory, -1 before a start
 	log     lines.Sink          // nil: none
 	box     *session            // the container's process 1; nil before it runs
+	health  *health             // nil: not checked
 	execs   map[string]*session // running exec sessions
 	exits   []*wire.Exited      // not acknowledged
 	numbers uint64              // of exits so far
@@ -135,13 +136,20 @@ func (v *server) handle(conn *wire.Conn, seq uint32, m wire.Message, files []int
 		err = v.resize(m.Target, m.Rows, m.Cols)
 	case *wire.Query:
 		conn.Send(seq, v.status(), nil)
+		v.health.tell(conn)
+		return
+	case *wire.Health:
+		err = v.watch(m)
+	case *wire.CheckNow:
+		v.begin()
+		go v.answerStart(conn, seq, func() (int, error) { return 0, v.check() })
 		return
 	case *wire.Ack:
 		v.acknowledged(m.Number)
 		return
 	default:
 		wire.CloseAll(files)
-		err = fault.New(fault.Invalid, "answer", "the daemon", "not a request", "")
+		err = fault.New(fault.Unsupported, "answer", "the daemon", "not a request that this monitor knows", "restart the container to have a monitor of this build")
 	}
 	conn.Send(seq, answer(0, err), nil)
 }
@@ -203,6 +211,10 @@ func (v *server) acknowledged(number uint64) {
 
 // ended records the end of a session and tells the daemon.
 func (v *server) ended(s *session, e *wire.Exited) {
+	if s.over != nil {
+		s.over <- e
+		return
+	}
 	if s.target == "" {
 		v.writeExit(e)
 	}

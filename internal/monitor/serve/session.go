@@ -38,6 +38,9 @@ type session struct {
 	peer    int      // its slave, kept open so that a program may close and open it; -1
 	pumps   []*pump
 
+	tap  *tap              // of a health check: what it says; else nil
+	over chan *wire.Exited // of a health check: gets its end, which no daemon is told
+
 	drained sync.WaitGroup // pumps that may still hold output from before the exit
 	pumped  sync.WaitGroup // pumps that run
 	exited  chan struct{}  // closed when the process has ended

@@ -57,6 +57,7 @@ type Container struct {
 	Log             Log           // where output goes
 	Runtime         string        // empty: the daemon's default runtime
 	Shift           string        // force one way of shifting ("idmapped", "copy" …); empty: the best
+	Health          *Health       // nil: the image's
 	Restart         RestartPolicy // kept and shown; only "no" acts at this stage
 }
 

@@ -84,6 +84,8 @@ type Container struct {
 	Log          Log
 	LogPath      string
 	Runtime      string
+	Health       *Health  `json:",omitempty"` // nil: not checked
+	Shell        []string `json:",omitempty"` // of the image, for a check's command; nil: /bin/sh -c
 	Restart      string
 	RestartMax   int
 
@@ -131,6 +133,7 @@ type State struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Restarts   int
+	Health     *HealthState `json:",omitempty"` // nil: not checked
 }
 
 // Ulimit is a resource limit by its lower-case name; -1 is unlimited.
@@ -210,6 +213,7 @@ type ImageConfig struct {
 	Volumes      []string
 	ExposedPorts []string
 	Shell        []string
+	Health       *Health `json:",omitempty"`
 }
 
 // Layer is one unpacked layer and the facts noted while unpacking it.

@@ -26,7 +26,7 @@ func (o *RunOptions) Resolve(args []string, c Client) (Run, error) {
 		r.Ask.Cmd = args[1:]
 	}
 	for _, step := range []func(*Run, Client) error{
-		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.rest, o.spaces,
+		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.healthy, o.rest, o.spaces,
 	} {
 		if err := step(&r, c); err != nil {
 			return Run{}, err
