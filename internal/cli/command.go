@@ -115,8 +115,8 @@ func groups() map[string]map[string]string {
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
 		},
 		"healthcheck": {"run": "healthcheck-run"},
-		"ids":    {"ls": "ids", "list": "ids", "who": "ids-who"},
-		"system": {"info": "info", "events": "events", "check": "check", "df": "system-df", "prune": "system-prune", "verify": "verify"},
+		"ids":         {"ls": "ids", "list": "ids", "who": "ids-who"},
+		"system":      {"info": "info", "events": "events", "check": "check", "df": "system-df", "prune": "system-prune", "verify": "verify"},
 	}
 }
 

@@ -236,7 +236,11 @@ func setupUpdate(fs *pflag.FlagSet) action {
 			fs.AddFlag(f)
 		}
 	}
+	restart := fs.String("restart", "", "Restart policy to apply when a container exits")
 	return func(c *Client, args []string) error {
+		if fs.Changed("restart") {
+			return c.updateRestart(fs, args, *restart)
+		}
 		u, caller, err := parseUserns(fs)
 		if err != nil {
 			return err
@@ -245,6 +249,23 @@ func setupUpdate(fs *pflag.FlagSet) action {
 			return c.call(wire.Update, wire.PackUpdate(name, u, caller), nil)
 		})
 	}
+}
+
+// updateRestart changes the restart policy, which needs no stopped container as
+// other ids do.
+func (c *Client) updateRestart(fs *pflag.FlagSet, args []string, text string) error {
+	p, err := ask.ParseRestart(text)
+	if err != nil {
+		return cmdline.Usage("update", err)
+	}
+	for _, name := range updateFlags() {
+		if fs.Changed(name) {
+			return cmdline.Usage("update", fault.Say(fault.Invalid, "--restart does not go with --"+name+": other ids need a stopped container"))
+		}
+	}
+	return c.each(args, func(name string) error {
+		return c.call(wire.UpdateRestart, wire.RestartCall{ID: name, Policy: p}, nil)
+	})
 }
 
 // parseUserns reads the flags of update as run reads its own.
@@ -260,7 +281,7 @@ func parseUserns(fs *pflag.FlagSet) (ask.Userns, *ask.Caller, error) {
 		words = append(words, "--"+f.Name+"="+f.Value.String())
 	})
 	if len(words) == 0 {
-		f := fault.Say(fault.Invalid, "\"fief update\" needs --userns, --uidmap or --gidmap.")
+		f := fault.Say(fault.Invalid, "\"fief update\" needs --restart, --userns, --uidmap or --gidmap.")
 		f.Hint, f.ExitCode = "See 'fief update --help'.", 125
 		return nil, nil, f
 	}

@@ -53,6 +53,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 		h.Status = record.Unhealthy
 		s.Health = &h
 	}
+	cancel, pause := c.again(ran)
 	rec := c.rec
 	c.mu.Unlock()
 	e.endSessions(c.id)
@@ -71,6 +72,9 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	} else {
 		e.saveSoon(rec)
 		e.writeRun(rec)
+	}
+	if cancel != nil {
+		go e.restartAfter(c, cancel, pause)
 	}
 	c.wake(NextExit, exit)
 	c.wake(NotRunning, exit)

@@ -48,7 +48,8 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 // Recover takes up every container of an earlier daemon: running ones are
 // found again through their monitors' sockets, ended ones by what their
 // monitors left, and half-removed ones are removed. It must end before any
-// verb is called, and starts the making of berths.
+// verb is called. What its policy says to restart is started once it has ended:
+// a container that ends while there is no daemon waits for the next one.
 func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	uppers := map[string]bool{}
 	var pairs []idmap.Pair
@@ -67,7 +68,11 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
 		return err
 	}
-	return e.rooms.Layers.SweepUppers(uppers)
+	if err := e.rooms.Layers.SweepUppers(uppers); err != nil {
+		return err
+	}
+	close(e.recovered)
+	return nil
 }
 
 func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Container) {
@@ -86,6 +91,8 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 	case rec.State.Status == record.Removing:
 		e.rooms.Containers.Delete(rec.ID)
 		e.forget(c)
+	case rec.State.Status == record.Exited || rec.State.Status == record.Restarting:
+		e.resume(c)
 	case left:
 		e.ended(c, record.Exit{Code: exit.Code, At: exit.At})
 	case rec.State.Status == record.Running:

@@ -35,7 +35,7 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 	defer c.free()
 	ctx = context.WithoutCancel(ctx)
 	rec := c.record()
-	if rec.State.Status == record.Running {
+	if rec.State.Up() {
 		if !force {
 			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+
 				`": container is running: stop the container before removing or force remove`)

@@ -24,6 +24,11 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 		return err
 	}
 	defer c.free()
+	if rec := c.record(); rec.State.Status == record.Restarting {
+		return fault.Say(fault.NotModified, "container "+rec.Name+" is already running")
+	} else if rec.State.Status != record.Running {
+		c.begin()
+	}
 	return e.startClaimed(ctx, c, nil)
 }
 
@@ -113,6 +118,9 @@ func (e *Engine) startFailed(c *container, err error) {
 	}
 	rec := c.change(func(r *record.Container) {
 		r.State.Error, r.State.ExitCode, r.State.FinishedAt = err.Error(), code, time.Now().UTC()
+		if r.State.Status == record.Restarting {
+			r.State.Status = record.Exited // as Docker has it: no policy helps where a start fails
+		}
 	})
 	c.dropPending()
 	exit := record.Exit{Code: code, Error: err.Error(), At: rec.State.FinishedAt}

@@ -79,6 +79,8 @@ func Status(s record.State, now time.Time) string {
 	switch s.Status {
 	case record.Running:
 		return "Up " + units.HumanDuration(now.Sub(s.StartedAt)) + s.HealthNote()
+	case record.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, units.HumanDuration(now.Sub(s.FinishedAt)))
 	case record.Removing:
 		return "Removal In Progress"
 	case record.Dead:

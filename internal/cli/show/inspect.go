@@ -139,7 +139,7 @@ func Inspected(c record.Container) any {
 func stateOf(s record.State) state {
 	return state{
 		Health: s.Health,
-		Status: string(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
+		Status: string(s.Status), Running: s.Up(), Restarting: s.Status == record.Restarting, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
 		Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
 }

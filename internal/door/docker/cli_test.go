@@ -306,7 +306,7 @@ func TestCLIRefusals(t *testing.T) {
 		"--network container:":                       "invalid container format container:<name|id>",
 		"--network container":                        "invalid container format container:<name|id>",
 		"--device /dev/null":                         "HostConfig.Devices",
-		"--restart always":                           "HostConfig.RestartPolicy always",
+		"--restart sometimes":                        "unknown policy 'sometimes'",
 		"--link a:b":                                 "HostConfig.Links",
 		"--network mine":                             "network mine not found",
 		"--dns 1.1.1.1":                              "HostConfig.Dns",

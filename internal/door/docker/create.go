@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"strings"
@@ -153,7 +154,10 @@ func (h *hostBody) fill(a *ask.Container, anonymous map[string]struct{}) (err er
 	a.CapAdd, a.CapDrop = h.CapAdd, h.CapDrop
 	a.Init = h.Init != nil && *h.Init
 	a.Shift = h.StorageOpt["shift"]
-	a.Restart = ask.RestartPolicy{Name: "no"}
+	a.Restart = ask.RestartPolicy{Name: cmp.Or(string(h.RestartPolicy.Name), "no"), MaxRetries: h.RestartPolicy.MaximumRetryCount}
+	if err := a.Restart.Check(); err != nil {
+		return err
+	}
 	if h.ShmSize < 0 {
 		return invalid("SHM size can not be less than 0")
 	}

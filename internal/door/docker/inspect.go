@@ -98,7 +98,7 @@ func shiftOf(r record.Rootfs) map[string]string {
 func stateOf(s record.State) *container.State {
 	return &container.State{
 		Health: healthOf(s.Health),
-		Status: container.ContainerState(s.Status), Running: s.Status == record.Running, OOMKilled: s.OOMKilled,
+		Status: container.ContainerState(s.Status), Running: s.Up(), Restarting: s.Status == record.Restarting, OOMKilled: s.OOMKilled,
 		Dead: s.Status == record.Dead, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}

@@ -18,6 +18,7 @@ type lifecycle interface {
 	Stop(ctx context.Context, id string, how ask.Stop) error
 	Restart(ctx context.Context, id string, how ask.Stop) error
 	Kill(ctx context.Context, id, signal string) error
+	UpdateRestart(ctx context.Context, id string, p ask.RestartPolicy) error
 	Wait(ctx context.Context, id string, when engine.WaitFor) (<-chan record.Exit, error)
 }
 
@@ -28,6 +29,7 @@ func (d *door) lifecycleRoutes() []route {
 		on("POST /containers/*/restart", d.restart),
 		on("POST /containers/*/kill", d.kill),
 		on("POST /containers/*/wait", d.wait),
+		on("POST /containers/*/update", d.update),
 	}
 }
 

@@ -207,6 +207,8 @@ func statusText(s record.State) string {
 	switch s.Status {
 	case record.Running:
 		return "Up " + units.HumanDuration(since(s.StartedAt)) + s.HealthNote()
+	case record.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, units.HumanDuration(since(s.FinishedAt)))
 	case record.Exited:
 		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, units.HumanDuration(since(s.FinishedAt)))
 	case record.Removing:

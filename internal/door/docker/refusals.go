@@ -77,7 +77,6 @@ func (h *hostBody) checkDevices() error {
 }
 
 func (h *hostBody) checkRest() error {
-	restart := h.RestartPolicy.Name
 	storage := ""
 	for key := range h.StorageOpt {
 		if key != "shift" {
@@ -85,7 +84,6 @@ func (h *hostBody) checkRest() error {
 		}
 	}
 	return refuseSet(
-		field{"HostConfig.RestartPolicy " + string(restart), restart != "" && restart != "no", "use --restart no"},
 		field{"HostConfig.Links", len(h.Links) > 0, without("--link")},
 		field{"HostConfig.PublishAllPorts", h.PublishAllPorts, "leave out -P: a container has no ports until networks exist"},
 		field{"HostConfig.PortBindings", len(h.PortBindings) > 0, "leave out -p: a container has no ports until networks exist; --network host with --userns host shares the host's"},

@@ -41,7 +41,6 @@ var refusals = [...]refusal{
 	{"POST /containers/*/checkpoints", "checkpointing", ""},
 	{"POST /containers/*/pause", "pausing a container", ""},
 	{"POST /containers/*/unpause", "pausing a container", ""},
-	{"POST /containers/*/update", "changing a container's limits", ""},
 	{"POST /networks/create", "creating a network", "use --network none or --network host"},
 	{"POST /networks/*/connect", "connecting a container with a network", "use --network none or --network host"},
 	{"POST /networks/*/disconnect", "disconnecting a container from a network", "use --network none or --network host"},

@@ -186,6 +186,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.written(v)
 	case wire.Healthcheck:
 		return k.healthcheck()
+	case wire.UpdateRestart:
+		return k.updateRestart()
 	case wire.Verify:
 		return k.verify()
 	case wire.StatPath, wire.ReadPath, wire.WritePath:

@@ -150,6 +150,18 @@ func (k *call) healthcheck() (any, error) {
 	return h.Healthcheck(k.ctx, n.Name)
 }
 
+func (k *call) updateRestart() (any, error) {
+	u, err := decode[wire.RestartCall](k)
+	if err != nil {
+		return nil, err
+	}
+	h, ok := k.engine.(checker)
+	if !ok {
+		return nil, fault.New(fault.Unsupported, "change the restart policy of", u.ID, "this daemon has none", "")
+	}
+	return nil, h.UpdateRestart(k.lasting(), u.ID, u.Policy)
+}
+
 func (k *call) size(id string) (any, error) {
 	s, ok := k.engine.(sizer)
 	if !ok {

@@ -82,8 +82,9 @@ type imager interface {
 	RemoveImage(ctx context.Context, name string, force bool) ([]record.Removed, error)
 }
 
-// checker is an engine that checks the health of containers.
+// checker is an engine that checks the health of containers and restarts them.
 type checker interface {
+	UpdateRestart(ctx context.Context, id string, p ask.RestartPolicy) error
 	Healthcheck(ctx context.Context, id string) (record.HealthResult, error)
 }
 

@@ -58,7 +58,7 @@ type Container struct {
 	Runtime         string        // empty: the daemon's default runtime
 	Shift           string        // force one way of shifting ("idmapped", "copy" …); empty: the best
 	Health          *Health       // nil: the image's
-	Restart         RestartPolicy // kept and shown; only "no" acts at this stage
+	Restart         RestartPolicy // what to do when it ends
 }
 
 // Pull says when a run or create fetches its image.
@@ -137,12 +137,6 @@ func (n Network) Container() (name string, ok bool) {
 // Caller is who asks: the user at the other end of a door's socket, or for
 // root the user who became root with sudo(8), in ids of the host.
 type Caller struct{ UID, GID uint32 }
-
-// RestartPolicy is Docker's: "no", "always", "on-failure", "unless-stopped".
-type RestartPolicy struct {
-	Name       string
-	MaxRetries int
-}
 
 // Exec is a complete request for another process in a running container.
 type Exec struct {

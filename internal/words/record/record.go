@@ -22,11 +22,13 @@ type Status string
 
 // The stages.
 const (
-	Created  Status = "created"
-	Running  Status = "running"
-	Exited   Status = "exited"
-	Removing Status = "removing"
-	Dead     Status = "dead"
+	Created Status = "created"
+	Running Status = "running"
+	// Restarting: it has ended and waits to be started again.
+	Restarting Status = "restarting"
+	Exited     Status = "exited"
+	Removing   Status = "removing"
+	Dead       Status = "dead"
 )
 
 // Container is everything known about a container. Values in it are final:
@@ -132,7 +134,8 @@ type State struct {
 	OOMKilled  bool
 	StartedAt  time.Time
 	FinishedAt time.Time
-	Restarts   int
+	Restarts   int          // by the policy, since a user started it
+	Stopped    bool         // a user ended it
 	Health     *HealthState `json:",omitempty"` // nil: not checked
 }
 
@@ -258,6 +261,9 @@ type Exec struct {
 	ExitCode   int
 	PID        int
 }
+
+// Up reports whether a container runs or is about to again.
+func (s State) Up() bool { return s.Status == Running || s.Status == Restarting }
 
 // Exit is the end of a process.
 type Exit struct {

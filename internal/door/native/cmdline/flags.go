@@ -18,7 +18,7 @@ type RunOptions struct {
 	cidfile, platform, detachKeys, runtime                string
 	subUID, subGID, pid, ipc, uts, cgroupns               string
 	stopTimeout, healthRetries                            int
-	healthCmd                                             string
+	healthCmd, restart                                    string
 
 	healthInterval, healthTimeout, healthStartPeriod, healthStartInterval time.Duration
 
@@ -48,6 +48,7 @@ func RunFlags(fs *pflag.FlagSet, run bool) *RunOptions {
 	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "local", "journald", "none")`)
 	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options")
 	fs.StringVar(&o.runtime, "runtime", "", "Runtime to use for this container")
+	fs.StringVar(&o.restart, "restart", "no", "Restart policy to apply when a container exits")
 	o.healthFlags(fs)
 	fs.BoolVar(&o.noHealthcheck, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 	if !run {

@@ -20,13 +20,13 @@ func (o *RunOptions) Resolve(args []string, c Client) (Run, error) {
 		Name: o.name, Image: args[0], Platform: o.platform, WorkDir: o.workdir, User: o.user, Groups: o.groups,
 		Hostname: o.hostname, Domainname: o.domainname, StopSignal: o.stopSignal, TTY: o.tty, OpenStdin: o.interactive,
 		ReadOnly: o.readOnly, CapAdd: o.capAdd, CapDrop: o.capDrop, Init: o.init, AutoRemove: o.remove,
-		Runtime: o.runtime, Restart: ask.RestartPolicy{Name: "no"},
+		Runtime: o.runtime,
 	}
 	if len(args) > 1 {
 		r.Ask.Cmd = args[1:]
 	}
 	for _, step := range []func(*Run, Client) error{
-		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.healthy, o.rest, o.spaces,
+		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.healthy, o.restarts, o.rest, o.spaces,
 	} {
 		if err := step(&r, c); err != nil {
 			return Run{}, err
@@ -107,6 +107,17 @@ func (o *RunOptions) logged(r *Run, _ Client) error {
 			return conflict("invalid logging opts for driver " + o.logDriver + ": " + opt)
 		}
 		r.Ask.Log.Options[key] = value
+	}
+	return nil
+}
+
+func (o *RunOptions) restarts(r *Run, _ Client) (err error) {
+	r.Ask.Restart, err = ask.ParseRestart(o.restart)
+	if err != nil {
+		return conflict(err.Error())
+	}
+	if r.Ask.AutoRemove && r.Ask.Restart.Restarts() {
+		return conflict("conflicting options: cannot specify both --restart and --rm")
 	}
 	return nil
 }
