@@ -24,6 +24,11 @@ func (e *Engine) refuse(a ask.Container) error {
 	if err := e.rooms.Layers.CheckWay(a.Shift); err != nil {
 		return err
 	}
+	if a.StopSignal != "" {
+		if _, err := parseSignal(a.StopSignal); err != nil {
+			return err
+		}
+	}
 	if a.AutoRemove && a.Restart.Restarts() {
 		return fault.Say(fault.Invalid, "can't create 'AutoRemove' container with restart policy")
 	}

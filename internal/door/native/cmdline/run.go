@@ -35,7 +35,7 @@ func (o *RunOptions) Resolve(args []string, c Client) (Run, error) {
 	return r, nil
 }
 
-func (o *RunOptions) streams(r *Run, _ Client) error {
+func (o *RunOptions) streams(r *Run, c Client) error {
 	for _, a := range o.attach {
 		switch strings.ToLower(a) {
 		case "stdin":
@@ -54,7 +54,7 @@ func (o *RunOptions) streams(r *Run, _ Client) error {
 	case !o.detach && len(o.attach) == 0:
 		r.Attach = Attach{Stdin: o.interactive, Stdout: true, Stderr: true}
 	}
-	keys, err := detachKeys(o.detachKeys)
+	keys, err := c.keys(o.detachKeys, o.tty)
 	r.Attach.DetachKeys = keys
 	r.Ask.AttachStdin, r.Ask.AttachStdout, r.Ask.AttachStderr = r.Attach.Stdin, r.Attach.Stdout, r.Attach.Stderr
 	r.Ask.StdinOnce = o.interactive && r.Attach.Stdin
