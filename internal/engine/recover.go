@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"fief/internal/monitor"
@@ -45,6 +46,10 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 	return out, err
 }
 
+// recoveries is how many containers are taken up at a time. Each waits for its
+// monitor twice, which on a busy machine takes 10 ms and more.
+const recoveries = 32
+
 // Recover takes up every container of an earlier daemon: running ones are
 // found again through their monitors' sockets, ended ones by what their
 // monitors left, and half-removed ones are removed. It must end before any
@@ -53,6 +58,8 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	uppers := map[string]bool{}
 	var pairs []idmap.Pair
+	var each sync.WaitGroup
+	room := make(chan struct{}, recoveries)
 	for _, rec := range stored {
 		uppers[rec.Rootfs.Upper] = true
 		if pair, err := pairOf(rec.Identity); err == nil {
@@ -63,8 +70,13 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 			slog.Warn("two containers have one name", "name", rec.Name, "container", rec.ID)
 		}
 		e.table.add(c)
-		e.recoverOne(ctx, c, rec)
+		room <- struct{}{}
+		each.Go(func() {
+			defer func() { <-room }()
+			e.recoverOne(ctx, c, rec)
+		})
 	}
+	each.Wait()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
 		return err
 	}
