@@ -4,6 +4,8 @@
 # make crash  the daemon killed at every failpoint and SEEDS times anywhere, and power cuts (root)
 # make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
+# make soak-live  200 containers that write, under a daemon that is killed and replaced (root)
+# make soak-run   10,000 runs, after which nothing may have grown (root)
 # make bench  medians of whole commands beside the floor and other engines, and of a small image (root)
 # make bench-images  the same of a large image alone: pulls, first starts, commits (root, half an hour, 50 GB below TMPDIR)
 SHELL := /bin/bash
@@ -12,7 +14,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test race soak-ids crash test-vm lint fuzz bench bench-images deps clean
+.PHONY: build install docs demo test race soak-ids soak-live soak-run crash test-vm lint fuzz bench bench-images deps clean
 
 build:
 	@mkdir -p bin
@@ -51,6 +53,17 @@ race:
 OPS ?= 1000000
 soak-ids:
 	FIEF_IDPOOL_OPS=$(OPS) go test ./internal/idpool -run TestKilledDaemonsNeverOverlap -count 1 -v -timeout 2h
+
+# CONTAINERS: how many; PREVIOUS: a directory with fiefd and fief-mon of another
+# build to change to and back, else this one's under another label.
+CONTAINERS ?= 200
+soak-live: build
+	FIEF_SOAK_CONTAINERS=$(CONTAINERS) FIEF_PREVIOUS=$(PREVIOUS) go test ./test/soak -run TestLiveRestore -count 1 -v -timeout 1h
+
+# RUNS: how many.
+RUNS ?= 10000
+soak-run: build
+	FIEF_SOAK_RUNS=$(RUNS) go test ./test/soak -run TestRuns -count 1 -v -timeout 6h
 
 # SEEDS: how many kills, beyond one at each failpoint.
 SEEDS ?= 1000

@@ -36,7 +36,7 @@ func main() {
 	// When a machine shuts down its init tells every process to end. A monitor
 	// that did would leave its container's last output unread.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: launcher()}); err != nil {
+	if err := serve.Run(serve.Config{Conn: control, Label: version, Launch: launcher(), Compress: compress}); err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 		os.Exit(1)
 	}
@@ -48,6 +48,8 @@ func other(args []string) int {
 		return runInit(args[2:])
 	case args[0] == childName && len(args) > 1:
 		return runForeground(args[1:])
+	case args[0] == compressName && len(args) == 1:
+		return runCompress()
 	case args[0] == "--version" && len(args) == 1:
 		os.Stdout.WriteString("fief-mon " + version + "\n")
 		return 0

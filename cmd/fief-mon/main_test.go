@@ -64,8 +64,8 @@ func TestLinksLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	deps := strings.Fields(string(out))
-	forbidden := []string{"fmt", "net", "net/http", "encoding/json", "text/template", "regexp", "log", "log/slog", "flag",
-		"os/exec", "os/user", "crypto/sha256", "math/big", "compress/gzip", "fief/internal/launch", "fief/internal/words/record"}
+	forbidden := []string{"net", "net/http", "encoding/json", "text/template", "regexp", "log", "log/slog", "flag",
+		"os/exec", "os/user", "crypto/sha256", "math/big", "fief/internal/launch", "fief/internal/words/record"}
 	for _, dep := range deps {
 		for _, bad := range forbidden {
 			if dep == bad {
@@ -77,22 +77,38 @@ func TestLinksLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := initSum(t)
-	t.Logf("%d packages, %d bytes, package initialisation %.3f ms", len(deps), info.Size(), sum)
+	own := initSum(t, mon(t), "--version") - initSum(t, emptyGo(t))
+	t.Logf("%d packages, %d bytes, package initialisation %.3f ms beyond an empty program's", len(deps), info.Size(), own)
 	if info.Size() > 4<<20 {
 		t.Errorf("the binary has %d bytes", info.Size())
 	}
-	if sum > 2 { // aimed at: 0.3; a busy machine may take longer
-		t.Errorf("package initialisation takes %.2f ms", sum)
+	if own > 0.5 {
+		t.Errorf("package initialisation takes %.2f ms more than that of an empty Go program", own)
 	}
 }
 
-// initSum is the least of a few runs' sums of package initialisation, in ms.
-func initSum(t *testing.T) float64 {
+// emptyGo builds a program that does nothing but link os.
+func emptyGo(t *testing.T) string {
+	t.Helper()
+	source, out := filepath.Join(t.TempDir(), "empty.go"), filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(source, []byte("package main\n\nimport \"os\"\n\nfunc main() { os.Getpid() }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-o", out, source)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return out
+}
+
+// initSum is the least of many runs' sums of package initialisation, in ms: one
+// run of a busy machine may take ten times as long as another.
+func initSum(t *testing.T, command ...string) float64 {
 	t.Helper()
 	least := 1e9
-	for range 5 {
-		cmd := exec.Command(mon(t), "--version")
+	for range 20 {
+		cmd := exec.Command(command[0], command[1:]...)
 		cmd.Env = []string{"GODEBUG=inittrace=1", "GOMAXPROCS=1"}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -106,6 +122,27 @@ func initSum(t *testing.T) float64 {
 		least = min(least, sum)
 	}
 	return least
+}
+
+// TestOwnMemory: what a monitor shares with nobody is there once for each
+// container. Its file pages are shared by all, so that the anonymous ones are
+// what counts (`make bench` measures the PSS of a hundred).
+func TestOwnMemory(t *testing.T) {
+	b, err := start(t, false, nil, "sleep", "100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(b.m.PID) + "/smaps_rollup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^Anonymous: +([0-9]+) kB$`).FindSubmatch(content)
+	if found == nil {
+		t.Fatalf("no anonymous memory in\n%s", content)
+	}
+	if kib, _ := strconv.Atoi(string(found[1])); kib == 0 || kib > 1200 {
+		t.Errorf("the monitor has %d KiB of its own", kib)
+	}
 }
 
 func TestUsage(t *testing.T) {
@@ -233,7 +270,7 @@ func start(t *testing.T, tty bool, attach []monitor.Attach, command ...string) (
 			files[i] = root
 		}
 	}
-	pid, err := m.Start(t.Context(), monitor.Run{ID: "test", Dir: b.dir, LogPath: b.dir + "/log", TTY: tty, OpenStdin: true, StdinOnce: true,
+	pid, err := m.Start(t.Context(), monitor.Run{ID: "test", Dir: b.dir, Log: monitor.Log{Path: b.dir + "/log"}, TTY: tty, OpenStdin: true, StdinOnce: true,
 		Plan: encoded, Names: made.Files, PlanFiles: files, Attach: attach})
 	var f *plan.Failure
 	if errors.As(err, &f) {

@@ -33,6 +33,8 @@ type settings struct {
 	IDRegistry     string                      `toml:"id-registry"`
 	Debug          bool                        `toml:"debug"`
 	LogLevel       string                      `toml:"log-level"`
+	LogDriver      string                      `toml:"log-driver"`
+	LogOpts        []string                    `toml:"log-opts"`
 	Pool           int                         `toml:"pool-size"`
 	Ulimits        []string                    `toml:"default-ulimits"`
 	CDIDirs        []string                    `toml:"cdi-spec-dirs"`
@@ -60,6 +62,8 @@ func flags(s *settings) *pflag.FlagSet {
 	f.StringVar(&s.IDRegistry, "id-registry", "/var/lib/fief-ids", "Directory in which all daemons of this host note which ids they took")
 	f.BoolVarP(&s.Debug, "debug", "D", false, "Log at level debug")
 	f.StringVarP(&s.LogLevel, "log-level", "l", "info", "Log level: debug, info, warn or error")
+	f.StringVar(&s.LogDriver, "log-driver", "json-file", "Log driver of containers that name none: json-file, local, journald or none")
+	f.StringArrayVar(&s.LogOpts, "log-opt", nil, "Option of the default log driver, NAME=VALUE")
 	f.IntVar(&s.Pool, "pool-size", 4, "Monitors and id ranges kept ready for the next starts")
 	f.StringArrayVar(&s.CDIDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "Directory of CDI descriptions of devices")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
@@ -126,6 +130,7 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"default-runtime": func() { s.DefaultRuntime = given.DefaultRuntime },
 		"add-runtime":     func() { s.AddRuntime = given.AddRuntime }, "insecure-registry": func() { s.Insecure = given.Insecure },
 		"id-registry": func() { s.IDRegistry = given.IDRegistry }, "debug": func() { s.Debug = given.Debug },
+		"log-driver": func() { s.LogDriver = given.LogDriver }, "log-opt": func() { s.LogOpts = given.LogOpts },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
 		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
 	} {
@@ -159,6 +164,9 @@ func (s settings) check() (settings, error) {
 	}
 	if s.Pool < 0 || s.Pool > 64 {
 		return s, fault.New(fault.Invalid, "use", "--pool-size", "it must be from 0 to 64", "")
+	}
+	if _, err := s.logs(); err != nil {
+		return s, err
 	}
 	if _, err := s.userns(); err != nil {
 		return s, err
@@ -194,6 +202,20 @@ func (s settings) userns() (ask.Userns, error) {
 		return u, nil
 	}
 	return nil, fault.New(fault.Invalid, "use", "--default-userns-mode "+s.UsernsMode, "it cannot be a default", "use auto, keep-id, nomap or host")
+}
+
+// logs is where the output of containers goes that do not say.
+func (s settings) logs() (ask.Log, error) {
+	l := ask.Log{Driver: s.LogDriver, Options: map[string]string{}}
+	for _, opt := range s.LogOpts {
+		key, value, ok := strings.Cut(opt, "=")
+		if !ok || key == "" {
+			return l, fault.New(fault.Invalid, "use", "--log-opt "+opt, "it is not NAME=VALUE", "")
+		}
+		l.Options[key] = value
+	}
+	_, err := l.Parse()
+	return l, err
 }
 
 func (s settings) level() (slog.Level, error) {

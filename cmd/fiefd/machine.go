@@ -72,6 +72,9 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	m.then(func() { db.Close() })
 
 	cfg := engine.Config{DataRoot: s.DataRoot, ExecRoot: s.ExecRoot, Runtime: s.DefaultRuntime, Berths: s.Pool}
+	if cfg.Log, err = s.logs(); err != nil {
+		return nil, err
+	}
 	containers := db.Bucket("containers")
 	stored, err := engine.Stored(cfg, containers)
 	if err != nil {

@@ -51,6 +51,9 @@ func setupAttach(fs *pflag.FlagSet) action {
 // join connects the client with a container that exists, by the verb Attach or
 // StartAttached.
 func (c *Client) join(r record.Container, verb wire.Verb, stdin bool, keys string, proxy bool) error {
+	if keys == "" && r.TTY {
+		keys = configuredKeys()
+	}
 	detach, err := cmdline.ParseDetachKeys(keys)
 	if err != nil {
 		return err

@@ -24,6 +24,21 @@ type dockerConfig struct {
 	} `json:"auths"`
 	CredsStore  string            `json:"credsStore"`
 	CredHelpers map[string]string `json:"credHelpers"`
+	DetachKeys  string            `json:"detachKeys"`
+}
+
+// configuredKeys are the detach keys of docker's config.json; empty when it has
+// none or cannot be read: a terminal is no less usable for it.
+func configuredKeys() string {
+	name := configName()
+	if name == "" {
+		return ""
+	}
+	c, _, err := readConfig(name)
+	if err != nil {
+		return ""
+	}
+	return c.DetachKeys
 }
 
 // credentials are those that `docker login` stored for the registry of an

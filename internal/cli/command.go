@@ -114,8 +114,9 @@ func groups() map[string]map[string]string {
 			"ls": "images", "list": "images", "pull": "pull", "push": "push", "load": "load", "save": "save", "import": "import", "rm": "rmi",
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
 		},
-		"ids":    {"ls": "ids", "list": "ids", "who": "ids-who"},
-		"system": {"info": "info", "events": "events", "check": "check", "df": "system-df", "prune": "system-prune", "verify": "verify"},
+		"healthcheck": {"run": "healthcheck-run"},
+		"ids":         {"ls": "ids", "list": "ids", "who": "ids-who"},
+		"system":      {"info": "info", "events": "events", "check": "check", "df": "system-df", "prune": "system-prune", "verify": "verify"},
 	}
 }
 

@@ -57,7 +57,7 @@ func (f filterSet) labels(key string, has map[string]string) bool {
 // expressions, which the daemon matches, since linking them into fief slows
 // every start of it.
 func containerFilter(given []string, now time.Time) (func(record.Container) bool, error) {
-	f, err := parseFilters(given, "id", "label", "label!", "status", "exited", "ancestor", "network", "volume", "until")
+	f, err := parseFilters(given, "id", "label", "label!", "status", "exited", "ancestor", "network", "volume", "until", "health")
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,7 @@ func containerFilter(given []string, now time.Time) (func(record.Container) bool
 			f.any("exited", func(v string) bool { return c.State.Status == record.Exited && v == strconv.Itoa(c.State.ExitCode) }) &&
 			f.any("ancestor", func(v string) bool { return madeOf(c, v) }) &&
 			f.any("network", func(v string) bool { return v == c.Network }) &&
+			f.any("health", func(v string) bool { return v == c.HealthOf() }) &&
 			f.any("volume", func(v string) bool { return mountsAt(c, v) }) &&
 			(until.IsZero() || c.Created.Before(until))
 	}, nil

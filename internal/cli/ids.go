@@ -241,13 +241,24 @@ func setupUpdate(fs *pflag.FlagSet) action {
 		}
 	}
 	limits := cmdline.ResourceFlags(fs)
+	restart := fs.String("restart", "", "Restart policy to apply when a container exits")
 	return func(c *Client, args []string) error {
 		r, err := limits.Resolve()
 		if err != nil {
 			return err
 		}
-		if limits.Changed() && !slices.ContainsFunc(updateFlags(), fs.Changed) {
-			return c.each(args, func(name string) error { return c.updateResources(name, r) })
+		ids := slices.ContainsFunc(updateFlags(), fs.Changed)
+		if ids && limits.Changed() {
+			return cmdline.Usage("update", fault.Say(fault.Invalid, "limits do not go with other ids, which need a stopped container: update twice"))
+		}
+		if limits.Changed() {
+			err = c.each(args, func(name string) error { return c.updateResources(name, r) })
+			if err != nil || !fs.Changed("restart") {
+				return err
+			}
+		}
+		if fs.Changed("restart") {
+			return c.updateRestart(fs, args, *restart)
 		}
 		u, caller, err := parseUserns(fs)
 		if err != nil {
@@ -261,6 +272,23 @@ func setupUpdate(fs *pflag.FlagSet) action {
 			return err
 		})
 	}
+}
+
+// updateRestart changes the restart policy, which needs no stopped container as
+// other ids do.
+func (c *Client) updateRestart(fs *pflag.FlagSet, args []string, text string) error {
+	p, err := ask.ParseRestart(text)
+	if err != nil {
+		return cmdline.Usage("update", err)
+	}
+	for _, name := range updateFlags() {
+		if fs.Changed(name) {
+			return cmdline.Usage("update", fault.Say(fault.Invalid, "--restart does not go with --"+name+": other ids need a stopped container"))
+		}
+	}
+	return c.each(args, func(name string) error {
+		return c.call(wire.UpdateRestart, wire.RestartCall{ID: name, Policy: p}, nil)
+	})
 }
 
 // parseUserns reads the flags of update as run reads its own.
@@ -279,7 +307,7 @@ func parseUserns(fs *pflag.FlagSet) (ask.Userns, *ask.Caller, error) {
 		words = append(words, "--"+f.Name+"="+f.Value.String())
 	})
 	if len(words) == 0 {
-		f := fault.Say(fault.Invalid, "\"fief update\" needs --userns, --uidmap or --gidmap, or limits.")
+		f := fault.Say(fault.Invalid, "\"fief update\" needs --restart, --userns, --uidmap or --gidmap, or limits.")
 		f.Hint, f.ExitCode = "See 'fief update --help'.", 125
 		return nil, nil, f
 	}

@@ -20,6 +20,8 @@ func lifecycleCommands() []Command {
 		{Name: "wait", Use: many, Short: "Block until one or more containers stop, then print their exit codes", Min: 1, Max: -1, Objects: containers, Setup: setupWait},
 		{Name: "rm", Use: "[OPTIONS] " + many, Short: "Remove one or more containers", Min: 1, Max: -1, Objects: containers, Setup: setupRemove},
 		{Name: "rename", Use: "CONTAINER NEW_NAME", Short: "Rename a container", Min: 2, Max: 2, Objects: containers, Setup: setupRename},
+		{Name: "healthcheck-run", Use: "CONTAINER", Short: "Run the health check of a container", Long: "Exits with 0 when it found the container healthy, else with 1.",
+			Min: 1, Max: 1, Objects: containers, Setup: setupHealthcheck},
 		{Name: "container-prune", Use: "[OPTIONS]", Short: "Remove all stopped containers", Setup: setupPrune},
 	}
 }
@@ -98,6 +100,20 @@ func setupRemove(fs *pflag.FlagSet) action {
 			}
 			return err
 		})
+	}
+}
+
+func setupHealthcheck(*pflag.FlagSet) action {
+	return func(c *Client, args []string) error {
+		var r record.HealthResult
+		if err := c.call(wire.Healthcheck, wire.Name{Name: args[0]}, &r); err != nil {
+			return err
+		}
+		if r.ExitCode == 0 {
+			return nil
+		}
+		c.line(record.Unhealthy)
+		return status(1)
 	}
 }
 

@@ -20,6 +20,7 @@ func setupLogs(fs *pflag.FlagSet) action {
 	until := fs.String("until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	tail := fs.StringP("tail", "n", "all", "Number of lines to show from the end of the logs")
 	stamps := fs.BoolP("timestamps", "t", false, "Show timestamps")
+	details := fs.Bool("details", false, "Show extra details provided to logs")
 	return func(c *Client, args []string) error {
 		l := ask.Logs{Stdout: true, Stderr: true, Follow: *follow, Tail: -1}
 		var err error
@@ -37,7 +38,7 @@ func setupLogs(fs *pflag.FlagSet) action {
 		if l.Tail, err = parseTail(*tail); err != nil {
 			return err
 		}
-		return c.logs(args[0], l, *stamps)
+		return c.logs(args[0], l, printer{out: c.Out, err: c.Err, stamps: *stamps, details: *details})
 	}
 }
 
@@ -54,8 +55,7 @@ func parseTail(s string) (int, error) {
 
 // logs prints a container's log. While following it outlives the daemon: the
 // next one is asked for the lines since the last one printed.
-func (c *Client) logs(id string, l ask.Logs, stamps bool) error {
-	p := printer{out: c.Out, err: c.Err, stamps: stamps}
+func (c *Client) logs(id string, l ask.Logs, p printer) error {
 	connect := Connect
 	for {
 		conn, err := connect(c.Socket)
@@ -79,6 +79,7 @@ func (c *Client) logs(id string, l ask.Logs, stamps bool) error {
 type printer struct {
 	out, err io.Writer
 	stamps   bool
+	details  bool
 	last     time.Time // of the newest line printed
 	same     int       // lines printed with that time
 	skip     int       // lines of that time still to be skipped after a reconnection
@@ -110,6 +111,9 @@ func (p *printer) line(l record.LogLine) error {
 	}
 	p.same++
 	text := string(l.Text)
+	if p.details && !p.partial {
+		text = l.Details() + " " + text
+	}
 	if p.stamps && !p.partial {
 		text = l.At.UTC().Format("2006-01-02T15:04:05.000000000Z07:00") + " " + text
 	}

@@ -101,7 +101,7 @@ func selected(all []record.Container, filters []string, everything bool, last in
 	everything = everything || last > 0 || asked
 	var out []record.Container
 	for _, c := range all {
-		visible := everything || c.State.Status == record.Running
+		visible := everything || c.State.Up()
 		if visible && keep(c) && (before.IsZero() || c.Created.Before(before)) && (since.IsZero() || c.Created.After(since)) {
 			out = append(out, c)
 		}

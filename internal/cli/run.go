@@ -38,7 +38,7 @@ func here() cmdline.Client {
 	if err != nil {
 		dir = "/"
 	}
-	return cmdline.Client{Dir: dir, Lookup: os.LookupEnv, ReadFile: os.ReadFile}
+	return cmdline.Client{Dir: dir, Lookup: os.LookupEnv, ReadFile: os.ReadFile, DetachKeys: configuredKeys}
 }
 
 func setupRun(fs *pflag.FlagSet) action {

@@ -299,7 +299,7 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, who, groups); err != nil {
 		return nil, err
 	}
-	facts.Shared = sharedOf(rec)
+	facts.Shared, facts.Init = sharedOf(rec), e.cfg.InitBinary
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err

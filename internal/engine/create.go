@@ -14,9 +14,6 @@ import (
 	"fief/internal/words/ref"
 )
 
-// logSuffix follows a container's id in the name of its log.
-const logSuffix = "-json.log"
-
 // Create makes a container and starts nothing. On success the container is on
 // disk, unless it is one that is removed at its end. On failure nothing is
 // left: no name, no range, no directory. A missing image is NotFound, in
@@ -85,6 +82,9 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 		rec.Hostname = ref.Short(rec.ID)
 	}
 
+	if err := e.logged(&rec, a.Log); err != nil {
+		return nil, nil, err
+	}
 	donors, err := e.share(&rec, a)
 	if err != nil {
 		return nil, nil, err
@@ -105,7 +105,6 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	}
 	way := e.firstWay(a.Shift)
 	rec.Rootfs.Way, rec.Rootfs.Why, rec.Rootfs.Asked = way.Way, way.Why, way.Asked
-	rec.LogPath = filepath.Join(e.cfg.DataRoot, "logs", rec.ID+logSuffix)
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)
 	return c, slices.Concat(limited, warningsFor(a), damageWarnings(img)), nil
@@ -164,6 +163,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
 		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
+		Health: mergeHealth(a.Health, img.Config.Health), Shell: img.Config.Shell,
 		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
 		Sysctls: a.Sysctls, Resources: a.Resources,
 		State: record.State{Status: record.Created},
@@ -175,7 +175,9 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		}
 		rec.Rootfs.Layers = append(rec.Rootfs.Layers, l.DiffID)
 	}
-	rec.Log = record.Log{Driver: first(a.Log.Driver, "json-file"), MaxSize: a.Log.MaxSize, MaxFile: a.Log.MaxFile}
+	if err := a.Health.Check(); err != nil {
+		return rec, err
+	}
 	rec.NetworkAsked = string(a.Network)
 	if a.NetworkDefault {
 		rec.NetworkAsked = "default"

@@ -28,6 +28,7 @@ type Config struct {
 	Remap      idmap.Pair // every container's map unless it asks otherwise; zero: a range each
 	RemapName  string     // "user:group" as shown by info
 	Userns     ask.Userns // what containers get that ask for nothing, without a Remap; nil: a range each
+	Log        ask.Log    // of containers that name no driver
 	Runtime    string     // name of the default runtime
 	Runtimes   []string   // every runtime's name, for info
 	Berths     int        // ranges and maps made ahead of need
@@ -203,11 +204,14 @@ type Engine struct {
 	using  sync.RWMutex // read: an image is becoming a container; written: an image is being removed
 	table  table
 	berths *berths
+
+	recovered chan struct{} // closed when verbs may be called
+	closing   chan struct{} // closed by Close
 }
 
 // New makes an engine over its rooms. Recover must be called before any verb.
 func New(cfg Config, rooms Rooms) *Engine {
-	e := &Engine{cfg: cfg, rooms: rooms}
+	e := &Engine{cfg: cfg, rooms: rooms, recovered: make(chan struct{}), closing: make(chan struct{})}
 	e.table.init()
 	e.berths = newBerths(cfg.Berths, e.newBerth)
 	return e
@@ -215,6 +219,7 @@ func New(cfg Config, rooms Rooms) *Engine {
 
 // Close stops what works ahead. Containers keep running.
 func (e *Engine) Close() {
+	close(e.closing)
 	e.berths.close()
 	e.rooms.Monitors.Close()
 }

@@ -68,8 +68,8 @@ func TestMergeDefaults(t *testing.T) {
 	if rec.Labels["from"] != "image" || rec.Labels["mine"] != "1" {
 		t.Errorf("labels %v", rec.Labels)
 	}
-	if rec.User != "0:0" || rec.WorkDir != "/srv" || rec.StopSignal != "SIGINT" || rec.Log.Driver != "json-file" {
-		t.Errorf("user %q, directory %q, signal %q, log %q", rec.User, rec.WorkDir, rec.StopSignal, rec.Log.Driver)
+	if rec.User != "0:0" || rec.WorkDir != "/srv" || rec.StopSignal != "SIGINT" {
+		t.Errorf("user %q, directory %q, signal %q", rec.User, rec.WorkDir, rec.StopSignal)
 	}
 	if busybox.Config.Env[0] != "PATH=/bin" || len(busybox.Config.Labels) != 1 {
 		t.Error("the image was changed")
@@ -119,7 +119,8 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 		"host network":  {edit: func(a *ask.Container) { a.Network = ask.NetHost }, want: fault.Invalid},
 		"other runtime": {edit: func(a *ask.Container) { a.Runtime = "crun" }, want: fault.Unsupported},
 		"no runtime":    {edit: func(a *ask.Container) { a.Runtime = "nosuch" }, want: fault.Invalid},
-		"restart":       {edit: func(a *ask.Container) { a.Restart.Name = "always" }, want: fault.Unsupported},
+		"restart":       {edit: func(a *ask.Container) { a.Restart.Name = "sometimes" }, want: fault.Invalid},
+		"log driver":    {edit: func(a *ask.Container) { a.Log.Driver = "odd" }, want: fault.Invalid},
 		"other shift":   {edit: func(a *ask.Container) { a.Shift = "copy" }, want: fault.Unsupported},
 		"no upper":      {room: func(r *rooms) { r.upperErr = full }, want: fault.Exhausted},
 		"full disk":     {room: func(r *rooms) { r.storeErr = full }, want: fault.Exhausted},

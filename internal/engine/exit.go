@@ -51,6 +51,12 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	ran := exit.At.Sub(s.StartedAt)
 	s.Status, s.PID, s.ExitCode, s.Error, s.FinishedAt = record.Exited, 0, exit.Code, exit.Error, exit.At.UTC()
 	s.OOMKilled, s.Paused = starved, false
+	if s.Health != nil { // as Docker has it once nobody looks any more
+		h := *s.Health
+		h.Status = record.Unhealthy
+		s.Health = &h
+	}
+	cancel, pause := c.again(ran)
 	rec := c.rec
 	c.mu.Unlock()
 	failpoint.Hit("container-ended")
@@ -73,6 +79,9 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	} else {
 		e.saveSoon(rec)
 		e.writeRun(rec)
+	}
+	if cancel != nil {
+		go e.restartAfter(c, cancel, pause)
 	}
 	c.wake(NextExit, exit)
 	c.wake(NotRunning, exit)

@@ -6,9 +6,6 @@ import (
 	"runtime"
 	"slices"
 
-	"fief/internal/monitor/logread"
-	"fief/internal/words/ask"
-	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -37,20 +34,6 @@ func (e *Engine) Inspect(_ context.Context, name string) (record.Container, erro
 		}
 	}
 	return rec, nil
-}
-
-// Logs calls each for every wanted line, to the end; with Follow until the
-// container has ended or ctx does.
-func (e *Engine) Logs(ctx context.Context, name string, want ask.Logs, each func(record.LogLine) error) error {
-	c, err := e.table.find(name)
-	if err != nil {
-		return err
-	}
-	rec := c.record()
-	if rec.Log.Driver == "none" {
-		return fault.Say(fault.Unsupported, "configured logging driver does not support reading")
-	}
-	return logread.Read(ctx, rec.LogPath, want, ended(c), each)
 }
 
 // ended returns a channel that is closed when the container runs no more.
@@ -105,7 +88,7 @@ func (e *Engine) Info(context.Context) (record.Info, error) {
 	i.DataRoot, i.ExecRoot = e.cfg.DataRoot, e.cfg.ExecRoot
 	i.Shift, i.ShiftWhy = e.rooms.Layers.Way()
 	i.Userns, i.RemapUser = true, e.cfg.RemapName
-	i.Runtimes, i.DefaultRuntime = e.cfg.Runtimes, e.cfg.Runtime
+	i.Runtimes, i.DefaultRuntime, i.LogDriver = e.cfg.Runtimes, e.cfg.Runtime, first(e.cfg.Log.Driver, "json-file")
 	i.Images = len(e.rooms.Images.List())
 	i.Pool = e.rooms.IDs.Info()
 	i.Goroutines = runtime.NumGoroutine()

@@ -24,8 +24,13 @@ func (e *Engine) refuse(a ask.Container) error {
 	if err := e.rooms.Layers.CheckWay(a.Shift); err != nil {
 		return err
 	}
-	if a.Restart.Name != "" && a.Restart.Name != "no" {
-		return fault.New(fault.Unsupported, "use restart policy", a.Restart.Name, "containers are not restarted by fief yet", "use --restart no")
+	if a.StopSignal != "" {
+		if _, err := parseSignal(a.StopSignal); err != nil {
+			return err
+		}
 	}
-	return nil
+	if a.AutoRemove && a.Restart.Restarts() {
+		return fault.Say(fault.Invalid, "can't create 'AutoRemove' container with restart policy")
+	}
+	return a.Restart.Check()
 }

@@ -36,7 +36,7 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 	defer c.free()
 	ctx = context.WithoutCancel(ctx)
 	rec := c.record()
-	if rec.State.Status == record.Running {
+	if rec.State.Up() {
 		if !force && rec.State.Paused {
 			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+`": container is paused and must be unpaused first`)
 		}
@@ -140,9 +140,12 @@ func removeLogs(rec record.Container) {
 	if rec.LogPath == "" {
 		return
 	}
-	os.Remove(rec.LogPath)
+	for _, ending := range []string{"", ".new", ".gz.new"} {
+		os.Remove(rec.LogPath + ending)
+	}
 	for i := 1; i < rec.Log.MaxFile; i++ {
 		os.Remove(rec.LogPath + "." + strconv.Itoa(i))
+		os.Remove(rec.LogPath + "." + strconv.Itoa(i) + ".gz")
 	}
 }
 

@@ -26,10 +26,16 @@ func (e *Engine) Start(ctx context.Context, name string) error {
 	}
 	defer c.free()
 	rec := c.record()
-	if img, err := e.rooms.Images.Resolve(rec.ImageID); err == nil && rec.State.Status != record.Running {
-		if err := whole(img, rec.Image); err != nil {
-			return err
+	if rec.State.Status == record.Restarting {
+		return fault.Say(fault.NotModified, "container "+rec.Name+" is already running")
+	}
+	if rec.State.Status != record.Running {
+		if img, err := e.rooms.Images.Resolve(rec.ImageID); err == nil {
+			if err := whole(img, rec.Image); err != nil {
+				return err
+			}
 		}
+		c.begin()
 	}
 	return e.startClaimed(ctx, c, nil)
 }
@@ -123,6 +129,9 @@ func (e *Engine) startFailed(c *container, err error) {
 	}
 	rec := c.change(func(r *record.Container) {
 		r.State.Error, r.State.ExitCode, r.State.FinishedAt = err.Error(), code, time.Now().UTC()
+		if r.State.Status == record.Restarting {
+			r.State.Status = record.Exited // as Docker has it: no policy helps where a start fails
+		}
 	})
 	c.dropPending()
 	exit := record.Exit{Code: code, Error: err.Error(), At: rec.State.FinishedAt}
@@ -150,6 +159,10 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	if err != nil {
 		return err
 	}
+	log, err := e.logOf(rec)
+	if err != nil {
+		return err
+	}
 	mon, err := e.rooms.Monitors.Take(ctx)
 	if err != nil {
 		return err
@@ -157,8 +170,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	back.then(mon.Close)
 	tr.mark("monitor taken")
 	run := monitor.Run{
-		ID: rec.ID, Dir: e.runDir(rec.ID), LogPath: rec.LogPath, LogDriver: rec.Log.Driver,
-		LogMaxSize: rec.Log.MaxSize, LogMaxFile: rec.Log.MaxFile,
+		ID: rec.ID, Dir: e.runDir(rec.ID), Log: log,
 		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
 	}
@@ -179,6 +191,9 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 	c.mu.Lock()
 	c.mon = mon
 	c.rec.State = record.State{Status: record.Running, PID: pid, StartedAt: time.Now().UTC(), Restarts: c.rec.State.Restarts}
+	if c.rec.Health.Probes() {
+		c.rec.State.Health = &record.HealthState{Status: record.HealthStarting}
+	}
 	rec := c.rec
 	c.mu.Unlock()
 	e.tell("start", rec, nil)
@@ -187,6 +202,7 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 		slog.Warn("cannot note that a container runs", "container", rec.ID, "error", err)
 	}
 	go e.watch(c, mon)
+	go e.arm(c, mon)
 }
 
 // saveSoon writes a changed record behind.

@@ -37,6 +37,9 @@ func (e *Engine) Stop(ctx context.Context, name string, how ask.Stop) error {
 func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) error {
 	mon, err := c.monitor("stop")
 	if err != nil {
+		if e.giveUp(c) {
+			return nil
+		}
 		return fault.Say(fault.NotModified, "container "+c.record().Name+" is not running")
 	}
 	rec := c.record()
@@ -44,6 +47,7 @@ func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) er
 	if err != nil {
 		return err
 	}
+	e.stopping(c)
 	exit := c.await(NotRunning)
 	if err := e.send(ctx, c, mon, sig); err != nil {
 		return err
@@ -126,6 +130,9 @@ func (e *Engine) Kill(ctx context.Context, name, sigName string) error {
 	if err != nil {
 		return err
 	}
+	if sig == syscall.SIGKILL || isStopSignal(sig, c.record()) {
+		e.stopping(c)
+	}
 	exit := c.await(NotRunning)
 	if err := e.send(ctx, c, mon, sig); err != nil {
 		return err
@@ -156,11 +163,19 @@ func (e *Engine) Restart(ctx context.Context, name string, how ask.Stop) error {
 	case !fault.Is(err, fault.NotModified):
 		return err
 	}
+	c.begin()
 	if err := e.startClaimed(ctx, c, nil); err != nil {
 		return err
 	}
 	e.tell("restart", c.record(), nil)
 	return nil
+}
+
+// isStopSignal reports whether a signal is what a stop sends: Docker takes it for
+// one.
+func isStopSignal(sig syscall.Signal, rec record.Container) bool {
+	stop, err := parseSignal(first(rec.StopSignal, "SIGTERM"))
+	return err == nil && sig == stop
 }
 
 func parseSignal(name string) (syscall.Signal, error) {

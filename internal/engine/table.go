@@ -27,6 +27,8 @@ type container struct {
 	pending []Attach                       // guarded by mu; attached before the start, with files of our own
 	waiters map[WaitFor][]chan record.Exit // guarded by mu
 	gone    bool                           // guarded by mu
+
+	restarting restarting // guarded by mu
 }
 
 // take claims the container for one verb.
@@ -77,6 +79,9 @@ func (c *container) monitor(verb string) (*monitor.Monitor, error) {
 }
 
 func notRunning(verb string, c record.Container) error {
+	if c.State.Status == record.Restarting {
+		return fault.Say(fault.Conflict, "Container "+c.ID+" is restarting, wait until the container is running")
+	}
 	if verb == "" {
 		return fault.Say(fault.Conflict, "container "+c.ID+" is not running")
 	}

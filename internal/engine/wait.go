@@ -31,7 +31,7 @@ func (c *container) await(when WaitFor) <-chan record.Exit {
 	ch := make(chan record.Exit, 1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	over := when == NotRunning && c.rec.State.Status != record.Running || when == Gone && c.gone
+	over := when == NotRunning && !c.rec.State.Up() || when == Gone && c.gone
 	if over {
 		ch <- record.Exit{Code: c.rec.State.ExitCode, Error: c.rec.State.Error, At: c.rec.State.FinishedAt}
 		close(ch)

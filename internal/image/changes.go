@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fief/internal/words/fault"
+	"fief/internal/words/record"
 )
 
 // apply changes the config by one Dockerfile instruction (Dockerfile
@@ -157,21 +158,11 @@ func (c *configRun) onBuild(line, rest string) error {
 	return nil
 }
 
-// healthcheck is how a config has it; times are in nanoseconds.
-type healthcheck struct {
-	Test          []string
-	Interval      time.Duration `json:",omitempty"`
-	Timeout       time.Duration `json:",omitempty"`
-	StartPeriod   time.Duration `json:",omitempty"`
-	StartInterval time.Duration `json:",omitempty"`
-	Retries       int           `json:",omitempty"`
-}
-
 func (c *configRun) health(line, rest string) error {
-	var h healthcheck
+	var h record.Health
 	for strings.HasPrefix(rest, "--") {
 		option, after, _ := strings.Cut(rest, " ")
-		if err := h.option(strings.TrimPrefix(option, "--")); err != nil {
+		if err := healthOption(&h, strings.TrimPrefix(option, "--")); err != nil {
 			return badChange(line, err.Error())
 		}
 		rest = strings.TrimSpace(after)
@@ -180,7 +171,7 @@ func (c *configRun) health(line, rest string) error {
 	test = strings.TrimSpace(test)
 	switch verb = strings.ToUpper(verb); {
 	case verb == "NONE" && test == "":
-		h = healthcheck{Test: []string{"NONE"}}
+		h = record.Health{Test: []string{"NONE"}}
 	case verb != "CMD":
 		return badChange(line, "HEALTHCHECK takes NONE or CMD")
 	case test == "":
@@ -190,13 +181,12 @@ func (c *configRun) health(line, rest string) error {
 	default:
 		h.Test = []string{"CMD-SHELL", test}
 	}
-	raw, err := json.Marshal(h)
-	c.Healthcheck = raw
-	return fault.Wrap(fault.Internal, "write", "HEALTHCHECK", err, "")
+	c.Healthcheck = &h
+	return nil
 }
 
-// option reads NAME=VALUE. Docker takes no time below a millisecond.
-func (h *healthcheck) option(text string) (err error) {
+// healthOption reads NAME=VALUE. Docker takes no time below a millisecond.
+func healthOption(h *record.Health, text string) (err error) {
 	name, value, _ := strings.Cut(text, "=")
 	if name == "retries" {
 		if h.Retries, err = strconv.Atoi(value); err != nil || h.Retries < 0 {

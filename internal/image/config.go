@@ -44,7 +44,7 @@ type configRun struct {
 	StopSignal   string              `json:",omitempty"`
 	Shell        []string            `json:",omitempty"`
 	OnBuild      []string            `json:",omitempty"`
-	Healthcheck  json.RawMessage     `json:",omitempty"` // nothing is done with it but to keep it
+	Healthcheck  *record.Health      `json:",omitempty"`
 }
 
 // words is a list that old clients wrote as a single string.
@@ -142,6 +142,7 @@ func (c configFile) image(id string) record.Image {
 			Volumes:      slices.Sorted(maps.Keys(c.Config.Volumes)),
 			ExposedPorts: slices.Sorted(maps.Keys(c.Config.ExposedPorts)),
 			Shell:        c.Config.Shell,
+			Health:       c.Config.Healthcheck,
 		},
 	}
 	if c.Created != nil {

@@ -41,7 +41,7 @@ func daemon(dir, script string) {
 	m, err := NewPool(PoolConfig{Binary: exe, Label: "test", Size: 2, Debug: true}).Take(context.Background())
 	var pid, execPID int
 	if err == nil {
-		pid, err = m.Start(context.Background(), Run{ID: "box", Dir: dir, LogPath: dir + "/json.log", LogMaxSize: 100000, LogMaxFile: 500,
+		pid, err = m.Start(context.Background(), Run{ID: "box", Dir: dir, Log: Log{Path: dir + "/json.log", MaxSize: 100000, MaxFile: 500},
 			Names: stdio, PlanFiles: make([]*os.File, 3), Plan: []byte("\x00/bin/sh\x00-c\x00" + script)})
 	}
 	if err == nil {
@@ -130,7 +130,7 @@ func run(t *testing.T, m *Monitor, change func(*Run), options string, command ..
 	t.Helper()
 	b := &box{Monitor: m, t: t, dir: t.TempDir()}
 	b.log = filepath.Join(b.dir, "json.log")
-	r := Run{ID: "box", Dir: b.dir, LogPath: b.log, LogDriver: "json-file", Names: stdio, PlanFiles: make([]*os.File, 3),
+	r := Run{ID: "box", Dir: b.dir, Log: Log{Path: b.log, Driver: "json-file"}, Names: stdio, PlanFiles: make([]*os.File, 3),
 		Plan: []byte(options + "\x00" + strings.Join(command, "\x00"))}
 	if strings.Contains(options, "tty") {
 		r.TTY, r.Names, r.PlanFiles = true, nil, nil

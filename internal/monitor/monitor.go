@@ -2,7 +2,8 @@
 // owns a running container: a pool of idle monitors, the requests to a busy
 // one, and how to find it again after a restart of the daemon. What the
 // monitor itself does is in monitor/serve, what they say in monitor/wire, the
-// log it writes in monitor/jsonlog and monitor/logread.
+// logs it writes in monitor/lines, monitor/filelog and monitor/journal, how they
+// are read in monitor/logread.
 package monitor
 
 import (
@@ -26,12 +27,14 @@ type Monitor struct {
 	Label string // build label of the monitor
 	ID    string // of its container, as it said when the connection was made
 
-	conn  *wire.Conn
-	exits chan Exit
+	conn       *wire.Conn
+	exits      chan Exit
+	checkedNow chan struct{} // signalled when health has changed
 
 	mu      sync.Mutex
 	seq     uint32
 	waiting map[uint32]chan wire.Message
+	health  Health
 	queue   []*wire.Exited // not yet taken from exits
 	more    chan struct{}  // signalled when queue has grown
 	gone    chan struct{}  // closed when the connection is
@@ -74,7 +77,7 @@ func greet(ctx context.Context, conn *wire.Conn) (*Monitor, error) {
 		return nil, err
 	}
 	return &Monitor{PID: int(hello.PID), Label: hello.Label, ID: hello.ID, conn: conn,
-		exits: make(chan Exit), waiting: map[uint32]chan wire.Message{},
+		exits: make(chan Exit), checkedNow: make(chan struct{}, 1), waiting: map[uint32]chan wire.Message{},
 		more: make(chan struct{}, 1), gone: make(chan struct{})}, nil
 }
 
@@ -96,6 +99,10 @@ func (m *Monitor) receive() {
 			break
 		}
 		wire.CloseAll(files)
+		if h, ok := msg.(*wire.Checked); ok {
+			m.checked(h)
+			continue
+		}
 		m.mu.Lock()
 		if e, ok := msg.(*wire.Exited); ok {
 			m.queue = append(m.queue, e)

@@ -62,7 +62,7 @@ func TestStepThatFails(t *testing.T) {
 	m := take(t)
 	dir := t.TempDir()
 	r, w, _ := os.Pipe()
-	_, err := m.Start(ctx(t), Run{ID: "x", Dir: dir, LogDriver: "none", Names: stdio, PlanFiles: make([]*os.File, 3),
+	_, err := m.Start(ctx(t), Run{ID: "x", Dir: dir, Log: Log{Driver: "none"}, Names: stdio, PlanFiles: make([]*os.File, 3),
 		Plan: []byte("\x00/does/not/exist"), Attach: []Attach{{Stdout: w}}})
 	w.Close()
 	var f *plan.Failure
@@ -102,7 +102,7 @@ func TestSignalAndState(t *testing.T) {
 func TestNoLog(t *testing.T) {
 	dir := t.TempDir()
 	m := take(t)
-	_, err := m.Start(ctx(t), Run{ID: "box", Dir: dir, LogPath: dir + "/missing/json.log", Names: stdio, PlanFiles: make([]*os.File, 3),
+	_, err := m.Start(ctx(t), Run{ID: "box", Dir: dir, Log: Log{Path: dir + "/missing/json.log"}, Names: stdio, PlanFiles: make([]*os.File, 3),
 		Plan: []byte("\x00/bin/sh\x00-c\x00touch " + dir + "/ran; exec sleep 100")})
 	if !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "open log") {
 		t.Errorf("%v", err)

@@ -103,7 +103,7 @@ func TestMonitorIsApart(t *testing.T) {
 		t.Errorf("session %s of process %d", fields[3], m.PID)
 	}
 	env, _ := os.ReadFile("/proc/" + strconv.Itoa(m.PID) + "/environ")
-	if got := strings.Split(strings.TrimSuffix(string(env), "\x00"), "\x00"); len(got) != 3 || got[0] != "GOMAXPROCS=1" {
+	if got := strings.Split(strings.TrimSuffix(string(env), "\x00"), "\x00"); len(got) != 4 || got[0] != "GOMAXPROCS=1" || got[1] != "GOGC=25" {
 		t.Errorf("environment %q", got)
 	}
 	if cwd, _ := os.Readlink("/proc/" + strconv.Itoa(m.PID) + "/cwd"); cwd != "/" {

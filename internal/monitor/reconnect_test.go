@@ -174,7 +174,7 @@ func TestUntakenExitComesAgain(t *testing.T) {
 func TestSameDirectoryAgain(t *testing.T) {
 	dir := t.TempDir()
 	for range 20 {
-		b := run(t, take(t), func(r *Run) { r.Dir, r.LogPath = dir, dir+"/json.log" }, "", shell("exec sleep 100")...)
+		b := run(t, take(t), func(r *Run) { r.Dir, r.Log.Path = dir, dir+"/json.log" }, "", shell("exec sleep 100")...)
 		if _, ok := ReadExit(dir); ok {
 			t.Error("exit file of the last run")
 		}

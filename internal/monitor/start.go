@@ -10,24 +10,23 @@ import (
 )
 
 // Run is a container to start. Dir is its run directory, which exists; the
-// monitor makes mon.sock and exit in it. LogPath is an absolute name for the
-// json-file driver.
+// monitor makes mon.sock and exit in it.
 type Run struct {
-	ID         string
-	Dir        string
-	LogPath    string
-	LogDriver  string // "json-file" (or empty) or "none"
-	LogMaxSize int64  // bytes, 0: never rotate
-	LogMaxFile int    // files kept, with the current one; 0 and 1: one
-	TTY        bool
-	OpenStdin  bool      // else stdin is /dev/null
-	StdinOnce  bool      // the first attached stdin that ends closes the container's
-	Console    [2]uint16 // rows, columns; zeroes: unknown
-	Plan       []byte    // encoded
-	Names      []string  // plan.Files: what each slot of the descriptor table is for
-	PlanFiles  []*os.File
-	Attach     []Attach
+	ID        string
+	Dir       string
+	Log       Log
+	TTY       bool
+	OpenStdin bool      // else stdin is /dev/null
+	StdinOnce bool      // the first attached stdin that ends closes the container's
+	Console   [2]uint16 // rows, columns; zeroes: unknown
+	Plan      []byte    // encoded
+	Names     []string  // plan.Files: what each slot of the descriptor table is for
+	PlanFiles []*os.File
+	Attach    []Attach
 }
+
+// Log says where a container's output is noted: see wire.Log.
+type Log = wire.Log
 
 // Exec is another process to start in the container. Fields as in Run.
 type Exec struct {
@@ -63,8 +62,7 @@ func (m *Monitor) Start(ctx context.Context, r Run) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return m.do(ctx, &wire.Start{ID: r.ID, Dir: r.Dir, LogPath: r.LogPath, LogDriver: r.LogDriver,
-		LogMaxSize: r.LogMaxSize, LogMaxFile: uint32(max(r.LogMaxFile, 0)), Proc: p}, files)
+	return m.do(ctx, &wire.Start{ID: r.ID, Dir: r.Dir, Log: r.Log, Proc: p}, files)
 }
 
 // Exec starts another process in the container. Its end comes through Exits.

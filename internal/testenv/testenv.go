@@ -68,6 +68,7 @@ type Daemon struct {
 	Host string // unix://… of its docker door
 	cmd  *exec.Cmd
 	args []string
+	bin  string        // whose fiefd and fief-mon; empty: Bin's
 	wrap []string      // a command that ends by becoming its arguments
 	done chan struct{} // closed when it has ended
 	err  error         // then: why
@@ -104,7 +105,11 @@ func (d *Daemon) Up(t testing.TB) {
 	}
 	defer log.Close()
 	args := append([]string{"--data-root", d.Dir + "/data", "--exec-root", d.Dir + "/run", "--id-registry", d.Dir + "/ids", "--debug"}, d.args...)
-	words := append(append(slices.Clone(d.wrap), filepath.Join(Bin(t), "fiefd")), args...)
+	bin := d.bin
+	if bin == "" {
+		bin = Bin(t)
+	}
+	words := append(append(slices.Clone(d.wrap), filepath.Join(bin, "fiefd")), args...)
 	d.cmd = exec.Command(words[0], words[1:]...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
@@ -127,6 +132,9 @@ func (d *Daemon) Up(t testing.TB) {
 
 // Args replaces the arguments of the daemon's next start.
 func (d *Daemon) Args(args ...string) { d.args = args }
+
+// Build makes the daemon's next start one of another build's; empty: this one's.
+func (d *Daemon) Build(dir string) { d.bin = dir }
 
 // Ended reports whether the daemon's process has ended.
 func (d *Daemon) Ended() bool {

@@ -36,7 +36,7 @@ type contestant struct {
 func main() {
 	n := flag.Int("n", 40, "runs of each command")
 	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
-	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images)")
+	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images; \"memory\": the monitors')")
 	var im imageOptions
 	flag.BoolVar(&im.big, "big", false, "pull the large image: some 37,000 files, 1.6 GB")
 	flag.IntVar(&im.rounds, "rounds", 3, "pulls of each engine, and its first starts where nothing can be idmapped")
@@ -77,7 +77,12 @@ func main() {
 		rows, judged := stage.images(im)
 		list, verdicts = append(list, rows...), judged
 	}
-	report(list, verdicts, *out)
+	more := map[string]any{}
+	if *only == "" || strings.Contains(*only, "memory") {
+		more["monitor_memory"] = stage.monitors()
+	}
+	more["promises"] = verdicts
+	report(list, verdicts, more, *out)
 }
 
 // quit turns a failure into an exit code, after everything else was cleaned up.
@@ -192,8 +197,8 @@ func (c *contestant) median() {
 }
 
 // report prints the table, ratios to bare crun with a user namespace, what is
-// said about promises, and JSON.
-func report(list []*contestant, verdicts []verdict, out string) {
+// said about promises, and JSON with more in it.
+func report(list []*contestant, verdicts []verdict, more map[string]any, out string) {
 	var base float64
 	for _, c := range list {
 		c.median()
@@ -212,9 +217,8 @@ func report(list []*contestant, verdicts []verdict, out string) {
 	}
 	w.Flush()
 	printVerdicts(verdicts)
-	b, err := json.MarshalIndent(map[string]any{
-		"date": time.Now().UTC().Format(time.RFC3339), "kernel": kernel(), "load": load(), "results": list, "promises": verdicts,
-	}, "", "  ")
+	more["date"], more["kernel"], more["load"], more["results"] = time.Now().UTC().Format(time.RFC3339), kernel(), load(), list
+	b, err := json.MarshalIndent(more, "", "  ")
 	check(err)
 	if out == "" {
 		fmt.Println(string(b))

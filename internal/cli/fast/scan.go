@@ -155,7 +155,8 @@ func runFlag(name string) treat {
 		"hostname", "domainname", "cap-add", "cap-drop", "network", "net", "uidmap", "gidmap",
 		"subuidname", "subgidname", "pid", "ipc", "uts", "cgroupns",
 		"volume", "mount", "tmpfs", "shm-size", "storage-opt", "name", "label", "annotation", "platform",
-		"log-driver", "log-opt", "runtime":
+		"log-driver", "log-opt", "runtime", "restart",
+		"health-cmd", "health-interval", "health-retries", "health-timeout", "health-start-period", "health-start-interval":
 		return value
 	}
 	return long

@@ -80,9 +80,11 @@ func Status(s record.State, now time.Time) string {
 	case record.Running:
 		up := "Up " + units.HumanDuration(now.Sub(s.StartedAt))
 		if s.Paused {
-			up += " (Paused)"
+			return up + " (Paused)"
 		}
-		return up
+		return up + s.HealthNote()
+	case record.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, units.HumanDuration(now.Sub(s.FinishedAt)))
 	case record.Removing:
 		return "Removal In Progress"
 	case record.Dead:

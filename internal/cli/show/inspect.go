@@ -41,6 +41,7 @@ type state struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
+	Health     *record.HealthState `json:",omitempty"`
 }
 
 type hostConfig struct {
@@ -113,6 +114,8 @@ type config struct {
 	Labels       map[string]string
 	StopSignal   string `json:",omitempty"`
 	StopTimeout  *int   `json:",omitempty"`
+
+	Healthcheck *record.Health `json:",omitempty"`
 }
 
 type networkSettings struct{ Networks map[string]struct{} }
@@ -137,7 +140,8 @@ func Inspected(c record.Container) any {
 
 func stateOf(s record.State) state {
 	return state{
-		Status: s.Word(), Running: s.Status == record.Running, Paused: s.Paused, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
+		Health: s.Health,
+		Status: s.Word(), Running: s.Up(), Paused: s.Paused, Restarting: s.Status == record.Restarting, OOMKilled: s.OOMKilled, Dead: s.Status == record.Dead,
 		Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
 }
@@ -152,7 +156,7 @@ func hostConfigOf(c record.Container) hostConfig {
 		ids = &idMappings{Mappings(c.Identity.UID), Mappings(c.Identity.GID)}
 	}
 	return hostConfig{
-		LogConfig: logConfig{c.Log.Driver, map[string]string{}}, NetworkMode: c.Network,
+		LogConfig: logConfig{c.Log.Driver, c.Log.Options}, NetworkMode: c.Network,
 		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
 		UsernsMode: mode, IDMappings: ids, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
@@ -168,7 +172,7 @@ func configOf(c record.Container) config {
 	return config{
 		Hostname: c.Hostname, Domainname: c.Domainname, User: c.User, AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout,
 		AttachStderr: c.AttachStderr, Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: list(c.Env), Cmd: c.Cmd,
-		Image: c.Image, WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labels, StopSignal: c.StopSignal, StopTimeout: c.StopTimeout,
+		Image: c.Image, WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labels, StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Healthcheck: c.Health,
 	}
 }
 
@@ -208,6 +212,8 @@ type imageConfig struct {
 	Labels       map[string]string
 	StopSignal   string   `json:",omitempty"`
 	Shell        []string `json:",omitempty"`
+
+	Healthcheck *record.Health `json:",omitempty"`
 }
 
 type rootFS struct {
@@ -224,7 +230,7 @@ func InspectedImage(i record.Image) any {
 		Architecture: i.Arch, Variant: i.Variant, Os: i.OS, Size: i.Size, RootFS: rootFS{Type: "layers"}, Metadata: metadata{stamp(i.Pulled)},
 		Config: imageConfig{
 			User: i.Config.User, ExposedPorts: set(i.Config.ExposedPorts), Env: list(i.Config.Env), Cmd: i.Config.Cmd, Volumes: set(i.Config.Volumes),
-			WorkingDir: i.Config.WorkDir, Entrypoint: i.Config.Entrypoint, Labels: i.Config.Labels, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell,
+			WorkingDir: i.Config.WorkDir, Entrypoint: i.Config.Entrypoint, Labels: i.Config.Labels, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell, Healthcheck: i.Config.Health,
 		},
 	}
 	for _, n := range i.Names {

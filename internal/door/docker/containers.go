@@ -159,7 +159,7 @@ func (d *door) containerPrune(w http.ResponseWriter, r *request) error {
 	return ok(w, out)
 }
 
-func running(c record.Container) bool { return c.State.Status == record.Running }
+func running(c record.Container) bool { return c.State.Up() }
 
 // since is how long ago t was, never negative.
 func since(t time.Time) time.Duration { return max(time.Since(t), 0) }

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"strings"
@@ -95,6 +96,13 @@ func (b *createBody) process(name, platform string) (ask.Container, error) {
 		TTY: b.Tty, OpenStdin: b.OpenStdin, StdinOnce: b.StdinOnce,
 		AttachStdin: b.AttachStdin, AttachStdout: b.AttachStdout, AttachStderr: b.AttachStderr,
 	}
+	if b.Healthcheck != nil {
+		h := ask.Health(*b.Healthcheck)
+		a.Health = &h
+	}
+	if err := a.Health.Check(); err != nil {
+		return a, err
+	}
 	if len(a.Cmd) == 0 {
 		a.Cmd = nil
 	}
@@ -150,7 +158,10 @@ func (h *hostBody) fill(a *ask.Container, anonymous map[string]struct{}) (err er
 	a.CapAdd, a.CapDrop = h.CapAdd, h.CapDrop
 	a.Init = h.Init != nil && *h.Init
 	a.Shift = h.StorageOpt["shift"]
-	a.Restart = ask.RestartPolicy{Name: "no"}
+	a.Restart = ask.RestartPolicy{Name: cmp.Or(string(h.RestartPolicy.Name), "no"), MaxRetries: h.RestartPolicy.MaximumRetryCount}
+	if err := a.Restart.Check(); err != nil {
+		return err
+	}
 	if h.ShmSize < 0 {
 		return invalid("SHM size can not be less than 0")
 	}
@@ -163,9 +174,7 @@ func (h *hostBody) fill(a *ask.Container, anonymous map[string]struct{}) (err er
 	if a.ConsoleSize, err = consoleSize(&h.ConsoleSize); err != nil {
 		return err
 	}
-	if a.Log, err = logAsked(h.LogConfig); err != nil {
-		return err
-	}
+	a.Log = ask.Log{Driver: h.LogConfig.Type, Options: h.LogConfig.Config}
 	if a.Ulimits, err = ulimitsAsked(h.Ulimits); err != nil {
 		return err
 	}

@@ -785,3 +785,7 @@ func (f *fake) Save(ctx context.Context, s ask.SaveImages, w io.Writer) error {
 	}
 	return fault.New(fault.Corrupt, "save blob", "", "its content has another digest", "")
 }
+
+func (f *fake) UpdateRestart(_ context.Context, id string, p ask.RestartPolicy) error {
+	return p.Check()
+}

@@ -62,7 +62,7 @@ func FuzzCreateBody(f *testing.F) {
 		}
 		a, _, err := body.ask("", "")
 		careful(t, err)
-		if err == nil && (a.Userns == nil || a.Network == "" || a.Log.Driver == "" || a.Image == "") {
+		if err == nil && (a.Userns == nil || a.Network == "" || a.Image == "") {
 			t.Errorf("incomplete: %+v", a)
 		}
 		if err == nil && a.WorkDir != "" && !path.IsAbs(a.WorkDir) {

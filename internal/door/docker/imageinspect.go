@@ -34,6 +34,7 @@ type imageConfig struct {
 	ExposedPorts map[string]struct{} `json:",omitempty"`
 	StopSignal   string              `json:",omitempty"`
 	Shell        []string            `json:",omitempty"`
+	Healthcheck  *record.Health      `json:",omitempty"`
 	*legacyConfig
 }
 
@@ -83,7 +84,7 @@ func (d *door) imageFor(r *request) (record.Image, error) {
 func imageConfigOf(c record.ImageConfig) imageConfig {
 	return imageConfig{
 		User: c.User, Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, WorkingDir: c.WorkDir, Labels: c.Labels,
-		Volumes: setOf(c.Volumes), ExposedPorts: setOf(c.ExposedPorts), StopSignal: c.StopSignal, Shell: c.Shell,
+		Volumes: setOf(c.Volumes), ExposedPorts: setOf(c.ExposedPorts), StopSignal: c.StopSignal, Shell: c.Shell, Healthcheck: c.Health,
 	}
 }
 

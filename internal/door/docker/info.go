@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
 
@@ -24,8 +25,8 @@ func (d *door) info(w http.ResponseWriter, r *request) error {
 		KernelVersion: in.Kernel, NCPU: in.NCPU, MemTotal: in.MemTotal,
 		Containers: in.Containers, ContainersRunning: in.Running, ContainersPaused: in.Paused, ContainersStopped: in.Stopped, Images: in.Images,
 		Driver: storageDriver, DriverStatus: driverStatus(in), DockerRootDir: in.DataRoot,
-		LoggingDriver: "json-file", CgroupDriver: in.CgroupDriver, CgroupVersion: in.CgroupVersion,
-		Plugins:        system.PluginsInfo{Volume: []string{}, Network: []string{"host", "null"}, Log: []string{"json-file", "none"}},
+		LoggingDriver: cmp.Or(in.LogDriver, "json-file"), CgroupDriver: in.CgroupDriver, CgroupVersion: in.CgroupVersion,
+		Plugins:        system.PluginsInfo{Volume: []string{}, Network: []string{"host", "null"}, Log: ask.LogDrivers},
 		IPv4Forwarding: true, OomKillDisable: in.Can.OomKillDisable,
 		MemoryLimit: in.Can.Memory, SwapLimit: in.Can.Swap, CPUCfsPeriod: in.Can.CPUQuota, CPUCfsQuota: in.Can.CPUQuota, CPUShares: in.Can.CPUShares,
 		CPUSet: in.Can.Cpuset, PidsLimit: in.Can.Pids,

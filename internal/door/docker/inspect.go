@@ -67,7 +67,7 @@ func inspectOf(c record.Container) inspectResponse {
 	return inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.ID, Created: stamp(c.Created), Path: c.Path, Args: notNil(c.Args), State: stateOf(c.State), Image: c.ImageID,
-			LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver,
+			LogPath: logPathOf(c), Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: storageDriver,
 			Platform: cmp.Or(platform, "linux"), ExecIDs: c.Execs,
 			GraphDriver: &storage.DriverData{Name: storageDriver, Data: shiftOf(c.Rootfs)},
 			Mounts:      mountPoints(c), Config: configOf(c),
@@ -97,10 +97,30 @@ func shiftOf(r record.Rootfs) map[string]string {
 
 func stateOf(s record.State) *container.State {
 	return &container.State{
-		Status: container.ContainerState(s.Word()), Running: s.Status == record.Running, Paused: s.Paused, OOMKilled: s.OOMKilled,
+		Health: healthOf(s.Health),
+		Status: container.ContainerState(s.Word()), Running: s.Up(), Paused: s.Paused, Restarting: s.Status == record.Restarting, OOMKilled: s.OOMKilled,
 		Dead: s.Status == record.Dead, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
+}
+
+func healthOf(h *record.HealthState) *container.Health {
+	if h == nil {
+		return nil
+	}
+	out := &container.Health{Status: container.HealthStatus(h.Status), FailingStreak: h.FailingStreak, Log: []*container.HealthcheckResult{}}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, &container.HealthcheckResult{Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output})
+	}
+	return out
+}
+
+func healthConfigOf(h *record.Health) *container.HealthConfig {
+	if h == nil {
+		return nil
+	}
+	out := container.HealthConfig(*h)
+	return &out
 }
 
 func configOf(c record.Container) *container.Config {
@@ -109,7 +129,7 @@ func configOf(c record.Container) *container.Config {
 		AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout, AttachStderr: c.AttachStderr,
 		Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: notNil(c.Env), Cmd: c.Cmd, Image: c.Image,
 		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labelsOf(c.Labels),
-		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout,
+		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Healthcheck: healthConfigOf(c.Health),
 	}
 }
 
@@ -147,14 +167,18 @@ func dockerConfigOf(c record.Container) container.HostConfig {
 }
 
 func logOptsOf(l record.Log) map[string]string {
-	opts := map[string]string{}
-	if l.MaxSize > 0 {
-		opts["max-size"] = decimal(l.MaxSize)
+	if l.Options == nil {
+		return map[string]string{}
 	}
-	if l.MaxFile > 0 {
-		opts["max-file"] = decimal(int64(l.MaxFile))
+	return l.Options
+}
+
+// logPathOf: Docker shows the file of json-file alone.
+func logPathOf(c record.Container) string {
+	if c.Log.Driver != "json-file" {
+		return ""
 	}
-	return opts
+	return c.LogPath
 }
 
 // addMount puts a mount where a client would have asked for it.

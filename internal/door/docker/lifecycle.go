@@ -18,6 +18,7 @@ type lifecycle interface {
 	Stop(ctx context.Context, id string, how ask.Stop) error
 	Restart(ctx context.Context, id string, how ask.Stop) error
 	Kill(ctx context.Context, id, signal string) error
+	UpdateRestart(ctx context.Context, id string, p ask.RestartPolicy) error
 	Wait(ctx context.Context, id string, when engine.WaitFor) (<-chan record.Exit, error)
 }
 

@@ -154,7 +154,7 @@ func (d *door) ancestors(ctx context.Context, names []string) map[string]bool {
 }
 
 // container reports whether the filters about one container's own facts pass.
-// No container has ports, a health check or a swarm task yet.
+// No container has ports or a swarm task yet.
 func (f filters) container(c record.Container) bool {
 	never := func(string) bool { return false }
 	return f.any("id", func(v string) bool { return resembles(v, c.ID) }) &&
@@ -165,7 +165,7 @@ func (f filters) container(c record.Container) bool {
 		}) &&
 		f.any("network", func(v string) bool { return v == c.Network || strings.HasPrefix(networkID(c.Network), v) }) &&
 		f.any("volume", func(v string) bool { return mountsAt(c, v) }) &&
-		f.any("health", func(v string) bool { return v == "none" }) &&
+		f.any("health", func(v string) bool { return v == c.HealthOf() }) &&
 		f.any("is-task", func(v string) bool { return !isTrue(v) }) &&
 		f.any("publish", never) && f.any("expose", never) && f.labels(c.Labels)
 }
@@ -208,9 +208,11 @@ func statusText(s record.State) string {
 	case record.Running:
 		up := "Up " + units.HumanDuration(since(s.StartedAt))
 		if s.Paused {
-			up += " (Paused)"
+			return up + " (Paused)"
 		}
-		return up
+		return up + s.HealthNote()
+	case record.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, units.HumanDuration(since(s.FinishedAt)))
 	case record.Exited:
 		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, units.HumanDuration(since(s.FinishedAt)))
 	case record.Removing:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fief/internal/words/ask"
+	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -23,7 +24,7 @@ func (d *door) logs(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if c.Log.Driver == "none" {
-		return refuse("reading the logs of a container with log driver none", "make the container with --log-driver json-file")
+		return fault.Say(fault.Unsupported, "configured logging driver does not support reading")
 	}
 	w.Header().Set("Content-Type", streamMedia(!c.TTY, r.version))
 	w.WriteHeader(http.StatusOK)
@@ -82,7 +83,7 @@ func (lw *logWriter) write(l record.LogLine) error {
 		p = append(l.At.In(time.UTC).AppendFormat(p, logTime), ' ')
 	}
 	if lw.details {
-		p = append(p, ' ') // after the attributes, of which there are none
+		p = append(append(p, l.Details()...), ' ')
 	}
 	p = append(p, l.Text...)
 	lw.piece = p

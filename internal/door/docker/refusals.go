@@ -24,10 +24,7 @@ func refuseSet(fields ...field) error {
 func without(flag string) string { return "leave out " + flag }
 
 func (b *createBody) checkConfig() error {
-	health := b.Healthcheck
-	probing := health != nil && len(health.Test) > 0 && health.Test[0] != "NONE"
 	return refuseSet(
-		field{"Healthcheck", probing, "leave out the --health flags or use --no-healthcheck"},
 		field{"MacAddress", b.MacAddress != "", without("--mac-address")},
 	)
 }
@@ -45,7 +42,6 @@ func (h *hostBody) checkLimits() error {
 }
 
 func (h *hostBody) checkRest() error {
-	restart := h.RestartPolicy.Name
 	storage := ""
 	for key := range h.StorageOpt {
 		if key != "shift" {
@@ -53,7 +49,6 @@ func (h *hostBody) checkRest() error {
 		}
 	}
 	return refuseSet(
-		field{"HostConfig.RestartPolicy " + string(restart), restart != "" && restart != "no", "use --restart no"},
 		field{"HostConfig.Links", len(h.Links) > 0, without("--link")},
 		field{"HostConfig.PublishAllPorts", h.PublishAllPorts, "leave out -P: a container has no ports until networks exist"},
 		field{"HostConfig.PortBindings", len(h.PortBindings) > 0, "leave out -p: a container has no ports until networks exist; --network host with --userns host shares the host's"},

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
 
@@ -54,8 +55,9 @@ func (d *door) containerUpdate(w http.ResponseWriter, r *request) error {
 	if err := r.body(&body, true); err != nil {
 		return err
 	}
-	if policy := body.RestartPolicy.Name; policy != "" && policy != "no" {
-		return refuse("HostConfig.RestartPolicy "+string(policy), "use --restart no")
+	policy := ask.RestartPolicy{Name: string(body.RestartPolicy.Name), MaxRetries: body.RestartPolicy.MaximumRetryCount}
+	if err := policy.Check(); policy.Name != "" && err != nil {
+		return err
 	}
 	if err := refuseWindows(body.Resources); err != nil {
 		return err
@@ -69,6 +71,9 @@ func (d *door) containerUpdate(w http.ResponseWriter, r *request) error {
 		res.PidsLimit = &none
 	}
 	warnings, err := d.engine.UpdateResources(r.uncut(), r.name, res)
+	if err == nil && policy.Name != "" {
+		err = d.engine.UpdateRestart(r.uncut(), r.name, policy)
+	}
 	if err != nil {
 		return err
 	}

@@ -184,6 +184,10 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.identities(v)
 	case wire.Commit, wire.Export, wire.Changes:
 		return k.written(v)
+	case wire.Healthcheck:
+		return k.healthcheck()
+	case wire.UpdateRestart:
+		return k.updateRestart()
 	case wire.Verify:
 		return k.verify()
 	case wire.Stats, wire.UpdateResources, wire.Pause, wire.Unpause:

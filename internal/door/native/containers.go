@@ -138,6 +138,30 @@ func (k *call) list() (any, error) {
 	}), nil
 }
 
+func (k *call) healthcheck() (any, error) {
+	n, err := decode[wire.Name](k)
+	if err != nil {
+		return nil, err
+	}
+	h, ok := k.engine.(checker)
+	if !ok {
+		return nil, fault.New(fault.Unsupported, "check the health of", n.Name, "this daemon checks none", "")
+	}
+	return h.Healthcheck(k.ctx, n.Name)
+}
+
+func (k *call) updateRestart() (any, error) {
+	u, err := decode[wire.RestartCall](k)
+	if err != nil {
+		return nil, err
+	}
+	h, ok := k.engine.(checker)
+	if !ok {
+		return nil, fault.New(fault.Unsupported, "change the restart policy of", u.ID, "this daemon has none", "")
+	}
+	return nil, h.UpdateRestart(k.lasting(), u.ID, u.Policy)
+}
+
 func (k *call) size(id string) (any, error) {
 	s, ok := k.engine.(sizer)
 	if !ok {

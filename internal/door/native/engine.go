@@ -83,6 +83,12 @@ type imager interface {
 	RemoveImage(ctx context.Context, name string, force bool) ([]record.Removed, error)
 }
 
+// checker is an engine that checks the health of containers and restarts them.
+type checker interface {
+	UpdateRestart(ctx context.Context, id string, p ask.RestartPolicy) error
+	Healthcheck(ctx context.Context, id string) (record.HealthResult, error)
+}
+
 // sizer is an engine that can tell what containers take on disk.
 type sizer interface {
 	Size(ctx context.Context, id string) (upper, whole int64, err error)

@@ -5,17 +5,17 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
+	"slices"
 	"time"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/filelog"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 )
 
 // chain is the open files of a log, oldest first; the last is the one being
 // written.
-type chain []*os.File
+type chain []*part
 
 // patience is how long a log may be rotated under the opening of its files. A
 // program that fills max-size in less than opening takes is met again and again.
@@ -25,12 +25,12 @@ const patience = 5 * time.Second
 // empty chain.
 func openChain(path string) (chain, error) {
 	for until := time.Now().Add(patience); time.Now().Before(until); {
-		c, err := tryChain(path)
+		c, names, err := tryChain(path)
 		if err != nil {
 			c.close()
 			return nil, fault.Wrap(fault.Internal, "open log", path, err, "")
 		}
-		if c.current(path) {
+		if c.current(path, names) {
 			return c, nil
 		}
 		c.close() // rotated meanwhile
@@ -38,55 +38,59 @@ func openChain(path string) (chain, error) {
 	return nil, fault.New(fault.Busy, "open log", path, "it is rotated faster than it can be opened", "choose a larger max-size")
 }
 
-func tryChain(path string) (chain, error) {
-	names, err := jsonlog.Files(path)
+func tryChain(path string) (chain, []filelog.File, error) {
+	names, err := filelog.Files(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var c chain
 	for _, name := range names {
-		f, err := os.Open(name)
+		p, err := openPart(name)
 		if os.IsNotExist(err) {
 			continue
 		}
 		if err != nil {
-			return c, err
+			return c, names, err
 		}
-		c = append(c, f)
+		c = append(c, p)
 	}
-	return c, nil
+	return c, names, nil
 }
 
-// current reports whether the chain is still the one at path: the newest file
-// is there, and no file was opened under two names.
-func (c chain) current(path string) bool {
-	now, err := os.Stat(path)
-	if err != nil {
-		names, lerr := jsonlog.Files(path)
-		return lerr == nil && len(names) == 0 && len(c) == 0
+// current reports whether the chain is still the one at path: every name was
+// opened and is still there, the newest file is the one that was opened, and no
+// file was opened under two names.
+func (c chain) current(path string, names []filelog.File) bool {
+	now, err := filelog.Files(path)
+	if err != nil || !slices.Equal(now, names) || len(c) != len(names) {
+		return false
+	}
+	if len(c) == 0 {
+		return true
 	}
 	var before fs.FileInfo
-	for _, f := range c {
-		info, err := f.Stat()
+	for _, p := range c {
+		info, err := p.disk.Stat()
 		if err != nil || before != nil && os.SameFile(before, info) {
 			return false
 		}
 		before = info
 	}
-	return before != nil && os.SameFile(before, now)
+	newest, err := os.Stat(names[len(names)-1].Name)
+	return err == nil && os.SameFile(before, newest)
 }
 
 func (c chain) close() {
-	for _, f := range c {
-		f.Close()
+	for _, p := range c {
+		p.close()
 	}
 }
 
 // end returns which file is the newest and how long it is.
 func (c chain) end() (fs.FileInfo, int64, error) {
-	info, err := c[len(c)-1].Stat()
+	info, err := c[len(c)-1].disk.Stat()
 	if err != nil {
-		return nil, 0, fault.Wrap(fault.Internal, "read log", c[len(c)-1].Name(), err, "")
+		return nil, 0, fault.Wrap(fault.Internal, "read log", c[len(c)-1].disk.Name(), err, "")
 	}
 	return info, info.Size(), nil
 }
@@ -103,8 +107,7 @@ func (r *reader) advance() (bool, error) {
 			return false, nil
 		}
 		if f != nil {
-			r.use(f)
-			return true, nil
+			return true, r.fault(r.use(f))
 		}
 	}
 	return false, nil // in the middle of a rotation; the writer's next step wakes us
@@ -114,19 +117,19 @@ func (r *reader) advance() (bool, error) {
 // oldest first, so the neighbours are looked up again after opening: only when
 // they are still neighbours nothing lies between them. nil without an error:
 // try again.
-func successor(path string, cur *os.File) (next *os.File, newest bool, err error) {
-	mine, err := cur.Stat()
+func successor(path string, cur *part) (next *part, newest bool, err error) {
+	mine, err := cur.disk.Stat()
 	if err != nil {
 		return nil, false, err
 	}
-	at, highest := position(path, mine)
+	files, at := position(path, mine)
 	switch {
-	case at == 0:
+	case at == len(files)-1 && at >= 0 && files[at].Number == 0:
 		return nil, true, nil
-	case at > 0:
-		next, err = os.Open(numbered(path, at-1))
-	case highest >= 0: // ours was dropped; everything there is newer
-		next, err = os.Open(numbered(path, highest))
+	case at >= 0 && at+1 < len(files):
+		next, err = openPart(files[at+1])
+	case at < 0 && len(files) > 0: // ours was dropped; everything there is newer
+		next, err = openPart(files[0])
 	}
 	if os.IsNotExist(err) {
 		return nil, false, nil
@@ -134,54 +137,49 @@ func successor(path string, cur *os.File) (next *os.File, newest bool, err error
 	if err != nil || next == nil {
 		return nil, false, err
 	}
-	if info, err := next.Stat(); err == nil {
-		now, top := position(path, mine)
-		its, _ := position(path, info)
-		if at > 0 && now == its+1 || at < 0 && now < 0 && its == top {
+	if info, err := next.disk.Stat(); err == nil {
+		now, mineNow := position(path, mine)
+		_, its := position(path, info)
+		if at >= 0 && mineNow >= 0 && its == mineNow+1 && now[mineNow].Number == now[its].Number+1 ||
+			at < 0 && mineNow < 0 && its == 0 {
 			return next, false, nil
 		}
 	}
-	next.Close()
+	next.close()
 	return nil, false, nil
 }
 
-// position returns the number under which a file is in the chain, -1 when it is
-// not, and the highest number there is.
-func position(path string, file fs.FileInfo) (at, highest int) {
-	at, highest = -1, -1
-	names, err := jsonlog.Files(path)
+// position lists the files of a log and returns the place of one of them, -1
+// when it is not there. A file that has been compressed since is found by the
+// inode number that its compressed form notes: as long as ours is open no newer
+// file can have the number, so the newest with it is ours.
+func position(path string, file fs.FileInfo) (files []filelog.File, at int) {
+	files, err := filelog.Files(path)
 	if err != nil {
-		return at, highest
+		return nil, -1
 	}
-	for _, name := range names {
-		n := 0
-		if name != path {
-			n, _ = strconv.Atoi(name[len(path)+1:])
-		}
-		info, err := os.Stat(name)
-		if err != nil {
-			continue
-		}
-		highest = max(highest, n)
-		if os.SameFile(info, file) {
-			at = n
+	for i, f := range files {
+		if info, err := os.Stat(f.Name); err == nil && os.SameFile(info, file) {
+			return files, i
 		}
 	}
-	return at, highest
-}
-
-func numbered(path string, n int) string {
-	if n == 0 {
-		return path
+	for i := len(files) - 1; i >= 0; i-- {
+		if files[i].Packed && packedFrom(files[i].Name) == inode(file) {
+			return files, i
+		}
 	}
-	return path + "." + strconv.Itoa(n)
+	return files, -1
 }
 
 // tail returns the place after which there are q.Tail lines, reading backwards.
 func (c chain) tail(q ask.Logs) (file int, offset int64, err error) {
 	t := &tailer{q: q}
 	for i := len(c) - 1; i >= 0; i-- {
-		offset, done, err := t.scan(c[i])
+		text, err := c[i].open()
+		if err != nil {
+			return i, 0, err
+		}
+		offset, done, err := t.scan(text)
 		if err != nil || done {
 			return i, offset, err
 		}
@@ -232,15 +230,8 @@ func (t *tailer) scan(f *os.File) (offset int64, done bool, err error) {
 
 // enough counts one record and reports whether it lies before the lines wanted.
 func (t *tailer) enough(rec []byte) bool {
-	i := bytes.LastIndex(rec, []byte(`","stream":"`))
-	if i < 0 || rec[len(rec)-1] != '\n' {
-		return false
-	}
-	stream, _, _ := bytes.Cut(rec[i+len(`","stream":"`):], []byte{'"'})
-	if !wants(t.q, string(stream)) {
-		return false
-	}
-	if !endsLine(rec[:i]) && t.began {
+	stream, ends, ok := glance(rec)
+	if !ok || !wants(t.q, stream) || !ends && t.began {
 		return false
 	}
 	t.began = true
@@ -249,17 +240,4 @@ func (t *tailer) enough(rec []byte) bool {
 	}
 	t.counted++
 	return false
-}
-
-// endsLine reports whether JSON text ends in an escaped newline, and not in an
-// escaped backslash and an n.
-func endsLine(text []byte) bool {
-	if !bytes.HasSuffix(text, []byte(`\n`)) {
-		return false
-	}
-	slashes := 0
-	for i := len(text) - 2; i >= 0 && text[i] == '\\'; i-- {
-		slashes++
-	}
-	return slashes%2 == 1
 }

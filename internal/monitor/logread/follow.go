@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/filelog"
 )
 
 // lookEvery is how often files are looked at when the kernel grants no inotify
@@ -82,13 +82,13 @@ func (r *reader) removed() bool {
 	if _, err := os.Stat(r.path); !os.IsNotExist(err) {
 		return false
 	}
-	names, err := jsonlog.Files(r.path)
+	names, err := filelog.Files(r.path)
 	return err == nil && len(names) == 0
 }
 
 // successorExists reports whether the log at path is another file than cur.
-func successorExists(path string, cur *os.File) (bool, error) {
-	mine, err := cur.Stat()
+func successorExists(path string, cur *part) (bool, error) {
+	mine, err := cur.disk.Stat()
 	if err != nil {
 		return false, err
 	}

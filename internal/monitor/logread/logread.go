@@ -5,12 +5,9 @@ package logread
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"os"
-	"time"
 
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -54,7 +51,7 @@ type reader struct {
 	path string
 	q    ask.Logs
 	emit func(record.LogLine) error
-	file *os.File
+	file *part
 	buf  *bufio.Reader
 	part []byte // a record whose end has not been written
 	over bool   // a line after q.Until was seen
@@ -62,7 +59,7 @@ type reader struct {
 
 func (r *reader) close() {
 	if r.file != nil {
-		r.file.Close()
+		r.file.close()
 	}
 }
 
@@ -77,7 +74,7 @@ func (r *reader) once(ctx context.Context) error {
 		err = r.start(c)
 	}
 	for err == nil && !r.over {
-		if here, _ := r.file.Stat(); os.SameFile(here, last) {
+		if here, _ := r.file.disk.Stat(); os.SameFile(here, last) {
 			return r.upTo(ctx, size)
 		}
 		more := false
@@ -93,11 +90,11 @@ func (r *reader) once(ctx context.Context) error {
 
 // upTo reads the current file up to size.
 func (r *reader) upTo(ctx context.Context, size int64) error {
-	at, err := r.file.Seek(0, io.SeekCurrent)
+	at, err := r.file.disk.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return r.fault(err)
 	}
-	r.buf.Reset(io.LimitReader(r.file, size-at))
+	r.buf.Reset(io.LimitReader(r.file.disk, size-at))
 	return r.lines(ctx)
 }
 
@@ -107,23 +104,31 @@ func (r *reader) start(c chain) error {
 	if r.q.Tail >= 0 {
 		at, offset, err = c.tail(r.q)
 	}
-	for i, f := range c {
+	for i, p := range c {
 		if i != at || err != nil {
-			f.Close()
+			p.close()
 		}
 	}
 	if err == nil {
-		r.use(c[at])
-		_, err = r.file.Seek(offset, io.SeekStart)
+		err = r.use(c[at])
+	}
+	if err == nil && offset > 0 {
+		_, err = r.file.text.Seek(offset, io.SeekStart)
 	}
 	return r.fault(err)
 }
 
-func (r *reader) use(f *os.File) {
+// use goes to the beginning of p, which becomes the reader's.
+func (r *reader) use(p *part) error {
 	r.close()
-	r.file = f
+	r.file = p
 	r.part = r.part[:0]
-	r.buf.Reset(f)
+	text, err := p.open()
+	if err == nil {
+		_, err = text.Seek(0, io.SeekStart)
+	}
+	r.buf.Reset(text)
+	return err
 }
 
 func (r *reader) fault(err error) error {
@@ -177,18 +182,4 @@ func (r *reader) line(raw []byte) error {
 
 func wants(q ask.Logs, stream string) bool {
 	return stream == "stdout" && q.Stdout || stream == "stderr" && q.Stderr
-}
-
-// parse reads one record.
-func parse(raw []byte) (record.LogLine, bool) {
-	raw = bytes.TrimLeft(raw, "\x00") // ext4 may leave zeroes for what was not on disk
-	var rec struct {
-		Log    *string   `json:"log"`
-		Stream string    `json:"stream"`
-		Time   time.Time `json:"time"`
-	}
-	if json.Unmarshal(raw, &rec) != nil || rec.Log == nil {
-		return record.LogLine{}, false
-	}
-	return record.LogLine{At: rec.Time, Stream: rec.Stream, Text: []byte(*rec.Log)}, true
 }

@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/filelog"
+	"fief/internal/monitor/lines"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -21,9 +22,9 @@ var all = ask.Logs{Stdout: true, Stderr: true, Tail: -1}
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func open(t *testing.T, path string, size int64, keep int) *jsonlog.Log {
+func open(t *testing.T, path string, size int64, keep int) *filelog.Log {
 	t.Helper()
-	l, err := jsonlog.Open(path, size, keep)
+	l, err := filelog.Open(filelog.Config{Path: path, MaxSize: size, MaxFile: keep})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func texts(t *testing.T, path string, q ask.Logs) []string {
 func sample(t *testing.T, path string, n int, size int64, keep int) {
 	t.Helper()
 	l := open(t, path, size, keep)
-	out, errs := l.Stream("stdout"), l.Stream("stderr")
+	out, errs := lines.NewStream(l, "stdout"), lines.NewStream(l, "stderr")
 	for i := range n {
 		s := out
 		if i%3 == 0 {
@@ -89,7 +90,7 @@ func TestSelection(t *testing.T) {
 func TestTailCountsWholeLines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	l := open(t, path, 0, 1)
-	s := l.Stream("stdout")
+	s := lines.NewStream(l, "stdout")
 	s.Write([]byte("first\nback\\n\n"+strings.Repeat("x", 40000)+"\nlast"), epoch)
 	s.Close(epoch)
 	for n, want := range []int{0, 1, 4, 5, 6, 6} {
@@ -147,11 +148,11 @@ func TestFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	ended := make(chan struct{})
 	go func() {
-		l, err := jsonlog.Open(path, 20000, 100)
+		l, err := filelog.Open(filelog.Config{Path: path, MaxSize: 20000, MaxFile: 100})
 		if err != nil {
 			panic(err)
 		}
-		s := l.Stream("stdout")
+		s := lines.NewStream(l, "stdout")
 		for i := range n {
 			s.Write(fmt.Appendf(nil, "%d\n", i), time.Now())
 			if i%1000 == 0 {
@@ -182,11 +183,11 @@ func TestFollowWithLoss(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	ended := make(chan struct{})
 	go func() {
-		l, err := jsonlog.Open(path, 1000, 2)
+		l, err := filelog.Open(filelog.Config{Path: path, MaxSize: 1000, MaxFile: 2})
 		if err != nil {
 			panic(err)
 		}
-		s := l.Stream("stdout")
+		s := lines.NewStream(l, "stdout")
 		for i := range 20000 {
 			s.Write(fmt.Appendf(nil, "%d\n", i), time.Now())
 		}

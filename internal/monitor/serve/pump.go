@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/lines"
 )
 
 // The output streams.
@@ -22,16 +22,20 @@ const ttyPending = 256 << 10
 type pump struct {
 	s      *session
 	stream int
-	name   string          // the stream's in the log
-	from   *os.File        // read end of the pipe, or the console
-	log    *jsonlog.Stream // nil: not logged
+	name   string        // the stream's in the log
+	from   *os.File      // read end of the pipe, or the console
+	log    *lines.Stream // nil: not logged
 }
 
 // run reads until the stream has ended. It always gets everything written
 // before the process ended.
 func (p *pump) run() {
 	defer p.s.pumped.Done()
-	buf := make([]byte, 32<<10)
+	size := 32 << 10
+	if p.s.tap != nil { // one for every check would be all the memory a monitor uses
+		size = keptOutput
+	}
+	buf := make([]byte, size)
 	open := true
 	for open && !p.exited() {
 		err := p.step(buf)
@@ -78,6 +82,9 @@ func (p *pump) exited() bool {
 func (p *pump) pass(data []byte) {
 	if p.log != nil {
 		p.log.Write(data, time.Now())
+	}
+	if p.s.tap != nil {
+		p.s.tap.write(data)
 	}
 	p.s.sinks(p.stream, func(k *sink) { k.write(data) })
 }

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/lines"
 	"fief/internal/monitor/wire"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
@@ -37,24 +37,30 @@ type Launch func(plan []byte, files []int, meanwhile func() error) (Process, err
 // Config is what a monitor is made of. Conn is the daemon's SOCK_SEQPACKET
 // connection, taken over. Label is the build label told to daemons.
 type Config struct {
-	Conn   int
-	Label  string
-	Launch Launch
+	Conn     int
+	Label    string
+	Launch   Launch
+	Compress Compress
 }
+
+// Compress compresses an old log file: see filelog.Config.
+type Compress func(stop <-chan struct{}, src, dst *os.File) error
 
 // server is one monitor.
 type server struct {
-	launch Launch
-	label  string
+	launch   Launch
+	label    string
+	compress Compress
 
 	mu      sync.Mutex // order: before a session's; never held across I/O
 	conn    *wire.Conn // the controlling daemon's, nil while there is none
 	started bool       // a Start was accepted; there is no second
 	failed  bool       // and it failed
 	id      string
-	dir     int // O_PATH descriptor of the run directory, -1 before a start
-	log     *jsonlog.Log
+	dir     int                 // O_PATH descriptor of the run directory, -1 before a start
+	log     lines.Sink          // nil: none
 	box     *session            // the container's process 1; nil before it runs
+	health  *health             // nil: not checked
 	execs   map[string]*session // running exec sessions
 	exits   []*wire.Exited      // not acknowledged
 	numbers uint64              // of exits so far
@@ -71,7 +77,7 @@ func Run(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	v := &server{launch: cfg.Launch, label: cfg.Label, dir: -1,
+	v := &server{launch: cfg.Launch, label: cfg.Label, compress: cfg.Compress, dir: -1,
 		execs: map[string]*session{}, done: make(chan struct{})}
 	if conn.Send(0, v.hello(), nil) != nil {
 		return nil // the daemon has ended meanwhile
@@ -130,13 +136,20 @@ func (v *server) handle(conn *wire.Conn, seq uint32, m wire.Message, files []int
 		err = v.resize(m.Target, m.Rows, m.Cols)
 	case *wire.Query:
 		conn.Send(seq, v.status(), nil)
+		v.health.tell(conn)
+		return
+	case *wire.Health:
+		err = v.watch(m)
+	case *wire.CheckNow:
+		v.begin()
+		go v.answerStart(conn, seq, func() (int, error) { return 0, v.check() })
 		return
 	case *wire.Ack:
 		v.acknowledged(m.Number)
 		return
 	default:
 		wire.CloseAll(files)
-		err = fault.New(fault.Invalid, "answer", "the daemon", "not a request", "")
+		err = fault.New(fault.Unsupported, "answer", "the daemon", "not a request that this monitor knows", "restart the container to have a monitor of this build")
 	}
 	conn.Send(seq, answer(0, err), nil)
 }
@@ -198,6 +211,10 @@ func (v *server) acknowledged(number uint64) {
 
 // ended records the end of a session and tells the daemon.
 func (v *server) ended(s *session, e *wire.Exited) {
+	if s.over != nil {
+		s.over <- e
+		return
+	}
 	if s.target == "" {
 		v.writeExit(e)
 	}

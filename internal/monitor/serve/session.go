@@ -38,6 +38,9 @@ type session struct {
 	peer    int      // its slave, kept open so that a program may close and open it; -1
 	pumps   []*pump
 
+	tap  *tap              // of a health check: what it says; else nil
+	over chan *wire.Exited // of a health check: gets its end, which no daemon is told
+
 	drained sync.WaitGroup // pumps that may still hold output from before the exit
 	pumped  sync.WaitGroup // pumps that run
 	exited  chan struct{}  // closed when the process has ended
@@ -125,15 +128,16 @@ func (s *session) follow() {
 		p.from.SetReadDeadline(past)
 	}
 	s.drained.Wait()
+	if s.target == "" && s.v.log != nil {
+		// Before the news: another monitor may be given the same log after it.
+		s.v.log.Close()
+	}
 	s.flush()
 	s.v.ended(s, exit)
 	s.pumped.Wait()
 	s.windUp()
 	if s.console != nil {
 		s.console.Close()
-	}
-	if s.target == "" && s.v.log != nil {
-		s.v.log.Close()
 	}
 	s.v.end()
 }

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fief/internal/monitor/jsonlog"
+	"fief/internal/monitor/lines"
 	"fief/internal/monitor/wire"
 	"fief/internal/words/fault"
 )
@@ -50,18 +50,9 @@ func (v *server) prepare(m *wire.Start) error {
 	if err := v.listen(m.Dir); err != nil {
 		return err
 	}
-	switch m.LogDriver {
-	case "none":
-	case "json-file", "":
-		log, err := jsonlog.Open(m.LogPath, m.LogMaxSize, int(m.LogMaxFile))
-		if err != nil {
-			return err
-		}
-		v.log = log
-	default:
-		return fault.New(fault.Unsupported, "use log driver", m.LogDriver, "unknown", "use json-file or none")
-	}
-	return nil
+	log, err := v.openLog(m.ID, m.Log)
+	v.log = log
+	return err
 }
 
 // exec starts another process in the container.
@@ -106,7 +97,7 @@ func (s *session) run() {
 	s.drained.Add(len(s.pumps))
 	for _, p := range s.pumps {
 		if s.target == "" && s.v.log != nil {
-			p.log = s.v.log.Stream(p.name)
+			p.log = lines.NewStream(s.v.log, p.name)
 		}
 		go p.run()
 	}

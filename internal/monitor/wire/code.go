@@ -116,6 +116,15 @@ func (c *coder) count(n, least int) int {
 	return int(u)
 }
 
+func (c *coder) texts(p *[]string) {
+	if n := c.count(len(*p), 4); c.reading && n > 0 {
+		*p = make([]string, n)
+	}
+	for i := range *p {
+		c.text(&(*p)[i])
+	}
+}
+
 func (m *Hello) fields(c *coder) {
 	c.u32(&m.Version)
 	c.text(&m.Label)
@@ -127,11 +136,19 @@ func (m *Hello) fields(c *coder) {
 func (m *Start) fields(c *coder) {
 	c.text(&m.ID)
 	c.text(&m.Dir)
-	c.text(&m.LogPath)
-	c.text(&m.LogDriver)
-	c.i64(&m.LogMaxSize)
-	c.u32(&m.LogMaxFile)
+	m.Log.fields(c)
 	m.Proc.fields(c)
+}
+
+func (l *Log) fields(c *coder) {
+	c.text(&l.Driver)
+	c.text(&l.Path)
+	c.i64(&l.MaxSize)
+	c.u32(&l.MaxFile)
+	c.flag(&l.Compress)
+	c.i64(&l.Buffer)
+	c.text(&l.Attrs)
+	c.texts(&l.Fields)
 }
 
 func (m *Exec) fields(c *coder) {
@@ -220,6 +237,35 @@ func (m *Exited) fields(c *coder) {
 	c.i64(&m.At)
 }
 
+func (m *Health) fields(c *coder) {
+	c.i64(&m.Interval)
+	c.i64(&m.Timeout)
+	c.i64(&m.StartPeriod)
+	c.i64(&m.StartInterval)
+	c.u32(&m.Retries)
+	m.Proc.fields(c)
+}
+
+func (m *CheckNow) fields(*coder) {}
+
+func (m *Checked) fields(c *coder) {
+	c.u8((*uint8)(&m.State))
+	c.bad = c.bad || m.State > Unhealthy
+	c.u32(&m.Streak)
+	if n := c.count(len(m.Results), 24); c.reading && n > 0 {
+		m.Results = make([]Check, n)
+	}
+	for i := range m.Results {
+		r := &m.Results[i]
+		c.i64(&r.Start)
+		c.i64(&r.End)
+		c.i32(&r.Code)
+		c.text(&r.Output)
+	}
+}
+
+func (m *Other) fields(*coder) {}
+
 // Append adds the encoding of m to buf: one byte for the type, then its fields.
 func Append(buf []byte, m Message) []byte {
 	c := coder{buf: append(buf, byte(m.op()))}
@@ -227,19 +273,17 @@ func Append(buf []byte, m Message) []byte {
 	return c.buf
 }
 
-// Decode reads what Append wrote. Unknown types, missing, surplus and
-// out-of-range bytes are Corrupt faults. Nothing of buf is kept.
+// Decode reads what Append wrote. Missing and out-of-range bytes are Corrupt
+// faults; an unknown type is an *Other, and bytes behind the fields that are
+// known are a newer build's. Nothing of buf is kept.
 func Decode(buf []byte) (Message, error) {
 	if len(buf) == 0 {
 		return nil, corrupt("empty message")
 	}
 	m := blank(Op(buf[0]))
-	if m == nil {
-		return nil, corrupt("unknown message type")
-	}
 	c := coder{buf: buf[1:], reading: true}
 	m.fields(&c)
-	if c.bad || len(c.buf) != 0 {
+	if c.bad {
 		return nil, corrupt("malformed message")
 	}
 	return m, nil

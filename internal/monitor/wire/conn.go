@@ -108,7 +108,7 @@ func (c *Conn) Send(seq uint32, m Message, files []int) error {
 	}
 	var head []byte
 	switch m.(type) {
-	case *Start, *Exec: // with a plan: tens of kilobytes
+	case *Start, *Exec, *Health: // with a plan: tens of kilobytes
 		buf := buffers.Get().(*[bufSize]byte)
 		defer buffers.Put(buf)
 		head = buf[:headerSize]
@@ -266,6 +266,10 @@ func decodeFrame(frame []byte, files []int) (uint32, Message, []int, error) {
 		return 0, nil, files, corrupt("unknown flags")
 	}
 	m, err := Decode(body)
+	if _, other := m.(*Other); other {
+		CloseAll(files)
+		return seq, m, nil, nil
+	}
 	if err == nil && len(files) != Files(m) {
 		err = corrupt("wrong number of descriptors")
 	}

@@ -10,7 +10,11 @@
 package wire
 
 // Version is the version of this encoding. A daemon talks only to monitors of
-// the same version; the build label may differ, as monitors outlive daemons.
+// the same version; the build label may differ, as monitors outlive daemons: a
+// daemon finds monitors of builds before and after it. Within a version
+// therefore messages keep their numbers and fields, new fields come last and are
+// passed over by who does not know them, and what an unknown message asks is
+// refused. Start alone may change: it goes only to monitors of the same build.
 const Version = 1
 
 // Op names a message type on the wire. Numbers are never reused.
@@ -29,6 +33,9 @@ const (
 	OpDone
 	OpStatus
 	OpExited
+	OpHealth
+	OpCheckNow
+	OpChecked
 )
 
 // Message is one of the structs below.
@@ -51,13 +58,22 @@ type Hello struct {
 // Start makes an idle monitor the owner of a container. Descriptors: those of
 // Proc.
 type Start struct {
-	ID         string
-	Dir        string // run directory: mon.sock and exit are made in it
-	LogPath    string
-	LogDriver  string // "json-file" or "none"
-	LogMaxSize int64
-	LogMaxFile uint32
-	Proc       Proc
+	ID   string
+	Dir  string // run directory: mon.sock and exit are made in it
+	Log  Log
+	Proc Proc
+}
+
+// Log says where a container's output is noted.
+type Log struct {
+	Driver   string // "json-file", "local", "cri", "journald" or "none"
+	Path     string // of the drivers that write files
+	MaxSize  int64  // bytes; 0: never rotated
+	MaxFile  uint32
+	Compress bool     // old files
+	Buffer   int64    // bytes kept for a log that does not keep up; 0: the program waits for it
+	Attrs    string   // JSON object put into each line of json-file; empty: none
+	Fields   []string // "NAME=value", sent with each line of journald
 }
 
 // Exec starts another process in the running container. Descriptors: those of
@@ -137,6 +153,46 @@ type Resize struct {
 	Rows, Cols uint16
 }
 
+// Health makes the monitor check its container's health from now on: Proc is
+// run every Interval, in nanoseconds as all of these, and killed after Timeout.
+// Until StartPeriod is over failures do not count, and StartInterval (0:
+// Interval) is the pause. Retries failures in a row make it unhealthy.
+type Health struct {
+	Interval, Timeout, StartPeriod, StartInterval int64
+	Retries                                       uint32
+	Proc                                          Proc
+}
+
+// CheckNow has a probe run at once; it is answered when that has ended, after
+// a Checked.
+type CheckNow struct{}
+
+// Condition is what is known of a container's health.
+type Condition uint8
+
+// The conditions.
+const (
+	Starting Condition = iota
+	Healthy
+	Unhealthy
+)
+
+// Checked comes from the monitor after every probe, and after a Status, with
+// sequence number 0. Results are the last five, oldest first.
+type Checked struct {
+	State   Condition
+	Streak  uint32 // failures in a row
+	Results []Check
+}
+
+// Check is the result of one probe. Code is -1 when it could not be started or
+// was killed. Times are Unix nanoseconds.
+type Check struct {
+	Start, End int64
+	Code       int32
+	Output     string // its first 4 KiB
+}
+
 // Query asks for a Status.
 type Query struct{}
 
@@ -201,7 +257,17 @@ func (*Done) op() Op   { return OpDone }
 func (*Status) op() Op { return OpStatus }
 func (*Exited) op() Op { return OpExited }
 
-// blank returns an empty message of the type, nil for an unknown one.
+func (*Health) op() Op   { return OpHealth }
+func (*CheckNow) op() Op { return OpCheckNow }
+func (*Checked) op() Op  { return OpChecked }
+
+// Other is a message that only a newer build knows: a request is refused, news
+// are passed over.
+type Other struct{ Code Op }
+
+func (m *Other) op() Op { return m.Code }
+
+// blank returns an empty message of the type.
 func blank(op Op) Message {
 	switch op {
 	case OpHello:
@@ -226,8 +292,14 @@ func blank(op Op) Message {
 		return new(Status)
 	case OpExited:
 		return new(Exited)
+	case OpHealth:
+		return new(Health)
+	case OpCheckNow:
+		return new(CheckNow)
+	case OpChecked:
+		return new(Checked)
 	}
-	return nil
+	return &Other{Code: op}
 }
 
 // Files returns how many descriptors a message must bring along.
@@ -236,6 +308,8 @@ func Files(m Message) int {
 	case *Start:
 		return m.Proc.files()
 	case *Exec:
+		return m.Proc.files()
+	case *Health:
 		return m.Proc.files()
 	case *Attach:
 		return m.Client.Files()

@@ -61,7 +61,8 @@ type Container struct {
 	Log             Log              // where output goes
 	Runtime         string           // empty: the daemon's default runtime
 	Shift           string           // force one way of shifting ("idmapped", "copy" …); empty: the best
-	Restart         RestartPolicy    // kept and shown; only "no" acts at this stage
+	Health          *Health          // nil: the image's
+	Restart         RestartPolicy    // what to do when it ends
 }
 
 // Pull says when a run or create fetches its image.
@@ -141,19 +142,6 @@ func (n Network) Container() (name string, ok bool) {
 // Caller is who asks: the user at the other end of a door's socket, or for
 // root the user who became root with sudo(8), in ids of the host.
 type Caller struct{ UID, GID uint32 }
-
-// Log says where output goes: "json-file" or "none".
-type Log struct {
-	Driver  string
-	MaxSize int64 // bytes at which json-file rotates; 0: never
-	MaxFile int   // files kept including the current one; 0 and 1: one
-}
-
-// RestartPolicy is Docker's: "no", "always", "on-failure", "unless-stopped".
-type RestartPolicy struct {
-	Name       string
-	MaxRetries int
-}
 
 // Exec is a complete request for another process in a running container.
 type Exec struct {

@@ -5,6 +5,10 @@
 package record
 
 import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"fief/internal/words/idmap"
@@ -18,11 +22,13 @@ type Status string
 
 // The stages.
 const (
-	Created  Status = "created"
-	Running  Status = "running"
-	Exited   Status = "exited"
-	Removing Status = "removing"
-	Dead     Status = "dead"
+	Created Status = "created"
+	Running Status = "running"
+	// Restarting: it has ended and waits to be started again.
+	Restarting Status = "restarting"
+	Exited     Status = "exited"
+	Removing   Status = "removing"
+	Dead       Status = "dead"
 )
 
 // Container is everything known about a container. Values in it are final:
@@ -82,6 +88,8 @@ type Container struct {
 	Log          Log
 	LogPath      string
 	Runtime      string
+	Health       *Health  `json:",omitempty"` // nil: not checked
+	Shell        []string `json:",omitempty"` // of the image, for a check's command; nil: /bin/sh -c
 	Restart      string
 	RestartMax   int
 
@@ -129,7 +137,9 @@ type State struct {
 	OOMKilled  bool   // the kernel has killed a process of it for lack of memory
 	StartedAt  time.Time
 	FinishedAt time.Time
-	Restarts   int
+	Restarts   int          // by the policy, since a user started it
+	Stopped    bool         // a user ended it
+	Health     *HealthState `json:",omitempty"` // nil: not checked
 }
 
 // Word is the stage in Docker's words: one that stands still is "paused".
@@ -163,9 +173,12 @@ type Mount struct {
 
 // Log is where output goes.
 type Log struct {
-	Driver  string
-	MaxSize int64
-	MaxFile int
+	Driver   string
+	Options  map[string]string // as they were given, with the daemon's
+	MaxSize  int64
+	MaxFile  int
+	Compress bool
+	Buffer   int64 // of a log that is not waited for; 0: it is
 }
 
 // LoggedIn is a registry's answer to credentials that it takes. A token, where
@@ -217,6 +230,7 @@ type ImageConfig struct {
 	Volumes      []string
 	ExposedPorts []string
 	Shell        []string
+	Health       *Health `json:",omitempty"`
 }
 
 // Layer is one unpacked layer and the facts noted while unpacking it.
@@ -262,6 +276,9 @@ type Exec struct {
 	PID        int
 }
 
+// Up reports whether a container runs or is about to again.
+func (s State) Up() bool { return s.Status == Running || s.Status == Restarting }
+
 // Exit is the end of a process.
 type Exit struct {
 	Code  int // 128+n after signal n
@@ -291,6 +308,7 @@ type Info struct {
 	RemapUser          string // userns-remap, empty when each has its own range
 	Runtimes           []string
 	DefaultRuntime     string
+	LogDriver          string // of containers that name none
 	InsecureRegistries []string
 	Debug              bool
 	Goroutines, FDs    int
@@ -339,6 +357,17 @@ type LogLine struct {
 	At     time.Time
 	Stream string // "stdout" or "stderr"
 	Text   []byte
+	Attrs  map[string]string // labels, variables and tag that the log was told to note
+}
+
+// Details are a line's attributes as docker logs --details prints them: sorted,
+// in the escaping of a URL's query.
+func (l LogLine) Details() string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(l.Attrs)) {
+		out = append(out, url.QueryEscape(k)+"="+url.QueryEscape(l.Attrs[k]))
+	}
+	return strings.Join(out, ",")
 }
 
 // Top is a process table.

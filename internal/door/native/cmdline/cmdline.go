@@ -22,6 +22,9 @@ type Client struct {
 	Dir      string
 	Lookup   func(name string) (string, bool)
 	ReadFile func(name string) ([]byte, error)
+	// DetachKeys tells the keys that the user's docker config has for terminals;
+	// empty, or without the function: none.
+	DetachKeys func() string
 }
 
 // Attach says which streams the client connects.
@@ -116,6 +119,15 @@ func (c Client) lookup(name string) (string, bool) {
 		return "", false
 	}
 	return c.Lookup(name)
+}
+
+// keys reads --detach-keys, or for a terminal what the user's configuration
+// says.
+func (c Client) keys(flag string, tty bool) ([]byte, error) {
+	if flag == "" && tty && c.DetachKeys != nil {
+		flag = c.DetachKeys()
+	}
+	return detachKeys(flag)
 }
 
 func (c Client) read(flag, name string) ([]byte, error) {

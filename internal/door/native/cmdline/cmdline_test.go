@@ -90,7 +90,7 @@ func TestRest(t *testing.T) {
 		"--security-opt", "no-new-privileges:true", "--log-opt", "max-size=1m", "--log-opt", "max-file=3", "-l", "a=b", "-l", "c", "--network", "host",
 		"-h", "box", "--storage-opt", "shift=copy").Ask
 	ok := a.ReplaceEntry && len(a.Entrypoint) == 0 && *a.StopTimeout == -1 && a.ShmSize == 1<<30 && a.Ulimits[0] == ask.Ulimit{Name: "nofile", Soft: 10, Hard: 20} &&
-		a.Seccomp.Mode == ask.SeccompUnconfined && a.NoNewPrivs && a.Log == ask.Log{Driver: "json-file", MaxSize: 1 << 20, MaxFile: 3} &&
+		a.Seccomp.Mode == ask.SeccompUnconfined && a.NoNewPrivs && a.Log.Driver == "" && a.Log.Options["max-size"] == "1m" && a.Log.Options["max-file"] == "3" &&
 		a.Labels["a"] == "b" && a.Labels["c"] == "" && a.Network == ask.NetHost && !a.NetworkDefault && a.Hostname == "box" && a.Shift == "copy"
 	if !ok {
 		t.Errorf("got %+v", a)
@@ -115,8 +115,7 @@ func TestRefusals(t *testing.T) {
 		"--name -x":                           "Invalid container name (-x)",
 		"--security-opt apparmor=x":           "options are seccomp=PROFILE",
 		"--security-opt seccomp=nowhere.json": "opening seccomp profile (nowhere.json) failed",
-		"--log-driver syslog":                 "drivers are",
-		"--log-opt max-file=2":                "max-size must be given",
+		"--log-opt max-file":                  "invalid logging opts",
 		"-w relative":                         "the working directory 'relative' is invalid",
 		"--env-file nowhere":                  "open nowhere: no such file or directory",
 		"-e =x":                               "invalid environment variable",

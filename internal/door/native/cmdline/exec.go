@@ -11,7 +11,7 @@ func (o *ExecOptions) Resolve(args []string, c Client) (Exec, error) {
 	if len(args) < 2 {
 		return Exec{}, conflict("\"fief exec\" requires at least 2 arguments.")
 	}
-	keys, err := detachKeys(o.detachKeys)
+	keys, err := c.keys(o.detachKeys, o.tty)
 	if err != nil {
 		return Exec{}, err
 	}

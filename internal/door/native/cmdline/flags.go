@@ -1,6 +1,8 @@
 package cmdline
 
 import (
+	"time"
+
 	"github.com/spf13/pflag"
 )
 
@@ -15,7 +17,10 @@ type RunOptions struct {
 	stopSignal, pull, network, userns, shmSize, logDriver string
 	cidfile, platform, detachKeys, runtime                string
 	subUID, subGID, pid, ipc, uts, cgroupns               string
-	stopTimeout                                           int
+	stopTimeout, healthRetries                            int
+	healthCmd, restart                                    string
+
+	healthInterval, healthTimeout, healthStartPeriod, healthStartInterval time.Duration
 
 	interactive, tty, detach, remove, readOnly, init bool
 	sigProxy, quiet, dryRun, trace, noHealthcheck    bool
@@ -43,9 +48,11 @@ func RunFlags(fs *pflag.FlagSet, run bool) *RunOptions {
 	fs.StringVar(&o.platform, "platform", "", "Set platform if server is multi-platform capable")
 	fs.StringVar(&o.pull, "pull", "missing", `Pull image before running ("always", "missing", "never", "newer")`)
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
-	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "none")`)
-	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options (max-size, max-file)")
+	fs.StringVar(&o.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "local", "journald", "none")`)
+	fs.StringArrayVar(&o.logOpts, "log-opt", nil, "Log driver options")
 	fs.StringVar(&o.runtime, "runtime", "", "Runtime to use for this container")
+	fs.StringVar(&o.restart, "restart", "no", "Restart policy to apply when a container exits")
+	o.healthFlags(fs)
 	fs.BoolVar(&o.noHealthcheck, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 	if !run {
 		return o
@@ -107,6 +114,15 @@ func (o *RunOptions) storageFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.StringVar(&o.shmSize, "shm-size", "", "Size of /dev/shm")
 	fs.StringArrayVar(&o.storageOpts, "storage-opt", nil, "Storage driver options for the container (shift=WAY)")
+}
+
+func (o *RunOptions) healthFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.healthCmd, "health-cmd", "", "Command to run to check health")
+	fs.DurationVar(&o.healthInterval, "health-interval", 0, "Time between running the check (ms|s|m|h) (default 0s)")
+	fs.IntVar(&o.healthRetries, "health-retries", 0, "Consecutive failures needed to report unhealthy")
+	fs.DurationVar(&o.healthTimeout, "health-timeout", 0, "Maximum time to allow one check to run (ms|s|m|h) (default 0s)")
+	fs.DurationVar(&o.healthStartPeriod, "health-start-period", 0, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)")
+	fs.DurationVar(&o.healthStartInterval, "health-start-interval", 0, "Time between running the check during the start period (ms|s|m|h) (default 0s)")
 }
 
 // ExecOptions holds the flags of exec as typed.

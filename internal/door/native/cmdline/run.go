@@ -20,13 +20,13 @@ func (o *RunOptions) Resolve(args []string, c Client) (Run, error) {
 		Name: o.name, Image: args[0], Platform: o.platform, WorkDir: o.workdir, User: o.user, Groups: o.groups,
 		Hostname: o.hostname, Domainname: o.domainname, StopSignal: o.stopSignal, TTY: o.tty, OpenStdin: o.interactive,
 		ReadOnly: o.readOnly, CapAdd: o.capAdd, CapDrop: o.capDrop, Init: o.init, AutoRemove: o.remove,
-		Runtime: o.runtime, Restart: ask.RestartPolicy{Name: "no"},
+		Runtime: o.runtime,
 	}
 	if len(args) > 1 {
 		r.Ask.Cmd = args[1:]
 	}
 	for _, step := range []func(*Run, Client) error{
-		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.rest, o.spaces,
+		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.healthy, o.restarts, o.rest, o.spaces,
 	} {
 		if err := step(&r, c); err != nil {
 			return Run{}, err
@@ -35,7 +35,7 @@ func (o *RunOptions) Resolve(args []string, c Client) (Run, error) {
 	return r, nil
 }
 
-func (o *RunOptions) streams(r *Run, _ Client) error {
+func (o *RunOptions) streams(r *Run, c Client) error {
 	for _, a := range o.attach {
 		switch strings.ToLower(a) {
 		case "stdin":
@@ -54,7 +54,7 @@ func (o *RunOptions) streams(r *Run, _ Client) error {
 	case !o.detach && len(o.attach) == 0:
 		r.Attach = Attach{Stdin: o.interactive, Stdout: true, Stderr: true}
 	}
-	keys, err := detachKeys(o.detachKeys)
+	keys, err := c.keys(o.detachKeys, o.tty)
 	r.Attach.DetachKeys = keys
 	r.Ask.AttachStdin, r.Ask.AttachStdout, r.Ask.AttachStderr = r.Attach.Stdin, r.Attach.Stdout, r.Attach.Stderr
 	r.Ask.StdinOnce = o.interactive && r.Attach.Stdin
@@ -103,36 +103,26 @@ func (o *RunOptions) limits(r *Run, _ Client) error {
 }
 
 func (o *RunOptions) logged(r *Run, _ Client) error {
-	r.Ask.Log.Driver = "json-file"
-	switch o.logDriver {
-	case "", "json-file":
-	case "none":
-		r.Ask.Log.Driver = "none"
-	default:
-		return invalid("--log-driver", o.logDriver, `drivers are "json-file" and "none"`)
-	}
+	r.Ask.Log = ask.Log{Driver: o.logDriver, Options: map[string]string{}}
 	for _, opt := range o.logOpts {
-		key, value, _ := strings.Cut(opt, "=")
-		if err := setLogOpt(&r.Ask.Log, key, value); err != nil {
-			return err
+		key, value, ok := strings.Cut(opt, "=")
+		if !ok || key == "" {
+			return conflict("invalid logging opts for driver " + o.logDriver + ": " + opt)
 		}
-	}
-	if r.Ask.Log.MaxFile > 1 && r.Ask.Log.MaxSize == 0 {
-		return invalid("--log-opt", "max-file", "max-size must be given as well")
+		r.Ask.Log.Options[key] = value
 	}
 	return nil
 }
 
-func setLogOpt(l *ask.Log, key, value string) (err error) {
-	switch key {
-	case "max-size":
-		l.MaxSize, err = bytesOf("--log-opt", value)
-	case "max-file":
-		l.MaxFile, err = positive("--log-opt", value)
-	default:
-		err = invalid("--log-opt", key, "options are max-size and max-file")
+func (o *RunOptions) restarts(r *Run, _ Client) (err error) {
+	r.Ask.Restart, err = ask.ParseRestart(o.restart)
+	if err != nil {
+		return conflict(err.Error())
 	}
-	return err
+	if r.Ask.AutoRemove && r.Ask.Restart.Restarts() {
+		return conflict("conflicting options: cannot specify both --restart and --rm")
+	}
+	return nil
 }
 
 func (o *RunOptions) rest(r *Run, _ Client) error {

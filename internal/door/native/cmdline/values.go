@@ -155,11 +155,3 @@ func keyByte(key string) (byte, bool) {
 	}
 	return 0, false
 }
-
-func positive(flag, value string) (int, error) {
-	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 {
-		return 0, invalid(flag, value, "must be a whole number above zero")
-	}
-	return n, nil
-}

@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 	"time"
 
 	"fief/internal/words/fault"
@@ -155,21 +157,43 @@ func AppendLine(b []byte, l record.LogLine) []byte {
 	if l.Stream == "stderr" {
 		stream = 2
 	}
+	if len(l.Attrs) > 0 {
+		stream |= withAttrs
+	}
 	b = append(b, stream)
 	b = binary.LittleEndian.AppendUint64(b, uint64(l.At.UnixNano()))
-	return putString(b, string(l.Text))
+	b = putString(b, string(l.Text))
+	if len(l.Attrs) == 0 {
+		return b
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(l.Attrs)))
+	for _, k := range slices.Sorted(maps.Keys(l.Attrs)) {
+		b = putString(putString(b, k), l.Attrs[k])
+	}
+	return b
 }
+
+// withAttrs marks a line that has attributes behind its text.
+const withAttrs = 0x80
 
 // Lines calls each for every line in the body of Data, until it fails.
 func Lines(b []byte, each func(record.LogLine) error) error {
 	c := cursor{b: b}
 	for len(c.b) > 0 {
 		l := record.LogLine{Stream: "stdout"}
-		if c.byte() == 2 {
+		kind := c.byte()
+		if kind&^withAttrs == 2 {
 			l.Stream = "stderr"
 		}
 		l.At = time.Unix(0, int64(c.uint64()))
 		l.Text = []byte(c.string())
+		if kind&withAttrs != 0 {
+			l.Attrs = map[string]string{}
+			for n := c.uint32(); n > 0 && !c.short; n-- {
+				k := c.string()
+				l.Attrs[k] = c.string()
+			}
+		}
 		if c.short {
 			return c.end()
 		}

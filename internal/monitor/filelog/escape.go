@@ -1,4 +1,4 @@
-package jsonlog
+package filelog
 
 import "unicode/utf8"
 

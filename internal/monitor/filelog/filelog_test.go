@@ -1,4 +1,4 @@
-package jsonlog
+package filelog
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fief/internal/monitor/lines"
 )
 
 func FuzzAppendString(f *testing.F) {
@@ -34,18 +36,18 @@ func FuzzAppendString(f *testing.F) {
 func FuzzStream(f *testing.F) {
 	f.Add([]byte("a\nb"), 1)
 	f.Add([]byte(strings.Repeat("é", 20000)+"\n"), 77)
-	f.Add([]byte(strings.Repeat("x", maxPiece)+"\n"), 4096)
+	f.Add([]byte(strings.Repeat("x", lines.MaxPiece)+"\n"), 4096)
 	f.Fuzz(func(t *testing.T, text []byte, step int) {
 		if step < 1 || len(text) > 1<<17 || len(text)/step > 1000 {
 			return
 		}
 		text = bytes.ToValidUTF8(text, []byte("?"))
 		path := filepath.Join(t.TempDir(), "log")
-		l, err := Open(path, 0, 1)
+		l, err := Open(Config{Path: path, MaxSize: 0, MaxFile: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := l.Stream("stdout")
+		s := lines.NewStream(l, "stdout")
 		for i := 0; i < len(text); i += step {
 			s.Write(text[i:min(len(text), i+step)], time.Now())
 		}
@@ -55,7 +57,7 @@ func FuzzStream(f *testing.F) {
 		records := read(t, path)
 		for i, r := range records {
 			all = append(all, r.Log...)
-			if !strings.HasSuffix(r.Log, "\n") && len(r.Log) < maxPiece-3 && i < len(records)-1 || len(r.Log) > maxPiece+1 {
+			if !strings.HasSuffix(r.Log, "\n") && len(r.Log) < lines.MaxPiece-3 && i < len(records)-1 || len(r.Log) > lines.MaxPiece+1 {
 				t.Errorf("piece %d has %d bytes: %.40q", i, len(r.Log), r.Log)
 			}
 		}
@@ -77,13 +79,13 @@ func read(t *testing.T, path string) []rec {
 		t.Fatal(err)
 	}
 	var out []rec
-	for _, line := range bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n")) {
+	for _, raw := range bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n")) {
 		var r rec
-		if len(line) == 0 {
+		if len(raw) == 0 {
 			continue
 		}
-		if err := json.Unmarshal(line, &r); err != nil {
-			t.Fatalf("%v: %.80q", err, line)
+		if err := json.Unmarshal(raw, &r); err != nil {
+			t.Fatalf("%v: %.80q", err, raw)
 		}
 		out = append(out, r)
 	}
@@ -92,12 +94,12 @@ func read(t *testing.T, path string) []rec {
 
 func TestFormatIsDockers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	l, err := Open(path, 0, 1)
+	l, err := Open(Config{Path: path, MaxSize: 0, MaxFile: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 11, 22, 9, 8, 7, 120000000, time.FixedZone("x", 3600))
-	out, errs := l.Stream("stdout"), l.Stream("stderr")
+	out, errs := lines.NewStream(l, "stdout"), lines.NewStream(l, "stderr")
 	out.Write([]byte("one\ntw"), at)
 	errs.Write([]byte("oops\n"), at)
 	out.Write([]byte("o\n"+strings.Repeat("y", 40000)+"\nend"), at)
@@ -123,22 +125,23 @@ func TestFormatIsDockers(t *testing.T) {
 func TestRotation(t *testing.T) {
 	for _, keep := range []int{1, 3} {
 		path := filepath.Join(t.TempDir(), "log")
-		l, err := Open(path, 2000, keep)
+		l, err := Open(Config{Path: path, MaxSize: 2000, MaxFile: keep})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := l.Stream("stdout")
+		s := lines.NewStream(l, "stdout")
 		for i := range 300 {
 			s.Write(fmt.Appendf(nil, "line %d\n", i), time.Now())
 		}
 		s.Close(time.Now())
 		l.Close()
 		files, err := Files(path)
-		if err != nil || len(files) != keep || files[len(files)-1] != path {
+		if err != nil || len(files) != keep || files[len(files)-1].Name != path {
 			t.Fatalf("keep %d: %v, %v", keep, files, err)
 		}
 		var all []rec
-		for _, name := range files {
+		for _, f := range files {
+			name := f.Name
 			part := read(t, name)
 			if info, _ := os.Stat(name); name != path && (info.Size() < 2000 || info.Size() > 2200) {
 				t.Errorf("%s has %d bytes", name, info.Size())
@@ -162,15 +165,15 @@ func TestRotation(t *testing.T) {
 func TestCutObjectIsEnded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	os.WriteFile(path, []byte(`{"log":"whole\n","stream":"stdout","time":"2026-11-22T08:08:07Z"}`+"\n"+`{"log":"ha`), 0o640)
-	l, err := Open(path, 0, 1)
+	l, err := Open(Config{Path: path, MaxSize: 0, MaxFile: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := l.Stream("stdout")
+	s := lines.NewStream(l, "stdout")
 	s.Write([]byte("next\n"), time.Now())
 	l.Close()
 	content, _ := os.ReadFile(path)
-	if lines := strings.Split(string(content), "\n"); len(lines) != 4 || !strings.HasPrefix(lines[2], `{"log":"next\n"`) {
+	if got := strings.Split(string(content), "\n"); len(got) != 4 || !strings.HasPrefix(got[2], `{"log":"next\n"`) {
 		t.Errorf("log is %q", content)
 	}
 }
@@ -179,7 +182,7 @@ func TestCutObjectIsEnded(t *testing.T) {
 // wait for the container.
 func TestFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	l, err := Open(path, 0, 1)
+	l, err := Open(Config{Path: path, MaxSize: 0, MaxFile: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +190,7 @@ func TestFullDisk(t *testing.T) {
 	if l.file, err = os.OpenFile("/dev/full", os.O_RDWR, 0); err != nil {
 		t.Skip("fs: no /dev/full")
 	}
-	s := l.Stream("stdout")
+	s := lines.NewStream(l, "stdout")
 	s.Write([]byte("lost\n"), time.Now())
 	if l.Err() == nil {
 		t.Error("no error is remembered")
@@ -201,5 +204,31 @@ func TestFullDisk(t *testing.T) {
 	l.Close()
 	if got := read(t, path); len(got) != 1 || got[0].Log != "kept\n" {
 		t.Errorf("log has %+v", got)
+	}
+}
+
+// TestAttributesAndCRI: what the other options change in the file.
+func TestAttributesAndCRI(t *testing.T) {
+	at := time.Date(2026, 11, 22, 8, 8, 7, 120000000, time.UTC)
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{Attrs: `{"tag":"x"}`}, `{"log":"a\n","stream":"stdout","attrs":{"tag":"x"},"time":"2026-11-22T08:08:07.12Z"}` + "\n" +
+			`{"log":"b","stream":"stdout","attrs":{"tag":"x"},"time":"2026-11-22T08:08:07.12Z"}` + "\n"},
+		{Config{Format: CRI}, "2026-11-22T08:08:07.12Z stdout F a\n2026-11-22T08:08:07.12Z stdout P b\n"},
+	} {
+		c.cfg.Path = filepath.Join(t.TempDir(), "log")
+		l, err := Open(c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := lines.NewStream(l, "stdout")
+		s.Write([]byte("a\nb"), at)
+		s.Close(at)
+		l.Close()
+		if got, _ := os.ReadFile(c.cfg.Path); string(got) != c.want {
+			t.Errorf("%+v: %s", c.cfg, got)
+		}
 	}
 }

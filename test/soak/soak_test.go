@@ -1,0 +1,291 @@
+// Package soak looks for what is lost or left only now and then, or little by
+// little: many containers over restarts and changes of the daemon, and many runs
+// one after the other. FIEF_SOAK_CONTAINERS and FIEF_SOAK_RUNS say how many; the
+// suite takes a few.
+package soak
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fief/internal/testenv"
+)
+
+// many reads how many of something are asked for.
+func many(t *testing.T, name string, few int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return few
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s is no number", name, text)
+	}
+	return n
+}
+
+// writer writes some lines of a thousand bytes, numbered, and ends with a code.
+// All writers together write a megabyte a second.
+const writer = `p=$(printf '%0992d' 0); i=0; while test $i -lt $1; do n=0
+while test $n -lt $2 && test $i -lt $1; do printf '%07d %s\n' $i $p; i=$((i+1)); n=$((n+1)); done; sleep $3; done; exit $4`
+
+// load is a set of writers.
+type load struct {
+	n     int
+	lines int
+}
+
+func name(i int) string { return "writer-" + strconv.Itoa(i) }
+
+// code is what a writer ends with, lines how many it writes: some end while the
+// daemon is away, whenever that is.
+func (l load) code(i int) int { return 1 + i%120 }
+func (l load) of(i int) int   { return l.lines*(i%4+1)/4 + i }
+
+func (l load) start(t *testing.T, d *testenv.Daemon, i int) {
+	t.Helper()
+	// A burst each so many seconds: 1000 lines a second in all.
+	pause := max(float64(l.n)/1000, 0.2)
+	burst := max(int(pause*1000/float64(l.n)), 1)
+	d.Must(t, "run", "-d", "--name", name(i), "busybox", "sh", "-c", writer, "sh", strconv.Itoa(l.of(i)), strconv.Itoa(burst),
+		strconv.FormatFloat(pause, 'f', 3, 64), strconv.Itoa(l.code(i)))
+}
+
+// right reports what ps has wrong: a container is running when its process is.
+func right(t *testing.T, d *testenv.Daemon, want int) string {
+	t.Helper()
+	out, _, code := d.Fief(t, "ps", "-a", "--format", "{{.Names}} {{.State}}")
+	if code != 0 || len(strings.Fields(out)) != 2*want {
+		return "it lists " + strconv.Itoa(len(strings.Fields(out))/2) + " of " + strconv.Itoa(want)
+	}
+	for line := range strings.Lines(out) {
+		if state := strings.Fields(line)[1]; state != "running" && state != "exited" {
+			return line
+		}
+	}
+	return ""
+}
+
+// another returns the binaries of another build: those that FIEF_PREVIOUS names,
+// or this source under another label.
+func another(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("FIEF_PREVIOUS"); dir != "" {
+		return dir
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=another", "-o", dir+"/", "./cmd/fiefd", "./cmd/fief-mon")
+	cmd.Dir = testenv.Root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+// TestLiveRestore: containers that write all the time, under a daemon that is
+// killed, replaced by another build and replaced again. No line and no exit code
+// is lost, and what is asked of a monitor of another build is done.
+func TestLiveRestore(t *testing.T) {
+	n := many(t, "FIEF_SOAK_CONTAINERS", 20)
+	const patience = 30 * time.Second // how long it takes is told, not judged: the writers use all processors
+	other := another(t)
+	d := testenv.Start(t)
+	d.Busybox(t)
+	l := load{n: n, lines: max(20_000/n, 100)} // some twenty seconds
+	for i := range n / 2 {
+		l.start(t, d, i)
+	}
+	back := func(build string, started int) {
+		t.Helper()
+		d.Kill(t)
+		time.Sleep(time.Second)
+		d.Build(build)
+		from := time.Now()
+		d.Up(t)
+		wrong := right(t, d, started)
+		for wrong != "" && time.Since(from) < patience {
+			time.Sleep(10 * time.Millisecond)
+			wrong = right(t, d, started)
+		}
+		t.Logf("%d containers: ps is right %v after the start of the daemon", started, time.Since(from).Round(time.Millisecond))
+		if wrong != "" || time.Since(from) > patience {
+			t.Errorf("after %v: %s", time.Since(from), wrong)
+		}
+	}
+	back("", n/2)
+	d.Must(t, "run", "-d", "--name", "asked", "busybox", "sh", "-c", "trap 'echo heard; exit 33' USR1; while :; do sleep 0.1; done")
+	back(other, n/2+1)
+	// A monitor of this build under the other daemon: everything that is asked of
+	// one that runs.
+	if got := d.Must(t, "exec", "asked", "echo", "through"); got != "through" {
+		t.Errorf("exec says %q", got)
+	}
+	for i := n / 2; i < n; i++ {
+		l.start(t, d, i)
+	}
+	d.Must(t, "run", "-d", "--name", "asked-too", "busybox", "sh", "-c", "trap 'echo heard; exit 33' USR1; while :; do sleep 0.1; done")
+	back("", n+2)
+	for _, who := range []string{"asked", "asked-too"} {
+		if got := d.Must(t, "exec", who, "echo", "through"); got != "through" {
+			t.Errorf("exec in %s says %q", who, got)
+		}
+		d.Must(t, "kill", "-s", "USR1", who)
+		if got := d.Must(t, "wait", who); got != "33" {
+			t.Errorf("%s ended with %s", who, got)
+		}
+		if got := d.Must(t, "logs", who); got != "heard" {
+			t.Errorf("%s says %q", who, got)
+		}
+	}
+	back(other, n+2)
+	back("", n+2)
+	for i := range n {
+		l.check(t, d, i)
+	}
+	names := []string{"rm", "-f", "asked", "asked-too"}
+	for i := range n {
+		names = append(names, name(i))
+	}
+	d.Must(t, names...)
+}
+
+// check waits for a writer's end and looks at its code and at every line.
+func (l load) check(t *testing.T, d *testenv.Daemon, i int) {
+	t.Helper()
+	if got := d.Must(t, "wait", name(i)); got != strconv.Itoa(l.code(i)) {
+		t.Errorf("%s ended with %s, not %d", name(i), got, l.code(i))
+	}
+	lines := strings.Split(d.Must(t, "logs", name(i)), "\n")
+	if len(lines) != l.of(i) {
+		t.Errorf("%s: %d lines of %d", name(i), len(lines), l.of(i))
+	}
+	for k, line := range lines {
+		if len(line) != 1000 || !strings.HasPrefix(line, fmt.Sprintf("%07d ", k)) {
+			t.Errorf("%s: line %d is %.20q…, %d bytes", name(i), k, line, len(line))
+			return
+		}
+	}
+}
+
+// counts is what may grow from run to run.
+type counts map[string]int
+
+// measure counts what a daemon and its containers have.
+func measure(t *testing.T, d *testenv.Daemon) counts {
+	t.Helper()
+	proc := fmt.Sprintf("/proc/%d/", d.PID())
+	c := counts{}
+	entries := func(what, dir string) {
+		list, _ := os.ReadDir(dir)
+		c[what] = len(list)
+	}
+	entries("descriptors", proc+"fd")
+	entries("run directories", d.Dir+"/run/c")
+	entries("logs", d.Dir+"/data/logs")
+	entries("uppers", d.Dir+"/data/uppers")
+	for what, path := range map[string]string{"mounts": "/proc/self/mountinfo", "mounts of the daemon": proc + "mountinfo"} {
+		b, _ := os.ReadFile(path)
+		c[what] = strings.Count(string(b), "\n")
+	}
+	groups, _ := exec.Command("sh", "-c", "find /sys/fs/cgroup -type d 2>/dev/null | grep -c fief").Output()
+	c["cgroups"], _ = strconv.Atoi(strings.TrimSpace(string(groups)))
+	namespaces := map[string]bool{}
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	mine := map[string]bool{}
+	for _, exe := range exes {
+		if to, _ := os.Readlink(exe); strings.HasPrefix(to, testenv.Bin(t)) {
+			mine[filepath.Dir(exe)] = true
+		}
+	}
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil && mine[filepath.Dir(filepath.Dir(l))] {
+			namespaces[to] = true
+		}
+	}
+	c["namespaces"], c["processes"] = len(namespaces), len(mine)
+	info, _, _ := testenv.Output(t, d.Command(t, "docker", "info", "-f", "{{.NGoroutines}}\n{{range .DriverStatus}}{{index . 0}}={{index . 1}}\n{{end}}"))
+	first, rest, _ := strings.Cut(info, "\n")
+	c["goroutines"], _ = strconv.Atoi(first)
+	_, ranges, _ := strings.Cut(rest, "Id Ranges=")
+	c["leases"] = leading(ranges)
+	rollup, _ := os.ReadFile(proc + "smaps_rollup")
+	_, kib, _ := strings.Cut(string(rollup), "Anonymous:")
+	c["memory, MiB"] = leading(kib) >> 10
+	return c
+}
+
+// leading is the number that a text begins with.
+func leading(text string) int {
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return 0
+	}
+	n, _ := strconv.Atoi(words[0])
+	return n
+}
+
+// TestRuns: what is made for a container goes with it, run after run.
+func TestRuns(t *testing.T) {
+	n := many(t, "FIEF_SOAK_RUNS", 200)
+	d := testenv.Start(t)
+	d.Busybox(t)
+	cycle := func(i int) {
+		switch i % 4 {
+		case 0, 1:
+			d.Must(t, "run", "--rm", "busybox", "true")
+		case 2:
+			d.Must(t, "create", "--name", "cycle", "--health-cmd", "true", "busybox", "sh", "-c", "echo hello; exit 3")
+			d.Must(t, "start", "cycle")
+			d.Must(t, "wait", "cycle")
+			d.Must(t, "logs", "cycle")
+			d.Must(t, "rm", "cycle")
+		case 3:
+			d.Must(t, "run", "-d", "--name", "cycle", "--restart", "on-failure:3", "busybox", "sleep", "1000")
+			d.Must(t, "exec", "cycle", "true")
+			d.Must(t, "rm", "-f", "cycle")
+		}
+	}
+	for i := range 40 {
+		cycle(i)
+	}
+	before := settled(t, d, nil)
+	for i := range n {
+		cycle(i)
+	}
+	after := settled(t, d, before)
+	t.Logf("before %v\nafter %d runs %v", before, n, after)
+	for what, now := range after {
+		if now > before[what]+slack[what] {
+			t.Errorf("%s: %d before, %d after %d runs", what, before[what], now, n)
+		}
+	}
+}
+
+// slack is how much of what comes and goes by itself: connections and goroutines
+// on their way out, the heap between collections.
+var slack = counts{"descriptors": 4, "goroutines": 6, "memory, MiB": 24, "leases": 1, "namespaces": 8, "processes": 1}
+
+// settled measures until nothing is above what it was, or for some time.
+func settled(t *testing.T, d *testenv.Daemon, before counts) counts {
+	t.Helper()
+	time.Sleep(2 * time.Second) // pools are filled again
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+		c := measure(t, d)
+		grown := false
+		for what, now := range c {
+			grown = grown || before != nil && now > before[what]
+		}
+		if before == nil || !grown || time.Now().After(end) {
+			return c
+		}
+	}
+}
