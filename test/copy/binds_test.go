@@ -22,7 +22,7 @@ func TestBindsOfStopped(t *testing.T) {
 	if err := os.WriteFile(put, []byte("put"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	h.d.Must(t, "create", "--name", "new", "-v", src+":/new/deep:ro", "-v", wide+":/wide", "-v", one+":/etc/one", "--tmpfs", "/mem", "busybox", "cat", "/wide/put")
+	h.d.Must(t, "create", "--name", "new", "--mount", "type=bind,src="+src+",dst=/new/deep,readonly", "-v", wide+":/wide", "-v", one+":/etc/one", "--tmpfs", "/mem", "busybox", "cat", "/wide/put")
 	for _, state := range []string{"new", "ran"} {
 		if out := string(h.read(t, "new:/new/deep/seen")); out != "bound" {
 			t.Errorf("%s: a bound file is %q", state, out)

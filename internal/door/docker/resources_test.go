@@ -105,8 +105,11 @@ func TestResourcesSurvive(t *testing.T) {
 			t.Errorf("%s: %d %s", body, code, text)
 		}
 	}
-	if code, text := send("POST", "/v1.51/containers/res/update", `{"Memory":7000000,"RestartPolicy":{"Name":"always"}}`); code < 400 {
-		t.Errorf("a restart policy: %d %s", code, text)
+	if code, text := send("POST", "/v1.51/containers/res/update", `{"Memory":7000000,"RestartPolicy":{"Name":"sometimes"}}`); code != 400 || !strings.Contains(text, "sometimes") {
+		t.Errorf("no restart policy: %d %s", code, text)
+	}
+	if code, text := send("POST", "/v1.51/containers/res/update", `{"Memory":7000000,"RestartPolicy":{"Name":"always"}}`); code != 200 {
+		t.Errorf("limits with a restart policy: %d %s", code, text)
 	}
 	code, text = send("POST", "/v1.51/containers/res/update", `{"Memory":7000000}`)
 	if code != 200 || text != `{"Warnings":["short"]}`+"\n" {
