@@ -60,7 +60,7 @@ func (p *place) reach(unsafePath string) error {
 	name := path.Clean("/" + unsafePath)
 	for _, h := range p.hidden {
 		if name == h.target || strings.HasPrefix(name, strings.TrimSuffix(h.target, "/")+"/") {
-			return h.err
+			return fault.Wrap(fault.Conflict, "show", h.target, h.err, "") // NotFound would be the file's
 		}
 	}
 	return nil

@@ -81,7 +81,7 @@ func (e *Engine) armed(rec record.Container, mon *monitor.Monitor) error {
 	return mon.Watch(context.Background(), monitor.Probe{
 		Interval: cmp.Or(h.Interval, probeInterval), Timeout: cmp.Or(h.Timeout, probeTimeout), StartPeriod: h.StartPeriod,
 		StartInterval: cmp.Or(h.StartInterval, probeStartInterval), Retries: cmp.Or(h.Retries, probeRetries),
-		Plan: encoded, Names: b.plan.Files,
+		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(),
 	})
 }
 

@@ -12,8 +12,9 @@ import (
 type Probe struct {
 	Interval, Timeout, StartPeriod, StartInterval time.Duration
 	Retries                                       int
-	Plan                                          []byte // of another process in the container, without descriptors
-	Names                                         []string
+	Plan                                          []byte     // of another process in the container
+	Names                                         []string   // of its descriptors
+	PlanFiles                                     []*os.File // in that order, as of Exec; the monitor keeps copies
 }
 
 // Health is what a monitor knows of its container's health.
@@ -34,11 +35,12 @@ type Result struct {
 // whether there is a daemon or not. Exists: it does so already.
 func (m *Monitor) Watch(ctx context.Context, p Probe) error {
 	proc := wire.Proc{Plan: p.Plan}
-	if _, err := fill(&proc, p.Names, make([]*os.File, len(p.Names)), nil); err != nil {
+	files, err := fill(&proc, p.Names, p.PlanFiles, nil)
+	if err != nil {
 		return err
 	}
-	_, err := m.do(ctx, &wire.Health{Interval: int64(p.Interval), Timeout: int64(p.Timeout), StartPeriod: int64(p.StartPeriod),
-		StartInterval: int64(p.StartInterval), Retries: uint32(max(p.Retries, 1)), Proc: proc}, nil)
+	_, err = m.do(ctx, &wire.Health{Interval: int64(p.Interval), Timeout: int64(p.Timeout), StartPeriod: int64(p.StartPeriod),
+		StartInterval: int64(p.StartInterval), Retries: uint32(max(p.Retries, 1)), Proc: proc}, files)
 	return err
 }
 

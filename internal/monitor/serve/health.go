@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fief/internal/monitor/wire"
 	"fief/internal/words/fault"
 )
@@ -21,6 +23,7 @@ type health struct {
 	v    *server
 	conf *wire.Health
 	box  *session
+	file []int                // descriptors of the probes' plan; each probe gets copies
 	now  chan chan<- struct{} // asks for a probe at once; told when it is over
 
 	mu    sync.Mutex
@@ -29,21 +32,30 @@ type health struct {
 
 // watch makes the monitor probe its container. A second call is refused: what
 // is asked for does not change while a container runs.
-func (v *server) watch(m *wire.Health) error {
+func (v *server) watch(m *wire.Health, files []int) (err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	defer func() {
+		if err != nil {
+			wire.CloseAll(files)
+		}
+	}()
 	if v.box == nil || !v.box.running() {
 		return notRunning("")
 	}
 	if v.health != nil {
 		return fault.New(fault.Exists, "watch", v.id, "its health is checked already", "")
 	}
+	named := 0
 	for _, slot := range m.Proc.Slots {
 		if slot == wire.SlotFile {
-			return fault.New(fault.Invalid, "watch", v.id, "a probe's plan may have no descriptors of its own", "")
+			named++
 		}
 	}
-	v.health = &health{v: v, conf: m, box: v.box, now: make(chan chan<- struct{}), state: wire.Checked{State: wire.Starting}}
+	if named != len(files) {
+		return fault.New(fault.Invalid, "watch", v.id, "a probe's plan and its descriptors do not fit together", "")
+	}
+	v.health = &health{v: v, conf: m, box: v.box, file: files, now: make(chan chan<- struct{}), state: wire.Checked{State: wire.Starting}}
 	go v.health.run()
 	return nil
 }
@@ -69,6 +81,7 @@ func (v *server) check() error {
 func (h *health) run() {
 	timer := time.NewTimer(h.pause())
 	defer timer.Stop()
+	defer wire.CloseAll(h.file)
 	for {
 		var done chan<- struct{}
 		select {
@@ -108,7 +121,10 @@ func (h *health) probe() wire.Check {
 	s.tap = &tap{}
 	s.over = make(chan *wire.Exited, 1)
 	proc := h.conf.Proc
-	err := s.launch(&proc, nil, nil)
+	files, err := copies(h.file)
+	if err == nil {
+		err = s.launch(&proc, files, nil)
+	}
 	if err == nil {
 		s.run()
 		h.wait(s, &out)
@@ -117,6 +133,20 @@ func (h *health) probe() wire.Check {
 	}
 	out.End = time.Now().UnixNano()
 	return out
+}
+
+// copies duplicates descriptors; on failure there are none.
+func copies(files []int) ([]int, error) {
+	var out []int
+	for _, f := range files {
+		n, err := unix.FcntlInt(uintptr(f), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			wire.CloseAll(out)
+			return nil, fault.Wrap(fault.Exhausted, "duplicate", "descriptor", err, "")
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 func (h *health) wait(s *session, out *wire.Check) {

@@ -139,7 +139,7 @@ func (v *server) handle(conn *wire.Conn, seq uint32, m wire.Message, files []int
 		v.health.tell(conn)
 		return
 	case *wire.Health:
-		err = v.watch(m)
+		err = v.watch(m, files)
 	case *wire.CheckNow:
 		v.begin()
 		go v.answerStart(conn, seq, func() (int, error) { return 0, v.check() })
