@@ -247,36 +247,34 @@ func setupUpdate(fs *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		ids := slices.ContainsFunc(updateFlags(), fs.Changed)
-		if ids && limits.Changed() {
-			return cmdline.Usage("update", fault.Say(fault.Invalid, "limits do not go with other ids, which need a stopped container: update twice"))
-		}
-		if limits.Changed() {
-			err = c.each(args, func(name string) error { return c.updateResources(name, r) })
-			if err != nil || !fs.Changed("restart") {
-				return err
+		set := func(name string) error {
+			if !limits.Changed() {
+				return nil
 			}
+			return c.updateResources(name, r)
 		}
 		if fs.Changed("restart") {
-			return c.updateRestart(fs, args, *restart)
+			return c.updateRestart(fs, args, *restart, set)
+		}
+		if limits.Changed() && !slices.ContainsFunc(updateFlags(), fs.Changed) {
+			return c.each(args, set)
 		}
 		u, caller, err := parseUserns(fs)
 		if err != nil {
 			return err
 		}
 		return c.each(args, func(name string) error {
-			err := c.call(wire.Update, wire.PackUpdate(name, u, caller), nil)
-			if err == nil && limits.Changed() {
-				err = c.updateResources(name, r)
+			if err := c.call(wire.Update, wire.PackUpdate(name, u, caller), nil); err != nil {
+				return err
 			}
-			return err
+			return set(name)
 		})
 	}
 }
 
 // updateRestart changes the restart policy, which needs no stopped container as
-// other ids do.
-func (c *Client) updateRestart(fs *pflag.FlagSet, args []string, text string) error {
+// other ids do, after what set does.
+func (c *Client) updateRestart(fs *pflag.FlagSet, args []string, text string, set func(name string) error) error {
 	p, err := ask.ParseRestart(text)
 	if err != nil {
 		return cmdline.Usage("update", err)
@@ -287,6 +285,9 @@ func (c *Client) updateRestart(fs *pflag.FlagSet, args []string, text string) er
 		}
 	}
 	return c.each(args, func(name string) error {
+		if err := set(name); err != nil {
+			return err
+		}
 		return c.call(wire.UpdateRestart, wire.RestartCall{ID: name, Policy: p}, nil)
 	})
 }
