@@ -58,6 +58,8 @@ func (l *listener) offer(e record.Event) {
 
 // Listen calls each with every event since the given time (zero: from now on)
 // until ctx ends or each fails; it returns each's error, nil when ctx ended.
+// What was published before ctx ended is delivered also then: a listener whose
+// time is over before it is served still hears of everything in that time.
 // Only the last 256 events are remembered.
 func (b *Bus) Listen(ctx context.Context, since time.Time, each func(record.Event) error) error {
 	l := &listener{queue: make(chan record.Event, backlog)}
@@ -71,11 +73,25 @@ func (b *Bus) Listen(ctx context.Context, since time.Time, each func(record.Even
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return l.drain(each)
 		case e := <-l.queue:
 			if err := each(e); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// drain hands over what is queued, without waiting.
+func (l *listener) drain(each func(record.Event) error) error {
+	for {
+		select {
+		case e := <-l.queue:
+			if err := each(e); err != nil {
+				return err
+			}
+		default:
+			return nil
 		}
 	}
 }

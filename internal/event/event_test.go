@@ -63,3 +63,35 @@ func TestListenEndsWithContext(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A listener whose time has come has heard of everything before it: select
+// takes any of two ready cases, so one of a hundred tries would be short.
+func TestListenersEndHearsWhatWasBefore(t *testing.T) {
+	for range 100 {
+		var b Bus
+		ctx, cancel := context.WithCancel(context.Background())
+		joined := make(chan struct{})
+		heard := 0
+		done := make(chan struct{})
+		b.Publish(record.Event{Action: "first"})
+		go func() {
+			defer close(done)
+			b.Listen(ctx, time.Unix(0, 0), func(record.Event) error {
+				if heard++; heard == 1 {
+					close(joined)
+					<-ctx.Done()
+				}
+				return nil
+			})
+		}()
+		<-joined
+		for range 3 {
+			b.Publish(record.Event{Action: "queued"})
+		}
+		cancel()
+		<-done
+		if heard != 4 {
+			t.Fatalf("heard of %d events, not 4", heard)
+		}
+	}
+}

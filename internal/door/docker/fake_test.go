@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/engine"
+	"fief/internal/event"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -32,8 +33,7 @@ type fake struct {
 	imgs       []record.Image
 	pushed     []ask.PushImage
 	asked      ask.Container // the last create
-	past       []record.Event
-	listeners  []chan record.Event
+	bus        event.Bus
 	stopDelay  time.Duration
 	exitDelay  time.Duration // between the end of an exec session's streams and the news of its exit
 }
@@ -70,13 +70,7 @@ func testImage() record.Image {
 }
 
 func (f *fake) tell(kind, action, id string, attrs map[string]string) {
-	e := record.Event{Type: kind, Action: action, ID: id, Attrs: attrs, At: time.Now()}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.past = append(f.past, e)
-	for _, l := range f.listeners {
-		l <- e
-	}
+	f.bus.Publish(record.Event{Type: kind, Action: action, ID: id, Attrs: attrs})
 }
 
 func (f *fake) tellOf(p *proc, action string) {
@@ -84,25 +78,7 @@ func (f *fake) tellOf(p *proc, action string) {
 }
 
 func (f *fake) Events(ctx context.Context, since time.Time, each func(record.Event) error) error {
-	ch := make(chan record.Event, 100)
-	f.mu.Lock()
-	for _, e := range f.past {
-		if !e.At.Before(since) {
-			ch <- e
-		}
-	}
-	f.listeners = append(f.listeners, ch)
-	f.mu.Unlock()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-ch:
-			if err := each(e); err != nil {
-				return err
-			}
-		}
-	}
+	return f.bus.Listen(ctx, since, each)
 }
 
 func (f *fake) Info(context.Context) (record.Info, error) {
