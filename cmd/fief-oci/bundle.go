@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -28,7 +27,7 @@ func loadSpec(name string) (_ *specs.Spec, raw []byte, err error) {
 	defer f.Close()
 	var s specs.Spec
 	if raw, err = io.ReadAll(io.LimitReader(f, maxConfig)); err == nil {
-		err = json.Unmarshal(raw, &s)
+		err = decode(raw, &s)
 	}
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.Invalid, "read", name, err, "")
