@@ -64,6 +64,9 @@ func (c *container) start() error {
 }
 
 func (c *container) spec() (*specs.Spec, error) {
+	if c.config != nil {
+		return c.config, nil
+	}
 	s, _, err := loadSpec(filepath.Join(c.dir, "config.json"))
 	return s, err
 }

@@ -38,10 +38,7 @@ func runCommand(a *app, set *flag.FlagSet) func([]string) error {
 		if *detach || *keep {
 			return err
 		}
-		if spec, specErr := box.spec(); specErr == nil {
-			box.end(spec)
-		}
-		box.destroy()
+		box.end(box.config)
 		return err
 	}
 }

@@ -24,7 +24,7 @@ const (
 
 // newCompiler joins launch with the compiler of system call filters.
 func newCompiler() *launch.Compiler {
-	return &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint}
+	return &launch.Compiler{Filter: seccomp.Compile}
 }
 
 func specCommand(_ *app, set *flag.FlagSet) func([]string) error {

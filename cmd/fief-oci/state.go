@@ -36,7 +36,8 @@ type container struct {
 	Annotations map[string]string
 
 	dir    string
-	hooked bool // hooks may have run
+	config *specs.Spec // of one that this process has made
+	hooked bool        // hooks may have run
 }
 
 // validID: what runc and crun accept, without anything a path could be made of.

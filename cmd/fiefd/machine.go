@@ -12,6 +12,7 @@ import (
 	"fief/internal/idpool/hostids"
 	"fief/internal/kernel/harden"
 	"fief/internal/kernel/seccomp"
+	"fief/internal/kernel/seccomp/fingerprint"
 	"fief/internal/launch"
 	"fief/internal/monitor"
 	"fief/internal/snapshot"
@@ -116,7 +117,7 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	m.engine = engine.New(cfg, engine.Rooms{
 		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
 		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Events: &event.Bus{},
-		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint},
+		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
 	})
 	m.then(m.engine.Close)
 	return m, m.engine.Recover(ctx, stored)

@@ -5,6 +5,7 @@ import (
 
 	"fief/internal/kernel/harden"
 	"fief/internal/kernel/seccomp"
+	"fief/internal/kernel/seccomp/fingerprint"
 	"fief/internal/launch"
 	"fief/internal/spec"
 	"fief/internal/words/idmap"
@@ -28,7 +29,7 @@ func benchFacts() spec.Facts {
 // BenchmarkDescribe is the time from a record to the encoded plan: the spec,
 // the plan made from it, and its encoding, with everything cached that can be.
 func BenchmarkDescribe(b *testing.B) {
-	c := &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint}
+	c := &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of}
 	rec, facts := benchRecord(), benchFacts()
 	b.ReportAllocs()
 	for b.Loop() {

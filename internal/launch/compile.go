@@ -23,7 +23,7 @@ import (
 
 // Compiler makes plans. Filter compiles a seccomp profile to the kernel's
 // program and flags; Key is a fingerprint of a profile, under which compiled
-// programs are kept. A Compiler may be used by several goroutines. Plans may be
+// programs are kept: without it none is. A Compiler may be used by several goroutines. Plans may be
 // given back with Release.
 type Compiler struct {
 	Filter func(*specs.LinuxSeccomp) ([]unix.SockFilter, uint, error)

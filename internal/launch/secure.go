@@ -253,31 +253,39 @@ func (c *compilation) filter() (*filter, error) {
 func (f *filter) listens() bool { return f.flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 }
 
 func (c *Compiler) compile(profile *specs.LinuxSeccomp) (*filter, error) {
-	if c.Filter == nil || c.Key == nil {
+	if c.Filter == nil {
 		return nil, fault.New(fault.Unsupported, "filter system calls", "", "no compiler for seccomp profiles", "run without a profile")
+	}
+	if c.Key == nil {
+		return c.filter(profile)
 	}
 	key := c.Key(profile)
 	c.mu.Lock()
-	f, ok := c.filters[key]
+	kept, ok := c.filters[key]
 	c.mu.Unlock()
 	if ok {
-		return &f, nil
+		return &kept, nil
 	}
-	program, flags, err := c.Filter(profile)
-	if err != nil {
+	f, err := c.filter(profile)
+	if f == nil || err != nil {
 		return nil, err
 	}
-	if len(program) == 0 {
-		return nil, nil
-	}
-	f = filter{unsafe.String((*byte)(unsafe.Pointer(&program[0])), sizeofSockFilter*len(program)), flags}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.filters == nil || len(c.filters) >= maxFilters {
 		c.filters = map[[32]byte]filter{}
 	}
-	c.filters[key] = f
-	return &f, nil
+	c.filters[key] = *f
+	return f, nil
+}
+
+// filter compiles a profile; nil is one that allows everything.
+func (c *Compiler) filter(profile *specs.LinuxSeccomp) (*filter, error) {
+	program, flags, err := c.Filter(profile)
+	if err != nil || len(program) == 0 {
+		return nil, err
+	}
+	return &filter{unsafe.String((*byte)(unsafe.Pointer(&program[0])), sizeofSockFilter*len(program)), flags}, nil
 }
 
 // maxFilters bounds the memory for compiled profiles, some 10 KiB each; profiles

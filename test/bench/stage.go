@@ -180,13 +180,14 @@ func (s *stage) bundles() (list []*contestant) {
 	return list
 }
 
-// oci runs a bundle under an id that no other run has.
+// oci runs a bundle under an id that no other run has. The runtimes' state is on
+// a tmpfs, as it is by default for all of them.
 func (s *stage) oci(runtime, bundle string) func() *exec.Cmd {
 	n := 0
 	return func() *exec.Cmd {
 		n++
 		id := fmt.Sprintf("bench-%d-%s-%d", os.Getpid(), filepath.Base(bundle), n)
-		return exec.Command(runtime, "--root", s.work+"/oci-"+filepath.Base(runtime), "run", "--bundle", bundle, id)
+		return exec.Command(runtime, "--root", s.work+"/run/oci-"+filepath.Base(runtime), "run", "--bundle", bundle, id)
 	}
 }
 

@@ -212,45 +212,11 @@ func TestMultiplexed(t *testing.T) {
 	}
 }
 
-func TestFingerprint(t *testing.T) {
-	a, b := defaultProfile(t), defaultProfile(t)
-	if Fingerprint(a) != Fingerprint(b) {
-		t.Error("equal profiles differ")
-	}
-	seen := map[[32]byte]bool{Fingerprint(a): true}
-	one := uint(1)
-	for i, change := range []func(*specs.LinuxSeccomp){
-		func(p *specs.LinuxSeccomp) { p.DefaultErrnoRet = nil },
-		func(p *specs.LinuxSeccomp) {
-			p.Syscalls[0].Names[0] += p.Syscalls[0].Names[1]
-			p.Syscalls[0].Names[1] = ""
-		},
-		func(p *specs.LinuxSeccomp) { p.Syscalls[0].ErrnoRet = &one },
-		func(p *specs.LinuxSeccomp) { p.Architectures = p.Architectures[1:] },
-		func(p *specs.LinuxSeccomp) { p.Flags = append(p.Flags, specs.LinuxSeccompFlagLog) },
-		func(p *specs.LinuxSeccomp) { p.Syscalls[2].Args[0].Value++ },
-	} {
-		p := defaultProfile(t)
-		change(p)
-		if seen[Fingerprint(p)] {
-			t.Errorf("change %d is not seen", i)
-		}
-		seen[Fingerprint(p)] = true
-	}
-}
-
 func BenchmarkCompileDefault(b *testing.B) {
 	p := defaultProfile(b)
 	for b.Loop() {
 		if _, _, err := Compile(p); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-func BenchmarkFingerprint(b *testing.B) {
-	p := defaultProfile(b)
-	for b.Loop() {
-		Fingerprint(p)
 	}
 }
