@@ -3,6 +3,7 @@
 # make test   the whole suite (root)
 # make crash  the daemon killed at every failpoint and SEEDS times anywhere, and power cuts (root)
 # make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
+# make test-oci  runtime-tools' validation suite against fief-oci, and crun and runc beside it (root)
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
 # make soak-live  200 containers that write, under a daemon that is killed and replaced (root)
 # make soak-run   10,000 runs, after which nothing may have grown (root)
@@ -14,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test race soak-ids soak-live soak-run crash test-vm lint fuzz bench bench-images deps clean
+.PHONY: build install docs demo test test-oci race soak-ids soak-live soak-run crash test-vm lint fuzz bench bench-images deps clean
 
 build:
 	@mkdir -p bin
@@ -76,6 +77,12 @@ SUITES ?= bookworm trixie
 test-vm: build
 	test/deps.sh
 	test/vm/run.sh $(SUITES)
+
+# UPDATE: 1 writes the table of docs/oci-conformance.md anew. ONLY: a regular
+# expression of the programs' names.
+test-oci: build
+	test/deps.sh oci
+	go run ./test/oci $(if $(UPDATE),-update) $(if $(ONLY),-only '$(ONLY)')
 
 lint:
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "not gofmt-ed: $$out"; exit 1; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs by apt what the tests, the demo and the bench use and is not there.
-# With the argument "bench" also the engines that fief is measured against.
+# With the argument "bench" also the engines that fief is measured against, with
+# "oci" the runtimes that fief-oci is compared with.
 set -euo pipefail
 
 declare -A wants=(
@@ -10,6 +11,9 @@ declare -A wants=(
 )
 if [ "${1:-}" = bench ]; then
 	wants+=([crun]=crun [runc]=runc [bwrap]=bubblewrap [podman]=podman [gcc]=gcc)
+fi
+if [ "${1:-}" = oci ]; then
+	wants+=([crun]=crun [runc]=runc [tar]=tar [unshare]=util-linux)
 fi
 
 missing=()

@@ -25,20 +25,38 @@ func loadSpec(name string) (_ *specs.Spec, raw []byte, err error) {
 		return nil, nil, fault.Wrap(fault.NotFound, "open", name, err, "a bundle is a directory with a config.json")
 	}
 	defer f.Close()
-	var s specs.Spec
-	if raw, err = io.ReadAll(io.LimitReader(f, maxConfig)); err == nil {
-		err = decode(raw, &s)
-	}
-	if err != nil {
+	if raw, err = io.ReadAll(io.LimitReader(f, maxConfig+1)); err != nil {
 		return nil, nil, fault.Wrap(fault.Invalid, "read", name, err, "")
 	}
+	s, err := parseSpec(name, raw)
+	return s, raw, err
+}
+
+// parseSpec reads the text of the config.json called name.
+func parseSpec(name string, raw []byte) (*specs.Spec, error) {
+	if len(raw) > maxConfig {
+		return nil, fault.New(fault.Invalid, "read", name, "larger than "+strconv.Itoa(maxConfig>>20)+" MiB", "")
+	}
+	var s specs.Spec
+	if err := decode(raw, &s); err != nil {
+		return nil, fault.Wrap(fault.Invalid, "read", name, err, "")
+	}
 	if s.Root == nil || s.Root.Path == "" || s.Linux == nil {
-		return nil, nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
+		return nil, fault.New(fault.Invalid, "use", name, "no root or no linux section", "")
 	}
 	if !strings.HasPrefix(s.Version, "1.") {
-		return nil, nil, fault.New(fault.Unsupported, "use", name, "ociVersion "+strconv.Quote(s.Version)+" is not a 1.x", "versions up to "+specVersion+" are known")
+		return nil, fault.New(fault.Unsupported, "use", name, "ociVersion "+strconv.Quote(s.Version)+" is not a 1.x", "versions up to "+specVersion+" are known")
 	}
-	return &s, raw, nil
+	for _, list := range []struct {
+		field string
+		size  int
+	}{{"mounts", len(s.Mounts)}, {"linux.devices", len(s.Linux.Devices)}, {"linux.namespaces", len(s.Linux.Namespaces)},
+		{"linux.maskedPaths", len(s.Linux.MaskedPaths)}, {"linux.readonlyPaths", len(s.Linux.ReadonlyPaths)}} {
+		if list.size > maxList {
+			return nil, fault.New(fault.Invalid, "use "+list.field+" of", name, strconv.Itoa(list.size)+" entries", "at most "+strconv.Itoa(maxList))
+		}
+	}
+	return &s, nil
 }
 
 // files opens what a container's plan names. Those of the bundle are opened

@@ -4,107 +4,126 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"reflect"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"fief/internal/launch"
+	"fief/internal/words/fault"
 )
 
-// TestDecodeKnowsAllFields fills every field of the specification with
-// something, and wants what is decoded to be that.
-func TestDecodeKnowsAllFields(t *testing.T) {
-	var want specs.Spec
-	fillValue(reflect.ValueOf(&want).Elem())
-	raw, err := json.Marshal(want)
+// TestConfigLimits: what is too large is refused by name, before anything is
+// opened for it.
+func TestConfigLimits(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "config.json")
+	huge, err := os.Create(name)
+	if err == nil {
+		err = huge.Truncate(1 << 30)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got specs.Spec
-	var d document // not decode, which would fall back
-	if err := json.Unmarshal(raw, &d); err != nil {
-		t.Fatal(err)
+	huge.Close()
+	if _, _, err := loadSpec(name); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "larger than 16 MiB") {
+		t.Errorf("1 GiB: %v", err)
 	}
-	d.fill(&got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	many := func(field string, entry string, n int) string {
+		return `{"ociVersion":"1.3.0","root":{"path":"r"},"linux":{` + field + `:[` + strings.TrimSuffix(strings.Repeat(entry+",", n), ",") + `]}}`
 	}
-}
-
-func fillValue(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fillValue(v.Elem())
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Type().Field(i).Tag.Get("json") != "-" {
-				fillValue(v.Field(i))
-			}
-		}
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fillValue(v.Index(0))
-	case reflect.Map:
-		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		fillValue(key)
-		fillValue(value)
-		v.Set(reflect.MakeMap(v.Type()))
-		v.SetMapIndex(key, value)
-	case reflect.String:
-		v.SetString("some")
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Float64:
-		v.SetFloat(1)
-	case reflect.Interface:
-		v.Set(reflect.ValueOf("any"))
-	default:
-		if v.CanInt() {
-			v.SetInt(7)
-		} else {
-			v.SetUint(7)
+	mounts := `{"ociVersion":"1.3.0","root":{"path":"r"},"linux":{},"mounts":[{}` + strings.Repeat(`,{}`, 1e6-1) + `]}`
+	for want, text := range map[string]string{
+		"use mounts of config.json: 1000000 entries":              mounts,
+		"use linux.devices of config.json: 8193 entries":          many(`"devices"`, `{"path":"/x"}`, 8193),
+		"use linux.maskedPaths of config.json: 8193 entries":      many(`"maskedPaths"`, `"/x"`, 8193),
+		"exceeded max depth":                                      `{"annotations":` + strings.Repeat(`{"a":`, 20000),
+		"cannot unmarshal string into Go struct field":            `{"process":{"args":"sh"}}`,
+		"cannot unmarshal number -1 into Go struct field":         `{"process":{"user":{"uid":-1}}}`,
+		"cannot unmarshal number 4294967296 into Go struct field": `{"linux":{"uidMappings":[{"hostID":4294967296}]}}`,
+	} {
+		_, err := parseSpec("config.json", []byte(text))
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: %v, want %s", text, err, want)
 		}
 	}
 }
 
-// TestDecodeNamesTheField: an error tells which field of which section.
-func TestDecodeNamesTheField(t *testing.T) {
-	err := decode([]byte(`{"linux":{"resources":{"memory":{"limit":"much"}}}}`), &specs.Spec{})
-	var wrong *json.UnmarshalTypeError
-	if !asType(err, &wrong) || wrong.Field != "linux.resources.memory.limit" {
-		t.Errorf("%v", err)
-	}
-}
-
-func asType(err error, target **json.UnmarshalTypeError) bool {
-	e, ok := err.(*json.UnmarshalTypeError)
-	*target = e
-	return ok
-}
-
-// FuzzDecode: what one reader takes the other takes, with the same result.
-func FuzzDecode(f *testing.F) {
-	for _, name := range []string{"../../internal/launch/testdata/*.json"} {
-		found, _ := filepath.Glob(name)
-		for _, file := range found {
-			if raw, err := os.ReadFile(file); err == nil {
-				f.Add(raw)
-			}
+// FuzzConfig: every config.json has a plan, which encodes, or an error that says
+// what is wrong, and is text.
+func FuzzConfig(f *testing.F) {
+	for _, change := range []func(*specs.Spec){
+		func(*specs.Spec) {},
+		func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/../../etc", Source: "..", Options: []string{"rbind", "ridmap", "rro"}})
+		},
+		func(s *specs.Spec) {
+			s.Process.User.AdditionalGids = []uint32{1<<32 - 1}
+			s.Process.Cwd = "\xff\x00/.."
+		},
+		func(s *specs.Spec) {
+			s.Linux.UIDMappings[0].Size = 1<<32 - 1
+			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: -1 << 63}}
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+		},
+		func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/../x", Type: "c", Major: -1, Minor: 1 << 40}}
+			s.Linux.Sysctl = map[string]string{"net/../vm": "\x00"}
+			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedDeadline, Nice: -1 << 31}
+			s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-4294967295"}
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "99999999"}
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"read", ""}, Action: specs.ActAllow}}}
+		},
+	} {
+		s := template()
+		change(s)
+		text, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
 		}
+		f.Add(text, "id")
 	}
-	for _, s := range []string{`{}`, `null`, `{"linux":null,"hooks":null}`, `{"linux":{"seccomp":null,"devices":[],"timeOffsets":{}}}`,
-		`{"process":{"ioPriority":{"class":"x"}},"PROCESS":{"cwd":"/"}}`, `{"hooks":{"prestart":[{}]},"hooks":{"poststop":[{}]}}`, `[]`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		var want, got specs.Spec
-		wantErr, err := json.Unmarshal(raw, &want), decode(raw, &got)
-		if (wantErr == nil) != (err == nil) {
-			t.Fatalf("%v, not %v", err, wantErr)
+	f.Add([]byte(`{"ociVersion":"1.","root":{"path":"/"},"linux":{},"process":{"args":[""]}}`), "..")
+	compiler := newCompiler()
+	f.Fuzz(func(t *testing.T, text []byte, id string) {
+		if validID(id) == nil && (filepath.Base(id) != id || id == ".." || !utf8.ValidString(id)) {
+			t.Errorf("the id %q is taken", id)
 		}
-		if err == nil && !reflect.DeepEqual(want, got) {
-			t.Fatal(cmp.Diff(want, got))
+		s, err := parseSpec("config.json", text)
+		if err == nil {
+			err = mayName(s)
+		}
+		if err == nil {
+			err = compileOnly(compiler, s, id)
+		}
+		if err != nil && err.Error() == "" {
+			t.Error("an error without words")
 		}
 	})
+}
+
+// compileOnly makes the plan of a spec and that of exec in it, and encodes both.
+func compileOnly(compiler *launch.Compiler, s *specs.Spec, id string) error {
+	opt := launch.Options{ID: id, Gate: true, Assists: true}
+	p, err := compiler.Container(s, opt)
+	if err != nil {
+		return err
+	}
+	defer compiler.Release(&p)
+	if _, err := p.Encode(); err != nil {
+		return err
+	}
+	for i, m := range s.Mounts {
+		launch.Prepared(s, i)
+		launch.CopiesUp(m)
+		launch.BindAttr(m.Options, true)
+		mapOf(m.UIDMappings)
+	}
+	e, err := compiler.Exec(s.Process, s, opt)
+	if err != nil {
+		return err
+	}
+	defer compiler.Release(&e)
+	_, err = e.Encode()
+	return err
 }

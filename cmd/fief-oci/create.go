@@ -168,6 +168,9 @@ func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime
 	if err := box.enterCgroup(spec, f, &opt); err != nil {
 		return none, err
 	}
+	if err := withhold(spec, spec.Process); err != nil {
+		return none, err
+	}
 	p, err := newCompiler().Container(spec, opt)
 	if err != nil {
 		return none, err

@@ -88,6 +88,9 @@ func (e *execution) run(args []string) error {
 	if err := c.openCgroup(f, &opt); err != nil {
 		return err
 	}
+	if err := withhold(spec, process); err != nil {
+		return err
+	}
 	p, err := newCompiler().Exec(process, spec, opt)
 	if err != nil {
 		return err

@@ -159,3 +159,24 @@ func TestSeccompActions(t *testing.T) {
 		b.expect(c.code, c.want, "run", "one")
 	}
 }
+
+// TestOldFilter: a profile from before close_range(2) and faccessat2(2), loaded
+// before the container's user is taken on, lets the container start; and what is
+// open for the start is not the program's.
+func TestOldFilter(t *testing.T) {
+	b := newBench(t)
+	errno := uint(unix.EPERM)
+	old := func(s *specs.Spec) {
+		s.Process.NoNewPrivileges = false
+		s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow,
+			Syscalls: []specs.LinuxSyscall{{Names: []string{"close_range", "faccessat2"}, Action: specs.ActErrno, ErrnoRet: &errno}}}
+	}
+	b.sees("/dev 0 1 2 3", "pwd; ls /proc/self/fd", func(s *specs.Spec) { // 3 is ls's own
+		old(s)
+		s.Process.Cwd = "/dev"
+	})
+	b.config(func(s *specs.Spec) { old(s); s.Process.Args = []string{"nosuch"} })
+	b.expect(127, "", "run", "one")
+	b.config(func(s *specs.Spec) { old(s); s.Process.Args = []string{"/proc/self/fd/3/bin/true"} })
+	b.expect(127, "", "run", "one")
+}

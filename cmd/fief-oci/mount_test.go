@@ -75,6 +75,9 @@ func TestMountOptions(t *testing.T) {
 	b.sees("ro,nosuid,noatime tmpfs rw,sync,dirsync,size=64k,mode=700",
 		"while read a b c d dir opt rest; do case $dir in /m) echo $opt ${rest#*- }; esac; done < /proc/self/mountinfo | while read o t s x; do x=${x%,uid*}; echo $o $t ${x%,inode*}; done",
 		mounted(specs.Mount{Destination: "/m", Type: "tmpfs", Source: "src", Options: []string{"rro", "rnosuid", "noatime", "sync", "dirsync", "size=64k", "mode=700"}}))
+	b.sees("=rw,nosuid,relatime", options, mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "nosuid", "mode=755", "size=1k"}}))
+	b.refuses("with option nosiud", mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "mode=755", "nosiud"}}))
+	b.refuses("with option context=x", mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "context=x"}}))
 	b.refuses("with option sync", mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "sync"}}))
 	b.refuses("remount", mounted(specs.Mount{Destination: "/m", Type: "tmpfs", Options: []string{"remount"}}))
 	b.refuses("without a type", mounted(specs.Mount{Destination: "/m"}))

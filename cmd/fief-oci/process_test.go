@@ -85,6 +85,34 @@ func TestProcess(t *testing.T) {
 	b.refuses("intelRdt", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{EnableMonitoring: true} })
 }
 
+// TestUngrantable: capabilities that the caller lacks are left out with a
+// warning; names that no kernel has are refused.
+func TestUngrantable(t *testing.T) {
+	b := newBench(t)
+	change := func(name string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.Namespaces, s.Linux.UIDMappings, s.Linux.GIDMappings = s.Linux.Namespaces[1:], nil, nil
+			caps := []string{"CAP_KILL", name}
+			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Permitted: caps, Effective: caps}
+			s.Process.Args = []string{"grep", "-E", "^Cap(Bnd|Prm|Eff)", "/proc/self/status"}
+		}
+	}
+	program := b.program
+	b.program = filepath.Join(b.dir, "lesser")
+	script := "#!/bin/sh\nexec setpriv --bounding-set -sys_boot --inh-caps -sys_boot " + program + " \"$@\"\n"
+	if err := os.WriteFile(b.program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.config(change("CAP_SYS_BOOT"))
+	out := strings.Join(strings.Fields(b.ok("run", "one")), " ")
+	if !strings.Contains(out, "warning: the process goes without CAP_SYS_BOOT, which") ||
+		!strings.HasSuffix(out, "CapPrm: 0000000000000020 CapEff: 0000000000000020 CapBnd: 0000000000000020") {
+		t.Error(out)
+	}
+	b.config(change("CAP_NOSUCH"))
+	b.expect(1, "CAP_NOSUCH", "run", "one")
+}
+
 // TestRlimits: every resource limit there is arrives.
 func TestRlimits(t *testing.T) {
 	b := newBench(t)

@@ -20,8 +20,12 @@ import (
 	"fief/internal/words/fault"
 )
 
-// maxConfig bounds a config.json.
-const maxConfig = 16 << 20
+// maxConfig bounds a config.json, and maxList each of its lists that becomes
+// steps of a plan, before anything is opened for them.
+const (
+	maxConfig = 16 << 20
+	maxList   = 8192
+)
 
 // container is what is stored about a container in <root>/<id>/state.json,
 // beside config.json as it was at create and the gate, a FIFO.

@@ -64,6 +64,7 @@ type compilation struct {
 	devReadOnly          bool
 	null                 plan.Slot // a clone of /dev/null, attached or not
 	joined               bool      // the process joins a running container
+	filtered             bool      // the system call filter is loaded before the gate
 }
 
 // Container makes the plan that starts a container of spec s. The plan expects,

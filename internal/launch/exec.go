@@ -47,6 +47,12 @@ func (c *compilation) gate() {
 	}
 	s := c.b.step("find", c.process.Args[0], "", "before the gate: afterwards nobody listens")
 	s.Kind = plan.Exec
+	var may *ref
+	if c.filtered { // a filter may refuse to tell: then start finds out
+		r := s.call(unix.SYS_FACCESSAT2, plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.F_OK), plan.Bits(unix.AT_EACCESS)).
+			ignore(unix.EPERM, unix.ENOSYS, unix.EACCES)
+		may = &r
+	}
 	var found []ref
 	for _, path := range candidates(c.process) {
 		found = append(found, remembering(s.call(unix.SYS_FACCESSAT2, plan.Int(unix.AT_FDCWD), plan.Str(path), plan.Bits(unix.X_OK), plan.Bits(unix.AT_EACCESS))))
@@ -54,6 +60,9 @@ func (c *compilation) gate() {
 	s.fail(unix.ENOENT)
 	for _, r := range found {
 		r.okHere()
+	}
+	if may != nil {
+		may.ignoredHere()
 	}
 	s.add(plan.Op{Kind: plan.Forget})
 	s.end()

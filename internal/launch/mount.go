@@ -62,6 +62,15 @@ func (c *compilation) mounts() error {
 	return nil
 }
 
+// notOfNew reports whether an option is other than the size, owner and mode that
+// a new file system is to have. On a bind mount(2) ignores these, and callers
+// give one list to binds and tmpfs alike; what takes something away, a label or a
+// word mistyped is no such option.
+func notOfNew(option string) bool {
+	name, _, given := strings.Cut(option, "=")
+	return !given || !slices.Contains([]string{"size", "mode", "uid", "gid", "nr_blocks", "nr_inodes"}, name)
+}
+
 // fits refuses options that a mount of this kind has no use for: they would be
 // silently without effect.
 func (c *compilation) fits(i int, m specs.Mount, o mountOptions) error {
@@ -70,8 +79,8 @@ func (c *compilation) fits(i int, m specs.Mount, o mountOptions) error {
 	}
 	bind := IsBind(m)
 	switch {
-	case bind && len(o.data) > 0:
-		return refuse("option "+o.data[0], "a bind makes no file system that it could be an option of", "leave it out")
+	case bind && slices.ContainsFunc(o.data, notOfNew):
+		return refuse("option "+o.data[slices.IndexFunc(o.data, notOfNew)], "a bind makes no file system that it could be an option of", "leave it out")
 	case !bind && (o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0):
 		return refuse("an id map", "only binds are mapped: a new file system is the container's own", "leave it out")
 	case o.copyUp && !copiesUp(m):

@@ -16,7 +16,8 @@ import (
 // secure appends everything between the finished file system and execve. The
 // filter is loaded before capabilities are dropped when no_new_privs is off,
 // since loading it then needs one (seccomp(2)); else last, so that it need not
-// allow what comes before.
+// allow what comes before. What comes after it is done with calls that programs
+// need as well: filters older than close_range(2) and faccessat2(2) refuse both.
 func (c *compilation) secure() error {
 	filter, err := c.filter()
 	if err != nil {
@@ -33,11 +34,16 @@ func (c *compilation) secure() error {
 		return err
 	}
 	c.bounding(caps)
-	if !c.process.NoNewPrivileges && filter != nil {
+	if early := !c.process.NoNewPrivileges && filter != nil; early {
+		c.closeAll("cwd")
 		c.load(filter)
+		c.credentials(caps)
+		c.closeDir()
+		c.filtered = true
+	} else {
+		c.credentials(caps)
+		c.closeAll("")
 	}
-	c.credentials(caps)
-	c.closeAll()
 	loaded := c.process.NoNewPrivileges && filter != nil && filter.listens()
 	if loaded { // while there is somebody to hand the listener to
 		c.noNewPrivileges()
@@ -216,15 +222,28 @@ func idList(ids []uint32) string {
 	return strings.Join(out, ",")
 }
 
-func (c *compilation) closeAll() {
+// closeAll appends the closing of what the program does not get. With except,
+// that slot's file stays open as well.
+func (c *compilation) closeAll(except string) {
 	s := c.b.step("close", "all descriptors but stdio", "", "")
 	var keep []plan.Arg
+	if except != "" {
+		keep = append(keep, plan.Int(int(c.b.slot(except))))
+	}
 	for _, name := range []string{"gate", startState, answer} {
 		if at := c.b.has(name); at != 0 || name == "gate" {
 			keep = append(keep, plan.Int(int(at)))
 		}
 	}
 	s.add(plan.Op{Kind: plan.CloseAll}, keep...)
+	s.end()
+}
+
+// closeDir appends the closing of the working directory's descriptor: nothing in
+// /proc/self/fd may lead anywhere at execve (CVE-2024-21626).
+func (c *compilation) closeDir() {
+	s := c.b.step("close", "working directory", "", "")
+	s.call(unix.SYS_CLOSE, plan.In(c.b.slot("cwd")))
 	s.end()
 }
 
