@@ -60,6 +60,7 @@ type compilation struct {
 	ns       namespaces
 
 	root, dev, proc, pts plan.Slot
+	places               []place
 	ownDev               bool // /dev is a file system of the container's own
 	devReadOnly          bool
 	null                 plan.Slot // a clone of /dev/null, attached or not

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"fief/internal/launch/launchtest"
 	"fief/internal/words/plan"
@@ -89,4 +90,50 @@ func TestLinksOfTheImage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRenamedMountPoint: who shares the root file system with a container and
+// renames /proc in it while that starts does not get it rid of its masks.
+func TestRenamedMountPoint(t *testing.T) {
+	try := func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		s := launchtest.Spec("sh", "-c", "test -c /moved/interrupts || echo unmasked; (echo x >/moved/sys/kernel/domainname) 2>/dev/null && echo writable; test -d /moved/self && echo ran")
+		gate, open, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer gate.Close()
+		defer open.Close()
+		held, holds, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		defer holds.Close()
+		b.fds = map[string]int{"stdin": int(gate.Fd()), "stderr": int(holds.Fd())}
+		go func() {
+			held.Read(make([]byte, 1))
+			os.Rename(b.root+"/proc", b.root+"/moved")
+			os.Mkdir(b.root+"/proc", 0o755)
+			open.Write([]byte("x"))
+		}()
+		out, _, err := b.try(s, func(p *plan.Plan) {
+			weaken(p)
+			insert(p, stepOf(t, p, "root", "rootfs")+1, plan.Step{Verb: "wait", Ops: []plan.Op{
+				call(unix.SYS_WRITE, plan.Int(2), plan.Str("x"), plan.Int(1)), call(unix.SYS_READ, plan.Int(0), plan.Scratch("byte", 8, 0), plan.Int(1))}})
+		})
+		if err != nil {
+			return ""
+		}
+		return strings.ReplaceAll(strings.TrimSuffix(out, "ran\n"), "\n", " ")
+	}
+	proves(t, try, func(p *plan.Plan) {
+		root := slotOf(t, p, "rootfs")
+		for i, s := range p.Steps {
+			if s.Verb == "mask" || s.Verb == "read-only" {
+				o := opOf(t, &p.Steps[i], unix.SYS_OPENAT2, 0)
+				o.Args[0], o.Args[1] = plan.In(root), plan.Str(s.Object[1:])
+			}
+		}
+	})
 }

@@ -33,6 +33,14 @@ func TestView(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self = t.TempDir() + "/seal.test" // one that nobody runs
+	if err := os.WriteFile(self, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	view, err := Open(self)
 	if err != nil {
 		t.Fatal(err)
