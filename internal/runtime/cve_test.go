@@ -137,3 +137,251 @@ func TestRenamedMountPoint(t *testing.T) {
 		}
 	})
 }
+
+// TestFakeNull: a /dev/null that is none covers nothing (CVE-2025-31133).
+func TestFakeNull(t *testing.T) {
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		dev := t.TempDir()
+		if err := os.WriteFile(dev+"/null", []byte("planted\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		s := launchtest.Spec("cat", "/proc/interrupts")
+		s.Mounts[1] = specs.Mount{Destination: "/dev", Type: "bind", Source: dev, Options: []string{"bind"}}
+		s.Mounts = append(s.Mounts[:2], s.Mounts[3:4]...)
+		b.binds = map[string]string{"mount:1": dev}
+		out, _, _ := b.try(s, weaken) // refused
+		return out
+	}, func(p *plan.Plan) { keepOps(p, stepOf(t, p, "open", "/dev/null"), 1) })
+}
+
+// TestConsoleIsTheTerminal: /dev/console is the terminal that was opened, whatever
+// lies where that one seems to be (CVE-2025-52565).
+func TestConsoleIsTheTerminal(t *testing.T) {
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		planted := t.TempDir()
+		if err := os.WriteFile(planted+"/0", nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		os.Chmod(b.root+"/data", 0o777)
+		s := launchtest.Spec("sh", "-c", "test -c /dev/console || echo planted >/data/harm")
+		s.Process.Terminal = true
+		b.binds = map[string]string{fmt.Sprint("mount:", len(s.Mounts)): planted}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev/pts", Type: "bind", Source: planted, Options: []string{"bind"}})
+		p, err := compiler().Container(s, b.opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		weaken(&p)
+		encoded, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds, done := b.files(&p, -1)
+		proc, err := b.launch(encoded, fds)
+		done()
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(proc.PIDFD)
+		wait(t, proc.PID)
+		unix.Close(proc.Console)
+		harm, _ := os.ReadFile(b.root + "/data/harm")
+		return string(harm)
+	}, func(p *plan.Plan) {
+		o := opOf(t, &p.Steps[stepOf(t, p, "bind", "terminal")], unix.SYS_OPEN_TREE, 0)
+		o.Args = []plan.Arg{plan.In(slotOf(t, p, "rootfs")), plan.Str("dev/pts/0"), plan.Bits(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)}
+	})
+}
+
+// TestSysctlsArePrivate: what is mounted over /proc/sys gets no sysctl's value
+// and leads none elsewhere (CVE-2025-52881).
+func TestSysctlsArePrivate(t *testing.T) {
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		planted := t.TempDir()
+		if err := os.WriteFile(planted+"/shmmni", nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		os.Chmod(planted+"/shmmni", 0o666)
+		s := launchtest.Spec("true")
+		s.Linux.Sysctl = map[string]string{"kernel.shmmni": "77"}
+		b.binds = map[string]string{fmt.Sprint("mount:", len(s.Mounts)): planted}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/proc/sys/kernel", Type: "bind", Source: planted, Options: []string{"bind"}})
+		b.try(s, weaken) // refused
+		return readFile(t, planted+"/shmmni")
+	}, func(p *plan.Plan) {
+		o := opOf(t, &p.Steps[stepOf(t, p, "sysctl", "kernel.shmmni")], unix.SYS_OPENAT2, 0)
+		o.Args[2], o.Args[3] = plainOpen(unix.O_WRONLY)
+	})
+}
+
+// TestLabelsAreWrittenToTheKernel: a process whose label cannot be had does not
+// run, whatever is planted where /proc should be (CVE-2019-16884,
+// CVE-2019-19921, CVE-2025-52881).
+func TestLabelsAreWrittenToTheKernel(t *testing.T) {
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		s := launchtest.Spec("echo", "ran without its label")
+		s.Process.ApparmorProfile = "fief-no-such-profile"
+		s.Mounts, s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = s.Mounts[1:], nil, nil
+		attr := b.root + "/proc/thread-self/attr/apparmor"
+		if err := os.MkdirAll(attr, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(attr+"/exec", nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		os.Chmod(attr+"/exec", 0o666)
+		out, _, _ := b.try(s, weaken) // refused
+		return out + readFile(t, attr+"/exec")
+	}, func(p *plan.Plan) {
+		at := stepOf(t, p, "open", "AppArmor profile")
+		keepOps(p, at, 2)
+		s := remove(p, at)
+		s.Ops[0].Skip = 1
+		insert(p, stepOf(t, p, "root", "rootfs")+1, s)
+	})
+}
+
+// TestNothingInheritable: capabilities are not inheritable unless asked for: a
+// program with file capabilities would gain them (CVE-2022-27650).
+func TestNothingInheritable(t *testing.T) {
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		out, _, err := b.try(launchtest.Spec("cat", "/proc/self/status"), weaken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := field(out, "CapInh"); got != "0000000000000000" {
+			return got
+		}
+		return ""
+	}, func(p *plan.Plan) {
+		bits := []byte{0xfb, 0x25, 4, 0xa8, 0xfb, 0x25, 4, 0xa8, 0xfb, 0x25, 4, 0xa8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+		opOf(t, &p.Steps[stepOf(t, p, "set", "capabilities")], unix.SYS_CAPSET, 0).Args[1] = plan.Bytes(bits, "all inheritable")
+	})
+}
+
+// TestLeakedDirectory: no descriptor of the host is in reach of the working
+// directory, the program or the container (CVE-2024-21626): here the directory of
+// the cgroup to start in.
+func TestLeakedDirectory(t *testing.T) {
+	host := t.TempDir()
+	if err := os.WriteFile(host+"/secret", []byte("of the host\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(host+"/program", []byte("#!/bin/sh\necho of the host\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(host, 0o755)
+	dir, err := unix.Open(host, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	leak := fmt.Sprint("/proc/self/fd/", dir)
+	with := func(change func(*specs.Spec)) attempt {
+		return func(t *testing.T, weaken func(*plan.Plan)) string {
+			b := newBox(t)
+			s := launchtest.Spec("cat", "secret")
+			b.fds = map[string]int{"cgroup": dir}
+			b.opt.Cgroup = true
+			change(s)
+			out, _, _ := b.try(s, func(p *plan.Plan) {
+				p.Clone.Cgroup = 0 // it is none: only its descriptor is of interest
+				weaken(p)
+			})
+			if !strings.Contains(out, "of the host") {
+				return ""
+			}
+			return out
+		}
+	}
+	t.Run("working directory", func(t *testing.T) {
+		proves(t, with(func(s *specs.Spec) { s.Process.Cwd = leak }), func(p *plan.Plan) {
+			at := stepOf(t, p, "chdir", leak)
+			p.Steps[at].Ops = []plan.Op{call(unix.SYS_CHDIR, plan.Str(leak))}
+			again := stepOf(t, &plan.Plan{Steps: p.Steps[at+1:]}, "chdir", leak) + at + 1
+			p.Steps[again].Ops = nil
+		})
+	})
+	t.Run("program", func(t *testing.T) {
+		proves(t, with(func(s *specs.Spec) { s.Process.Args = []string{leak + "/program"} }), func(p *plan.Plan) {
+			remove(p, stepOf(t, p, "close", "all"))
+		})
+	})
+	t.Run("descriptors", func(t *testing.T) {
+		proves(t, with(func(s *specs.Spec) { s.Process.Args = []string{"cat", leak + "/secret"} }), func(p *plan.Plan) {
+			remove(p, stepOf(t, p, "close", "all"))
+			insert(p, len(p.Steps)-1, plan.Step{Verb: "keep", Ops: []plan.Op{call(unix.SYS_FCNTL, plan.Int(dir), plan.Int(unix.F_SETFD), plan.Int(0))}})
+		})
+	})
+}
+
+// TestUserOfTheProcess: the process is the user that was asked for
+// (CVE-2026-30892).
+func TestUserOfTheProcess(t *testing.T) {
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		b := newBox(t)
+		s := launchtest.Spec("cat", "/proc/self/status")
+		s.Process.User = specs.User{UID: 1, GID: 2}
+		out, _, err := b.try(s, weaken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid, gid := field(out, "Uid"), field(out, "Gid"); uid != "1\t1\t1\t1" || gid != "2\t2\t2\t2" {
+			return uid + gid
+		}
+		return ""
+	}, func(p *plan.Plan) { remove(p, stepOf(t, p, "become", "user 1:2")) })
+}
+
+// TestHiddenExec: an exec's process on its way is closed to the container's root
+// with all capabilities (CVE-2016-9962): its memory, descriptors and program.
+func TestHiddenExec(t *testing.T) {
+	b := newBox(t)
+	s := launchtest.Spec("sleep", "1000")
+	with := b.running(s)
+	name := strings.TrimSpace(readFile(t, "/proc/self/comm"))
+	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		opt := b.opt
+		opt.Gate = true
+		process := *s.Process
+		process.Args = []string{"true"}
+		p, err := compiler().Exec(&process, s, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		weaken(&p)
+		encoded, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		null := must(unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0))
+		defer unix.Close(null)
+		proc, err := b.launch(encoded, []int{with.PIDFD, null, null, null, int(r.Fd())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spy := launchtest.Spec("sh", "-c", spyOn, "sh", name)
+		powerful(t, spy)
+		out, code, err := b.inside(with, s, spy.Process)
+		w.Write([]byte("x"))
+		unix.Close(proc.PIDFD)
+		wait(t, proc.PID)
+		if err != nil || code != 0 || !strings.Contains(out, "found") {
+			t.Fatal(err, code, out)
+		}
+		return strings.ReplaceAll(strings.TrimSuffix(out, "found\n"), "\n", " ")
+	}, func(p *plan.Plan) {
+		insert(p, stepOf(t, p, "await", "gate"), plan.Step{Verb: "show", Ops: []plan.Op{call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(1))}})
+	})
+}
