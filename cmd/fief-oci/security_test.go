@@ -121,3 +121,20 @@ func rebuilt(b *bench) string {
 	}
 	return name
 }
+
+// TestExecUser: --user is the numbers it says, or refused: never another user
+// (CVE-2026-30892).
+func TestExecUser(t *testing.T) {
+	for given, want := range map[string]specs.User{"1": {UID: 1, GID: 7}, "1:2": {UID: 1, GID: 2}, "0:5": {GID: 5}, "4294967294:0": {UID: 4294967294}} {
+		p := specs.Process{User: specs.User{UID: 6, GID: 7}}
+		if err := (&execution{user: given}).identity(&p); err != nil || p.User.UID != want.UID || p.User.GID != want.GID {
+			t.Errorf("%q: %+v, %v", given, p.User, err)
+		}
+	}
+	for _, given := range []string{"root", "1:", ":1", ":", "-1", "+1", " 1", "1 ", "1:2:3", "1:root", "4294967296", "1x", "0x1", "1e3"} {
+		p := specs.Process{User: specs.User{UID: 6, GID: 7}}
+		if err := (&execution{user: given}).identity(&p); err == nil {
+			t.Errorf("%q is taken for %+v", given, p.User)
+		}
+	}
+}
