@@ -19,17 +19,19 @@ import (
 var swapped = []string{"proc", "sys", "dev", "etc", "bound", "work", "copied", "dev/null", "hook"}
 
 // probe looks for a file system of the kernel's without its masks, wherever it
-// has gone.
+// has gone: names may come to mean something else from one moment to the next,
+// a working directory does not.
 const probe = `
 for d in /proc /proc.other /bound /bound.other; do
-	test -e $d/1/comm || continue
-	test -c $d/interrupts || echo BAD no mask on $d
-	(echo x >$d/sys/kernel/domainname) 2>/dev/null && echo BAD $d/sys can be written to
-	test "$(readlink $d/self/ns/pid)" = "$(readlink $d/1/ns/pid)" || echo BAD $d is of another pid namespace
+	cd $d 2>/dev/null && test -e 1/comm || continue
+	test -c interrupts || echo BAD no mask on $d
+	(echo x >sys/kernel/domainname) 2>/dev/null && echo BAD $d/sys can be written to
+	test "$(cat 1/comm)" = busybox || echo BAD $d is of another pid namespace
 done
 for d in /sys /sys.other; do
-	test -d $d/class/net && ls $d/firmware | grep -q . && echo BAD no mask on $d
+	cd $d 2>/dev/null && test -d class/net && ls firmware | grep -q . && echo BAD no mask on $d
 done
+cd /
 test -e /canary && echo BAD the root is the host
 echo probed`
 

@@ -37,6 +37,9 @@ func (c *compilation) secure() error {
 		c.load(filter)
 	}
 	c.credentials(caps)
+	if c.joined || c.ns.joinsAny(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) {
+		c.hide() // the credentials are others: see enter
+	}
 	c.closeAll()
 	loaded := c.process.NoNewPrivileges && filter != nil && filter.listens()
 	if loaded { // while there is somebody to hand the listener to

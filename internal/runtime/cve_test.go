@@ -349,7 +349,7 @@ func TestHiddenExec(t *testing.T) {
 	s := launchtest.Spec("sleep", "1000")
 	with := b.running(s)
 	name := strings.TrimSpace(readFile(t, "/proc/self/comm"))
-	proves(t, func(t *testing.T, weaken func(*plan.Plan)) string {
+	try := func(t *testing.T, weaken func(*plan.Plan)) string {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -385,7 +385,12 @@ func TestHiddenExec(t *testing.T) {
 			t.Fatal(err, code, out)
 		}
 		return strings.ReplaceAll(strings.TrimSuffix(out, "found\n"), "\n", " ")
-	}, func(p *plan.Plan) {
-		insert(p, stepOf(t, p, "await", "gate"), plan.Step{Verb: "show", Ops: []plan.Op{call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(1))}})
-	})
+	}
+	shown := plan.Step{Verb: "show", Ops: []plan.Op{call(unix.SYS_PRCTL, plan.Int(unix.PR_SET_DUMPABLE), plan.Int(1))}}
+	proves(t, try, func(p *plan.Plan) { insert(p, stepOf(t, p, "await", "gate"), shown) })
+	for _, change := range []string{"root of the user namespace", "user 0:0"} { // as with the sysctl fs.suid_dumpable=1
+		if harm := try(t, func(p *plan.Plan) { insert(p, stepOf(t, p, "become", change)+1, shown) }); harm != "" {
+			t.Errorf("shown by becoming %s: %s", change, harm)
+		}
+	}
 }

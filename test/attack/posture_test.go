@@ -242,7 +242,7 @@ func TestNothingOfFief(t *testing.T) {
 		sees bool
 	}{
 		"remapped": {[]string{"--cap-add", "ALL"}, false}, "host": {[]string{"--userns=host"}, false},
-		"every id itself": {[]string{"--uidmap", "0:0:65536", "--gidmap", "0:0:65536", "--cap-add", "ALL"}, false},
+		"root of the host": {[]string{"--uidmap", "0:0:1", "--gidmap", "0:0:1", "--cap-add", "ALL"}, false},
 		"privileged":      {[]string{"--privileged", "--userns=host"}, true}, "pid of the host": {[]string{"--privileged", "--userns=host", "--pid=host"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
