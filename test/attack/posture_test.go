@@ -143,7 +143,7 @@ func mount(line string) string {
 			return ""
 		}
 	}
-	if strings.HasPrefix(f[4], "/etc/") || strings.HasSuffix(f[4], "init") {
+	if strings.HasPrefix(f[4], "/etc/") || strings.HasSuffix(f[4], "init") || f[4] == "/" && kind != "overlay" {
 		kind = "file of the host"
 	}
 	return strings.Join(append([]string{f[4], kind, f[5]}, f[6:]...), " ")
@@ -243,7 +243,7 @@ func TestNothingOfFief(t *testing.T) {
 	}{
 		"remapped": {[]string{"--cap-add", "ALL"}, false}, "host": {[]string{"--userns=host"}, false},
 		"root of the host": {[]string{"--uidmap", "0:0:1", "--gidmap", "0:0:1", "--cap-add", "ALL"}, false},
-		"privileged":      {[]string{"--privileged", "--userns=host"}, true}, "pid of the host": {[]string{"--privileged", "--userns=host", "--pid=host"}, true},
+		"privileged":       {[]string{"--privileged", "--userns=host"}, true}, "pid of the host": {[]string{"--privileged", "--userns=host", "--pid=host"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := append([]string{"run", "-d", "--network", "none"}, c.args...)
