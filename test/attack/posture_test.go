@@ -46,7 +46,7 @@ var kept = []string{"Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff
 
 // places are the mounts and devices whose lines are kept: others differ from
 // machine to machine.
-var places = regexp.MustCompile(`^(/dev(/(pts|shm|mqueue|null|zero|full|random|urandom|tty|console|ptmx|fd|core|stdin|stdout|stderr))?|/proc(/(sys|irq|fs))?|/sys|/sys/fs/cgroup)$`)
+var places = regexp.MustCompile(`^(/dev(/(pts|shm|mqueue|null|zero|full|random|urandom|tty|console|ptmx|fd|core|stdin|stdout|stderr|fief-init))?|/proc(/(sys|irq|fs))?|/sys|/sys/fs/cgroup)$`)
 
 var (
 	statusLine = regexp.MustCompile(`^([A-Za-z_0-9]+):\t\s*(.*)$`)
