@@ -7,6 +7,7 @@
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
 # make soak-live  200 containers that write, under a daemon that is killed and replaced (root)
 # make soak-run   10,000 runs, after which nothing may have grown (root)
+# make race-fuzz  containers started for SECONDS in a root filesystem that others change meanwhile (root)
 # make bench  medians of whole commands beside the floor and other engines, and of a small image (root)
 # make bench-images  the same of a large image alone: pulls, first starts, commits (root, half an hour, 50 GB below TMPDIR)
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test test-oci race soak-ids soak-live soak-run crash test-vm lint fuzz bench bench-images deps clean
+.PHONY: build install docs demo test test-oci race soak-ids soak-live soak-run crash race-fuzz test-vm lint fuzz bench bench-images deps clean
 
 build:
 	@mkdir -p bin
@@ -71,6 +72,11 @@ SEEDS ?= 1000
 crash: build
 	test/deps.sh
 	FIEF_CRASH_SEEDS=$(SEEDS) go test ./test/crash -run 'TestKilledAtEveryPoint|TestPowerCuts' -count 1 -v -timeout 12h
+
+# SECONDS: for how long.
+race-fuzz: SECONDS := $(if $(filter command,$(firstword $(origin SECONDS))),$(SECONDS),600)
+race-fuzz:
+	FIEF_RACE_SECONDS=$(SECONDS) go test ./cmd/fief-oci -run 'TestRace$$' -count 1 -v -timeout 24h
 
 # SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
 SUITES ?= bookworm trixie

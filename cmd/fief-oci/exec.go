@@ -74,6 +74,9 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := protect(spec); err != nil {
+		return err
+	}
 	process, err := e.describe(spec, args[1:])
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"fief/internal/idpool"
 	"fief/internal/idpool/hostids"
 	"fief/internal/kernel/harden"
+	"fief/internal/kernel/seal"
 	"fief/internal/kernel/seccomp"
 	"fief/internal/kernel/seccomp/fingerprint"
 	"fief/internal/launch"
@@ -113,7 +114,12 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	}
 	raiseLimits()
 
-	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
+	view, err := seal.Open(cfg.InitBinary) // once: all monitors run from it
+	if err != nil {
+		return nil, err
+	}
+	m.then(func() { view.Close() })
+	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
 		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
 		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Events: &event.Bus{},

@@ -217,17 +217,15 @@ func (c *compilation) isolateMounts() {
 	s.end()
 }
 
-// enterRoot attaches the root file system over / and makes it the root. It is
-// taken out of its source's peer group before anything is mounted on it: a
-// clone of a shared mount would carry every mount to the host.
-func (c *compilation) enterRoot() {
+// attachRoot attaches the root file system over /, where it is the container's
+// root from later on. It is taken out of its source's peer group before anything
+// is mounted on it: a clone of a shared mount would carry every mount to the host.
+func (c *compilation) attachRoot() {
 	attr := c.rootAttr()
 	c.keepOldRoot()
-	s := c.b.step("root", "rootfs → /", propagationText(attr.Propagation, true), "first, so that all later paths are the container's")
+	s := c.b.step("attach", "rootfs → /", propagationText(attr.Propagation, true), "over all else: paths are looked up in it, by its descriptor")
 	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	s.setAttr(c.root, true, attr, propagationText(attr.Propagation, true))
-	s.call(unix.SYS_FCHDIR, plan.In(c.root))
-	s.call(unix.SYS_PIVOT_ROOT, plan.Str("."), plan.Str("."))
 	s.end()
 }
 
@@ -239,10 +237,17 @@ func (c *compilation) rootAttr() unix.MountAttr {
 	return unix.MountAttr{Propagation: unix.MS_PRIVATE}
 }
 
-// leaveOldRoot detaches the host's tree. pivot_root(".", ".") has stacked it on
-// the new root, where "." finds it (pivot_root(2), NOTES).
+// leaveOldRoot makes the root file system the root and detaches the host's tree,
+// which pivot_root(".", ".") has stacked on it, where "." finds it (pivot_root(2),
+// NOTES). So does "..": as long as the host's tree lies there, a link such as
+// etc/../etc of an image leads into it, in-root look-up or not, as path_is_under
+// says that what is mounted on the root is below it (openat2(2),
+// RESOLVE_IN_ROOT; fs/namei.c, complete_walk). Hence both in one step, with no
+// look-up between them.
 func (c *compilation) leaveOldRoot() {
-	s := c.b.step("detach", "old root", "", "after proc and sysfs: the kernel wants to see unmasked ones")
+	s := c.b.step("root", "rootfs", "", "after proc and sysfs: the kernel wants to see unmasked ones")
+	s.call(unix.SYS_FCHDIR, plan.In(c.root))
+	s.call(unix.SYS_PIVOT_ROOT, plan.Str("."), plan.Str("."))
 	s.call(unix.SYS_UMOUNT2, plan.Str("."), plan.Bits(unix.MNT_DETACH))
 	s.call(unix.SYS_CHDIR, plan.Str("/"))
 	s.end()

@@ -3,10 +3,10 @@
 // plan.
 //
 // The order of a container's plan follows from what the kernel allows
-// (user_namespaces(7), mount_namespaces(7)): pivot_root comes first, so that every later path is
-// resolved in the container's root and nowhere else; proc and sysfs are mounted
-// before the old root is detached, as the kernel wants to see an unmasked one
-// (mount_too_revealing); masks follow all mounts; capabilities and the system
+// (user_namespaces(7), mount_namespaces(7)): the root file system is attached first, so that every
+// later path is resolved in it, by its descriptor, and nowhere else; proc and sysfs are mounted
+// before it becomes the root and the old one is detached, as the kernel wants to see an
+// unmasked one (mount_too_revealing); masks follow all mounts; capabilities and the system
 // call filter come last.
 package launch
 
@@ -60,6 +60,7 @@ type compilation struct {
 	ns       namespaces
 
 	root, dev, proc, pts plan.Slot
+	places               []place
 	ownDev               bool // /dev is a file system of the container's own
 	devReadOnly          bool
 	null                 plan.Slot // a clone of /dev/null, attached or not
@@ -108,7 +109,7 @@ func (c *Compiler) Container(s *specs.Spec, o Options) (plan.Plan, error) {
 	if err := n.cloneDevices(); err != nil {
 		return plan.Plan{}, err
 	}
-	n.enterRoot()
+	n.attachRoot()
 	n.b.mark("root")
 	for _, stage := range []func() error{n.mounts, n.devices, n.terminal} {
 		if err := stage(); err != nil {

@@ -165,6 +165,7 @@ func (c *compilation) join(pidfd plan.Slot) error {
 	s.call(unix.SYS_OPENAT, plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), plan.Int(0)).save(c.root)
 	s.end()
 	c.identity()
+	c.hide()
 	return nil
 }
 

@@ -50,8 +50,8 @@ func (c *compilation) keepOldRoot() {
 
 // createContainerHooks appends the hooks that run in the container's namespaces
 // and see the host's tree, in which the finished file system of the container
-// lies where config.json says: as if pivot_root were still to come, which in
-// truth came first. What a hook mounts there is mounted in the container as well.
+// lies where config.json says, as pivot_root is still to come. What a hook mounts
+// there is mounted in the container as well.
 func (c *compilation) createContainerHooks() {
 	if c.b.has(createState) == 0 {
 		return
@@ -81,9 +81,6 @@ func (c *compilation) showRoot(old plan.Slot) {
 	unreachable := s.lookup(old, name, unix.O_DIRECTORY, t).ignore(unix.EACCES, unix.ENOENT)
 	s.cloneOf(c.root, view, true)
 	s.attach(view, t)
-	s.call(unix.SYS_FCHDIR, plan.In(view))
-	s.call(unix.SYS_UMOUNT2, plan.Str("."), plan.Bits(unix.MNT_DETACH)) // the host's tree, which lies on the root: see leaveOldRoot
-	s.call(unix.SYS_FCHDIR, plan.In(c.root))
 	s.setAttr(c.root, false, unix.MountAttr{Propagation: unix.MS_SHARED}, "shared")
 	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.In(view), plan.Str(""),
 		plan.Bits(unix.MOVE_MOUNT_SET_GROUP|unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))

@@ -112,6 +112,7 @@ func (c *compilation) copyUp(from plan.Slot, m specs.Mount, o mountOptions) {
 	c.keep("tmpfs", dest, mount, s)
 	s.target(c.root, dest, directory, t)
 	s.attach(mount, t)
+	c.place(s, dest, mount)
 	c.propagate(s, mount, o)
 	s.end()
 }
@@ -128,6 +129,7 @@ func (c *compilation) bind(from plan.Slot, dest, source string, o mountOptions) 
 	s.copy(from, mount)
 	s.target(c.root, clean(dest), likeMount, t)
 	s.attach(mount, t)
+	c.place(s, clean(dest), mount)
 	c.propagate(s, mount, o)
 	s.end()
 }
@@ -179,6 +181,7 @@ func (c *compilation) newMount(m specs.Mount, o mountOptions) error {
 	t := c.b.slot("target")
 	s.target(c.root, dest, directory, t)
 	s.attach(at, t)
+	c.place(s, dest, at)
 	c.propagate(s, at, o)
 	s.end()
 	return nil

@@ -103,6 +103,7 @@ func (c *compilation) prepared(from plan.Slot, m specs.Mount, kind Kind, o mount
 	c.keep(string(kind), dest, mount, s)
 	s.target(c.root, dest, directory, t)
 	s.attach(mount, t)
+	c.place(s, dest, mount)
 	if o.attr != 0 {
 		s.setAttr(mount, false, attr, text)
 	}

@@ -147,10 +147,43 @@ func (c *compilation) restrictPaths() {
 	}
 }
 
+// place is a mount of the spec below which something is to be masked or
+// read-only.
+type place struct {
+	dest string
+	at   plan.Slot
+}
+
+// place remembers the mount in a slot, attached at dest, when a path to be
+// restricted lies below it.
+func (c *compilation) place(s *step, dest string, mount plan.Slot) {
+	restricted := func(p string) bool { return strings.HasPrefix(clean(p), dest+"/") }
+	if !slices.ContainsFunc(c.spec.Linux.MaskedPaths, restricted) && !slices.ContainsFunc(c.spec.Linux.ReadonlyPaths, restricted) {
+		return
+	}
+	at := c.b.slot("on:" + dest)
+	s.copy(mount, at)
+	c.places = append(c.places, place{dest, at})
+}
+
+// below says where a path to be restricted is looked up: in the last mount that
+// it lies below, by that one's descriptor. Who shares the root file system with
+// the container could rename /proc in it, and the mount with it, between the two:
+// the path would be missing then, and the mount have no masks.
+func (c *compilation) below(name string) (root plan.Slot, rest string) {
+	for _, p := range slices.Backward(c.places) {
+		if rest, ok := strings.CutPrefix(name, p.dest+"/"); ok {
+			return p.at, rest
+		}
+	}
+	return c.root, name
+}
+
 func (c *compilation) readOnlyPath(name string) {
 	s := c.b.step("read-only", "/"+clean(name), "", "")
 	t, mount := c.b.slot("target"), c.b.slot("mount")
-	missing := s.lookup(c.root, clean(name), 0, t).ignore(unix.ENOENT)
+	root, rest := c.below(clean(name))
+	missing := s.lookup(root, rest, 0, t).ignore(unix.ENOENT)
 	s.cloneOf(t, mount, true)
 	s.setAttr(mount, true, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}, "ro")
 	s.attach(mount, t)
@@ -174,7 +207,8 @@ func (c *compilation) blank() {
 func (c *compilation) mask(name string) {
 	s := c.b.step("mask", "/"+clean(name), "", "")
 	t, mount, blank, shown := c.b.slot("target"), c.b.slot("mount"), c.b.slot("blank"), c.b.slot("shown")
-	missing := s.lookup(c.root, clean(name), 0, t).ignore(unix.ENOENT)
+	root, rest := c.below(clean(name))
+	missing := s.lookup(root, rest, 0, t).ignore(unix.ENOENT)
 	isDir := s.isDir(t)
 	s.cloneOf(c.null, mount, false)
 	s.setAttr(mount, false, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}, "ro,nosuid,noexec")

@@ -37,11 +37,11 @@ func (c *compilation) secure() error {
 	if early := !c.process.NoNewPrivileges && filter != nil; early {
 		c.closeAll("cwd")
 		c.load(filter)
-		c.credentials(caps)
+		c.become(caps)
 		c.closeDir()
 		c.filtered = true
 	} else {
-		c.credentials(caps)
+		c.become(caps)
 		c.closeAll("")
 	}
 	loaded := c.process.NoNewPrivileges && filter != nil && filter.listens()
@@ -159,6 +159,16 @@ func (c *compilation) bounding(caps capSets) {
 }
 
 func hex(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
+
+// become appends the change to the process's credentials. The kernel makes a
+// process whose ids change dumpable as fs.suid_dumpable says (proc(5)): among
+// others' processes it hides once more, as in enter.
+func (c *compilation) become(caps capSets) {
+	c.credentials(caps)
+	if c.joined || c.ns.joinsAny(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) {
+		c.hide()
+	}
+}
 
 // credentials appends groups, ids and capabilities.
 func (c *compilation) credentials(caps capSets) {

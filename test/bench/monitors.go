@@ -50,7 +50,7 @@ func (s *stage) monitors() memory {
 func (s *stage) pss() (list []int64) {
 	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, exe := range exes {
-		if target, _ := os.Readlink(exe); target != s.bin+"/fief-mon" {
+		if target, _ := os.Readlink(exe); target != "/fief-mon" { // all run from a view of their directory
 			continue
 		}
 		b, _ := os.ReadFile(filepath.Join(filepath.Dir(exe), "smaps_rollup"))

@@ -202,7 +202,7 @@ func measure(t *testing.T, d *testenv.Daemon) counts {
 	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
 	mine := map[string]bool{}
 	for _, exe := range exes {
-		if to, _ := os.Readlink(exe); strings.HasPrefix(to, testenv.Bin(t)) {
+		if to, _ := os.Readlink(exe); strings.HasPrefix(to, testenv.Bin(t)) || to == "/fief-mon" { // seen through a view of its directory
 			mine[filepath.Dir(exe)] = true
 		}
 	}

@@ -1,0 +1,5 @@
+//go:build weak
+
+package main
+
+const sealing = false

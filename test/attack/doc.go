@@ -1,0 +1,3 @@
+// Package attack tries whole containers: what they are given, and what a hostile
+// one can reach.
+package attack
