@@ -3,14 +3,26 @@
 # With the argument "bench" also the engines that fief is measured against, with
 # "oci" the runtimes that fief-oci is compared with.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 declare -A wants=(
 	[debootstrap]=debootstrap [busybox]=busybox-static [mkfs.xfs]=xfsprogs [mkfs.btrfs]=btrfs-progs
 	[ip]=iproute2 [ps]=procps [script]=bsdutils [losetup]=mount [zstd]=zstd [skopeo]=skopeo
 	[xz]=xz-utils [bzip2]=bzip2 [curl]=curl
+	[podman]=podman [conmon]=conmon [runc]=runc [crun]=crun
 )
 if [ "${1:-}" = bench ]; then
-	wants+=([crun]=crun [runc]=runc [bwrap]=bubblewrap [podman]=podman [gcc]=gcc)
+	wants+=([bwrap]=bubblewrap [gcc]=gcc)
+fi
+
+# containerd's package starts a daemon: its programs are only unpacked.
+if ! command -v containerd >/dev/null && [ ! -x bin/containerd/usr/bin/containerd ]; then
+	apt-get update -qq
+	at=$(mktemp -d)
+	(cd "$at" && apt-get download -qq containerd)
+	mkdir -p bin/containerd
+	dpkg -x "$at"/containerd_*.deb bin/containerd
+	rm -rf "$at"
 fi
 if [ "${1:-}" = oci ]; then
 	wants+=([crun]=crun [runc]=runc [tar]=tar [unshare]=util-linux)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"hash/fnv"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -27,7 +30,7 @@ func (c *container) enterCgroup(s *specs.Spec, f *files, opt *launch.Options) er
 		return fault.New(fault.Unsupported, "use cgroup", name, "systemd slices are not supported", "use the cgroupfs manager")
 	}
 	if name == "" {
-		name = ownGroups + "/" + c.ID
+		name = ownGroups + "/" + c.ownGroup()
 	}
 	if name = path.Clean("/" + name); name == "/" {
 		return fault.New(fault.Invalid, "use cgroup", name, "that is the root", "")
@@ -39,11 +42,16 @@ func (c *container) enterCgroup(s *specs.Spec, f *files, opt *launch.Options) er
 	defer tree.Close()
 	dir, err := tree.Create(name)
 	if fault.Is(err, fault.Exists) { // runc, too, takes one that is there
-		dir, err = tree.Open(name)
+		dir, err = openEmpty(tree, name)
 	}
 	if err == nil {
 		dir.Close()
 		c.Cgroup = name
+	}
+	if err == nil && s.Linux.CgroupsPath != "" { // whoever names it looks for it in every hierarchy
+		err = tree.Spread(name)
+	}
+	if err == nil {
 		err = tree.Limit(name, s.Linux.Resources)
 	}
 	if err != nil {
@@ -55,10 +63,35 @@ func (c *container) enterCgroup(s *specs.Spec, f *files, opt *launch.Options) er
 	return c.joinCgroup(tree, f, opt)
 }
 
+// ownGroup is the name of the group of a container that names none. Ids are those
+// of a state directory: another one has the same again.
+func (c *container) ownGroup() string {
+	root := filepath.Dir(c.dir)
+	if root == defaultRoot() {
+		return c.ID
+	}
+	h := fnv.New32a()
+	h.Write([]byte(root))
+	return c.ID + "@" + strconv.FormatUint(uint64(h.Sum32()), 16)
+}
+
+// openEmpty opens a group that was there before. One with processes is somebody
+// else's: they would be limited, frozen and killed with the container.
+func openEmpty(tree *cgroup.Tree, name string) (*os.File, error) {
+	pids, err := tree.Pids(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(pids) > 0 {
+		return nil, fault.New(fault.Conflict, "use cgroup", name, "container's cgroup is not empty: "+strconv.Itoa(len(pids))+" process(es) found", "name another one")
+	}
+	return tree.Open(name)
+}
+
 // without says whether a container can do without a group, after an error.
 func (c *container) without(s *specs.Spec, err error) error {
 	r := s.Linux.Resources
-	if c.Cgroup != "" || !limitless(r) || fault.Is(err, fault.Invalid) {
+	if c.Cgroup != "" || !limitless(r) || fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
 		return err
 	}
 	return mayRun(s)
@@ -88,8 +121,16 @@ func guard(tree *cgroup.Tree, name string, s *specs.Spec) error {
 	return err
 }
 
-// openCgroup gives the container's group to a plan, when it has one.
-func (c *container) openCgroup(f *files, opt *launch.Options) error {
+// openCgroup gives the container's group to the plan of another process, when it
+// has one: the group itself, or one below it that the caller names.
+func (c *container) openCgroup(f *files, opt *launch.Options, below []string) error {
+	sub, err := subgroup(below)
+	if err != nil {
+		return err
+	}
+	if c.Cgroup == "" && sub != "" {
+		return fault.New(fault.Invalid, "use cgroup", sub, "the container has none", "leave --cgroup out")
+	}
 	if c.Cgroup == "" {
 		return nil
 	}
@@ -98,15 +139,61 @@ func (c *container) openCgroup(f *files, opt *launch.Options) error {
 		return err
 	}
 	defer tree.Close()
-	return c.joinCgroup(tree, f, opt)
+	if sub != "" {
+		return joinGroup(tree, f, opt, c.Cgroup, path.Join(c.Cgroup, sub))
+	}
+	return joinGroup(tree, f, opt, c.Cgroup, c.inner(tree))
+}
+
+// subgroup reads --cgroup: a path below the container's group. Paths for single
+// controllers of v1 are refused.
+func subgroup(list []string) (string, error) {
+	switch {
+	case len(list) == 0:
+		return "", nil
+	case len(list) > 1 || strings.Contains(list[0], ":"):
+		return "", fault.New(fault.Unsupported, "use cgroup", strings.Join(list, " "), "groups of single controllers are not supported", "name one path")
+	case slices.Contains(strings.Split(list[0], "/"), ".."):
+		return "", fault.New(fault.Invalid, "use cgroup", list[0], "it leaves the container's", "")
+	}
+	return strings.TrimPrefix(path.Clean("/"+list[0]), "/"), nil
+}
+
+// inner is the group that exec's processes are put in: the container's or, when
+// an init in it has given its controllers on and moved down, the one below that
+// its first process is in (cgroups(7), "no internal processes" rule).
+func (c *container) inner(tree *cgroup.Tree) string {
+	if tree.Mode() != cgroup.Unified {
+		return c.Cgroup
+	}
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(c.PID) + "/cgroup")
+	if err != nil {
+		return c.Cgroup
+	}
+	_, own, _ := strings.Cut(strings.TrimSpace(string(b)), "0::")
+	if strings.HasPrefix(own, c.Cgroup+"/") {
+		return own
+	}
+	return c.Cgroup
 }
 
 func (c *container) joinCgroup(tree *cgroup.Tree, f *files, opt *launch.Options) error {
-	dir, err := tree.Open(c.Cgroup)
+	return joinGroup(tree, f, opt, c.Cgroup, c.Cgroup)
+}
+
+// joinGroup gives a group to a plan: that of v2, and those of v1 at base, where
+// limits lie, and then at name, if there are any below.
+func joinGroup(tree *cgroup.Tree, f *files, opt *launch.Options, base, name string) error {
+	dir, err := tree.Open(name)
 	if err != nil {
 		return err
 	}
-	joins, err := tree.Joins(c.Cgroup)
+	joins, err := tree.Joins(base)
+	if err == nil && name != base {
+		var more []*os.File
+		more, err = tree.Joins(name)
+		joins = append(joins, more...)
+	}
 	opt.Cgroup, opt.Groups = true, len(joins)
 	for i, file := range append([]*os.File{dir}, joins...) {
 		name := "cgroup"
@@ -123,8 +210,8 @@ func (c *container) joinCgroup(tree *cgroup.Tree, f *files, opt *launch.Options)
 	return err
 }
 
-// removeCgroup removes the container's group, waiting shortly for the last
-// process to be gone from it.
+// removeCgroup kills what is left in the container's group and removes it, waiting
+// shortly for the last process to be gone from it.
 func (c *container) removeCgroup() {
 	if c.Cgroup == "" {
 		return
@@ -134,6 +221,7 @@ func (c *container) removeCgroup() {
 		return
 	}
 	defer tree.Close()
+	tree.Kill(c.Cgroup) // without a pid namespace of its own its first process leaves others behind
 	tree.Remove(c.Cgroup)
 	tree.Drop() // fails while others are in it
 }

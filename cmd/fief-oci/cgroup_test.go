@@ -34,7 +34,7 @@ func TestLimits(t *testing.T) {
 	if !strings.Contains(out, "fork") {
 		t.Errorf("22 processes where 20 may be: %d %s", code, out)
 	}
-	kills, err := tr.OOMKills("limited")
+	kills, err := tr.OOMKills(b.group("limited"))
 	if err != nil || kills != 1 {
 		t.Errorf("%d kills, %v", kills, err)
 	}
@@ -56,8 +56,8 @@ func TestLimits(t *testing.T) {
 	b.expect(1, "cannot delete a container that is paused", "delete", "limited")
 	b.ok("delete", "--force", "limited")
 	for _, dir := range []string{"", "/memory", "/pids", "/unified"} {
-		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci/limited"); err == nil {
-			t.Errorf("/sys/fs/cgroup%s/fief-oci/limited is left", dir)
+		if _, err := os.Stat("/sys/fs/cgroup" + dir + "/fief-oci/" + b.group("limited")); err == nil {
+			t.Errorf("/sys/fs/cgroup%s/fief-oci/%s is left", dir, b.group("limited"))
 		}
 	}
 }

@@ -29,7 +29,8 @@ type creation struct {
 	console string
 	noKeys  bool
 	noPivot bool
-	keepFDs int
+	config  string
+	pass    passing
 }
 
 func newCreation(a *app, set *flag.FlagSet) *creation {
@@ -40,8 +41,10 @@ func newCreation(a *app, set *flag.FlagSet) *creation {
 	set.StringVar(&c.console, "console-socket", "", "unix socket that receives the terminal")
 	set.BoolVar(&c.noKeys, "no-new-keyring", false, "keep the caller's session keyring")
 	set.BoolVar(&c.noPivot, "no-pivot", false, "refused: it leaves the host's tree in reach")
-	set.IntVar(&c.keepFDs, "preserve-fds", 0, "not supported")
-	set.Bool("no-subreaper", false, "ignored")
+	set.StringVar(&c.config, "config", "config.json", "file to read instead, relative to the bundle")
+	set.StringVar(&c.config, "f", "config.json", "short for --config")
+	set.Bool("no-subreaper", false, "ignored: nothing else is reaped")
+	c.pass.flags(a, set)
 	return c
 }
 
@@ -77,17 +80,24 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 	if err != nil {
 		return nil, none, err
 	}
-	spec, raw, err := loadSpec(filepath.Join(bundle, "config.json"))
+	name := c.config
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(bundle, name)
+	}
+	spec, raw, err := loadSpec(name)
 	if err != nil {
 		return nil, none, err
 	}
 	if err := mayName(spec); err != nil {
 		return nil, none, err
 	}
-	if err := protect(spec); err != nil {
+	if err := protect(spec, c.pass.inherited); err != nil {
 		return nil, none, err
 	}
-	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id), config: spec}
+	box := &container{ID: id, Bundle: bundle, Rootfs: spec.Root.Path, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id), config: spec}
+	if !filepath.IsAbs(box.Rootfs) {
+		box.Rootfs = filepath.Join(bundle, box.Rootfs)
+	}
 	if err := box.makeDir(c.app.root); err != nil {
 		return nil, none, err
 	}
@@ -103,11 +113,8 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 }
 
 func (c *creation) check(id string) error {
-	switch {
-	case c.noPivot:
+	if c.noPivot {
 		return fault.New(fault.Unsupported, "create container", id, "--no-pivot is refused", "use a root file system that is not the initial ramdisk")
-	case c.keepFDs != 0:
-		return fault.New(fault.Unsupported, "create container", id, "--preserve-fds is not supported", "")
 	}
 	return validID(id)
 }
@@ -168,7 +175,10 @@ func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime
 		return none, err
 	}
 	opt := launch.Options{ID: box.ID, Gate: true, Nested: nested(), NoKeys: c.noKeys, Assists: true}
-	if err := box.enterCgroup(spec, f, &opt); err != nil {
+	if err := c.pass.open(f, &opt, spec.Process); err != nil {
+		return none, err
+	}
+	if err := c.group(box, spec, f, &opt); err != nil {
 		return none, err
 	}
 	if err := withhold(spec, spec.Process); err != nil {
@@ -192,13 +202,27 @@ func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime
 	if err != nil {
 		return none, hooks.explain(err)
 	}
-	unix.Close(proc.PIDFD)
+	defer unix.Close(proc.PIDFD)
 	box.PID = proc.PID
 	box.StartTime, _, _ = processTime(proc.PID)
 	if err := box.save(); err != nil {
 		return none, err
 	}
+	if err := c.pass.sendPidfd("standard", proc.PIDFD); err != nil {
+		return none, err
+	}
 	return proc, writePIDFile(c.pidFile, proc.PID)
+}
+
+// group puts the container into its cgroup, unless the caller wants it in his.
+func (c *creation) group(box *container, s *specs.Spec, f *files, opt *launch.Options) error {
+	if !c.app.groupless {
+		return box.enterCgroup(s, f, opt)
+	}
+	if !limitless(s.Linux.Resources) {
+		return fault.New(fault.Invalid, "limit container", box.ID, "it is to have no cgroup", "leave its resources out")
+	}
+	return mayRun(s)
 }
 
 // moveDevices moves the spec's network devices into the container's network
@@ -272,7 +296,8 @@ func writePIDFile(name string, pid int) error {
 	return fault.Wrap(fault.Internal, "write pid file", name, os.Rename(temporary, name), "")
 }
 
-// destroy kills the container and removes all that is left of it.
+// destroy kills the container, all processes of its group included, and removes
+// all that is left of it.
 func (c *container) destroy() {
 	if c.PID > 0 && c.status() != specs.StateStopped {
 		if fd, err := c.pidfd(); err == nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"fief/internal/launch"
 	"fief/internal/runtime"
@@ -18,18 +19,10 @@ import (
 type execution struct {
 	app                                  *app
 	process, console, pidFile, user, cwd string
-	tty, detach, noNewPrivs              bool
-	env, caps, groups                    values
-}
-
-// values is a flag that may be repeated.
-type values []string
-
-func (v *values) String() string { return strings.Join(*v, " ") }
-
-func (v *values) Set(s string) error {
-	*v = append(*v, s)
-	return nil
+	tty, detach, noNewPrivs, paused      bool
+	env, caps, groups, cgroup            values
+	label, profile                       string
+	pass                                 passing
 }
 
 func execCommand(a *app, set *flag.FlagSet) func([]string) error {
@@ -41,6 +34,7 @@ func execCommand(a *app, set *flag.FlagSet) func([]string) error {
 	}{
 		{"process", "p", &e.process, "file with an OCI process"}, {"console-socket", "", &e.console, "unix socket that receives the terminal"},
 		{"pid-file", "", &e.pidFile, "write the pid here"}, {"user", "u", &e.user, "UID[:GID]"}, {"cwd", "", &e.cwd, "working directory"},
+		{"process-label", "", &e.label, "SELinux label"}, {"apparmor", "", &e.profile, "AppArmor profile"},
 	} {
 		set.StringVar(f.to, f.long, "", f.help)
 		if f.short != "" {
@@ -55,7 +49,13 @@ func execCommand(a *app, set *flag.FlagSet) func([]string) error {
 	set.Var(&e.env, "env", "NAME=VALUE, may be repeated")
 	set.Var(&e.env, "e", "short for --env")
 	set.Var(&e.caps, "cap", "add a capability, may be repeated")
+	set.Var(&e.caps, "c", "short for --cap")
 	set.Var(&e.groups, "additional-gids", "add a group, may be repeated")
+	set.Var(&e.groups, "g", "short for --additional-gids")
+	set.Var(&e.cgroup, "cgroup", "path below the container's cgroup, which exists")
+	set.BoolVar(&e.paused, "ignore-paused", false, "also in a paused container, where it stands still at once")
+	set.Bool("no-subreaper", false, "ignored: nothing else is reaped")
+	e.pass.flags(a, set)
 	return e.run
 }
 
@@ -67,14 +67,14 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if s := c.status(); s != specs.StateRunning && s != specs.StateCreated {
+	if s := c.status(); s != specs.StateRunning && s != specs.StateCreated && !(s == paused && e.paused) {
 		return fault.New(fault.Conflict, "exec in container", c.ID, "cannot exec in a "+string(s)+" container", "")
 	}
 	spec, err := c.spec()
 	if err != nil {
 		return err
 	}
-	if err := protect(spec); err != nil {
+	if err := protect(spec, e.pass.inherited); err != nil {
 		return err
 	}
 	process, err := e.describe(spec, args[1:])
@@ -88,7 +88,10 @@ func (e *execution) run(args []string) error {
 	f := &files{bundle: c.Bundle, spec: spec, given: map[string]int{"pidfd": pidfd, "stdin": 0, "stdout": 1, "stderr": 2}, own: []int{pidfd}}
 	defer f.close()
 	opt := launch.Options{ID: c.ID, Nested: nested(), Assists: true}
-	if err := c.openCgroup(f, &opt); err != nil {
+	if err := e.pass.open(f, &opt, process); err != nil {
+		return err
+	}
+	if err := c.openCgroup(f, &opt, e.cgroup); err != nil {
 		return err
 	}
 	if err := withhold(spec, process); err != nil {
@@ -102,7 +105,12 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := writePIDFile(e.pidFile, proc.PID); err != nil {
+	err = e.pass.sendPidfd("setns", proc.PIDFD)
+	if err == nil {
+		err = writePIDFile(e.pidFile, proc.PID)
+	}
+	if err != nil {
+		unix.PidfdSendSignal(proc.PIDFD, unix.SIGKILL, nil, 0)
 		return err
 	}
 	return finish(proc, e.console, e.detach, func() error { return nil })
@@ -130,8 +138,10 @@ func (e *execution) describe(spec *specs.Spec, args []string) (*specs.Process, e
 	p.Terminal = p.Terminal || e.tty
 	p.NoNewPrivileges = p.NoNewPrivileges || e.noNewPrivs
 	p.Env = append(append([]string{}, p.Env...), e.env...)
-	if e.cwd != "" {
-		p.Cwd = e.cwd
+	for _, f := range []struct{ from, to *string }{{&e.cwd, &p.Cwd}, {&e.label, &p.SelinuxLabel}, {&e.profile, &p.ApparmorProfile}} {
+		if *f.from != "" {
+			*f.to = *f.from
+		}
 	}
 	if err := e.identity(&p); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/cgroup"
 	"fief/internal/kernel/harden"
 	"fief/internal/words/fault"
 )
@@ -107,7 +108,12 @@ func killCommand(a *app, set *flag.FlagSet) func([]string) error {
 	}
 }
 
+// signal signals the first process. Where the others would not end with it,
+// having no pid namespace of their own, SIGKILL is for all of them.
 func (c *container) signal(sig unix.Signal) error {
+	if sig == unix.SIGKILL && !c.ownPIDs() && c.Cgroup != "" && c.status() != specs.StateStopped {
+		return c.signalAll(sig)
+	}
 	fd, err := c.pidfd()
 	if err != nil {
 		return err
@@ -116,19 +122,26 @@ func (c *container) signal(sig unix.Signal) error {
 	return fault.Wrap(fault.Internal, "signal container", c.ID, unix.PidfdSendSignal(fd, sig, nil, 0), "")
 }
 
-// signalAll signals every process of the container's pid namespace, the first
-// one last.
+// signalAll signals every process of the container, the first one last; that
+// there is none left is no error.
 func (c *container) signalAll(sig unix.Signal) error {
-	for _, pid := range c.processes() {
-		if pid == c.PID {
-			continue
+	if tree, err := cgroup.Open(ownGroups); sig == unix.SIGKILL && c.Cgroup != "" && err == nil {
+		defer tree.Close()
+		if tree.Kill(c.Cgroup) == nil {
+			return nil
 		}
-		unix.Kill(pid, sig)
 	}
-	if c.status() == specs.StateStopped {
+	for _, pid := range c.processes() {
+		if pid != c.PID {
+			unix.Kill(pid, sig)
+		}
+	}
+	fd, err := c.pidfd()
+	if err != nil {
 		return nil
 	}
-	return c.signal(sig)
+	defer unix.Close(fd)
+	return fault.Wrap(fault.Internal, "signal container", c.ID, unix.PidfdSendSignal(fd, sig, nil, 0), "")
 }
 
 func deleteCommand(a *app, set *flag.FlagSet) func([]string) error {

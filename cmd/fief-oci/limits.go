@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
-	"io"
-	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -57,40 +54,6 @@ func resumeCommand(a *app, _ *flag.FlagSet) func([]string) error {
 		}
 		defer tree.Close()
 		return tree.Thaw(c.Cgroup)
-	}
-}
-
-// updateCommand changes limits live; those that the file does not name stay.
-func updateCommand(a *app, set *flag.FlagSet) func([]string) error {
-	file := set.String("resources", "", "file of OCI linux.resources, - for standard input")
-	set.StringVar(file, "r", "", "short for --resources")
-	return func(args []string) error {
-		id, err := one(args)
-		if err != nil {
-			return err
-		}
-		var in io.Reader = os.Stdin
-		if *file == "" {
-			return fault.New(fault.Invalid, "update container", id, "no resources are named", "--resources FILE")
-		}
-		if *file != "-" {
-			f, err := os.Open(*file)
-			if err != nil {
-				return fault.Wrap(fault.NotFound, "open", *file, err, "")
-			}
-			defer f.Close()
-			in = f
-		}
-		var r specs.LinuxResources
-		if err := json.NewDecoder(io.LimitReader(in, maxConfig)).Decode(&r); err != nil {
-			return fault.Wrap(fault.Invalid, "read resources of", *file, err, "")
-		}
-		c, tree, err := a.grouped("update", id)
-		if err != nil {
-			return err
-		}
-		defer tree.Close()
-		return tree.Limit(c.Cgroup, &r)
 	}
 }
 

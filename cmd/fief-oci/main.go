@@ -4,11 +4,11 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"time"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -21,58 +21,74 @@ type app struct {
 	logFile   string
 	logFormat string
 	debug     bool
+	groupless bool // containers are left in the caller's cgroup
+	inherited int  // descriptors from 3 on that the caller has left open
 }
 
 // command is one verb: flags are declared on set, and run is called with what
-// is left of the arguments.
+// is left of the arguments. Those of a program end with the first word that is
+// none of the verb's own flags.
 type command struct {
 	name, usage string
 	make        func(a *app, set *flag.FlagSet) func(args []string) error
+	program     bool
 }
 
 func commands() []command {
 	return []command{
-		{"create", "create [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] ID", createCommand},
-		{"start", "start ID", startCommand},
-		{"run", "run [--bundle DIR] [--detach] [--keep] ID", runCommand},
-		{"state", "state ID", stateCommand},
-		{"kill", "kill [--all] ID [SIGNAL]", killCommand},
-		{"pause", "pause ID", pauseCommand},
-		{"resume", "resume ID", resumeCommand},
-		{"update", "update --resources FILE ID", updateCommand},
-		{"delete", "delete [--force] ID", deleteCommand},
-		{"exec", "exec [--process FILE] [--tty] [--detach] [--user UID[:GID]] [--cwd DIR] [--env N=V] ID COMMAND…", execCommand},
-		{"list", "list [--quiet] [--format table|json]", listCommand},
-		{"ps", "ps [--format table|json] ID", psCommand},
-		{"spec", "spec [--bundle DIR]", specCommand},
-		{"features", "features", featuresCommand},
+		{"create", "create [options] ID", createCommand, false},
+		{"start", "start ID", startCommand, false},
+		{"run", "run [options] ID", runCommand, false},
+		{"state", "state ID", stateCommand, false},
+		{"kill", "kill [options] ID [SIGNAL]", killCommand, false},
+		{"pause", "pause ID", pauseCommand, false},
+		{"resume", "resume ID", resumeCommand, false},
+		{"update", "update [options] ID", updateCommand, false},
+		{"delete", "delete [options] ID", deleteCommand, false},
+		{"exec", "exec [options] ID COMMAND…", execCommand, true},
+		{"list", "list [options]", listCommand, false},
+		{"ps", "ps [options] ID [PS-OPTION…]", psCommand, true},
+		{"events", "events [options] ID", eventsCommand, false},
+		{"spec", "spec [options]", specCommand, false},
+		{"features", "features", featuresCommand, false},
 	}
 }
 
+// absent are runc's commands that are not there, whatever their options say.
+// "checkpoint --help" has to fail as well: that is how podman finds out whether a
+// runtime has it (CRRuntimeSupportsCheckpointRestore).
+func absent(name string) bool { return name == "checkpoint" || name == "restore" }
+
 func main() {
+	a := &app{inherited: inherited()}
 	// Descriptors that the caller has left open are nobody's here, hooks least of all.
 	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	growStack()
-	a := &app{}
+	a.exit(a.run(os.Args[1:]))
+}
+
+// run reads the global options and carries out the command.
+func (a *app) run(args []string) error {
 	global := flag.NewFlagSet("fief-oci", flag.ContinueOnError)
-	global.StringVar(&a.root, "root", "/run/fief-oci", "directory of the containers' state")
-	global.StringVar(&a.logFile, "log", "", "write errors to this file too")
-	global.StringVar(&a.logFormat, "log-format", "text", "text or json")
-	global.BoolVar(&a.debug, "debug", false, "print the launch plan of a failed start")
-	global.Bool("systemd-cgroup", false, "not supported: give a path as cgroupsPath")
-	version := global.Bool("version", false, "print the version")
-	global.Usage = func() { usage(global) }
-	if err := global.Parse(os.Args[1:]); err != nil {
-		os.Exit(125)
-	}
-	if *version {
+	version := a.globalFlags(global)
+	global.SetOutput(io.Discard)
+	err := global.Parse(args)
+	switch {
+	case err == flag.ErrHelp:
+		usage(os.Stdout, global)
+		return nil
+	case err != nil:
+		return fault.Wrap(fault.Invalid, "read", "options", err, "see fief-oci --help")
+	case *version:
 		fmt.Printf("fief-oci version %s\nspec: %s\n", buildVersion, specVersion)
-		return
+		return nil
+	case a.logFormat != "text" && a.logFormat != "json":
+		return fault.New(fault.Invalid, "use log format", strconv.Quote(a.logFormat), "not known", "text or json")
 	}
 	if f := global.Lookup("systemd-cgroup"); f.Value.String() == "true" {
-		a.exit(fault.New(fault.Unsupported, "use", "--systemd-cgroup", "not supported", "use the cgroupfs manager"))
+		return fault.New(fault.Unsupported, "use", "--systemd-cgroup", "not supported", "use the cgroupfs manager")
 	}
-	a.exit(a.dispatch(global.Args()))
+	return a.dispatch(global)
 }
 
 // growStack makes the stack as large as it will be, once: growing in steps on the
@@ -84,32 +100,77 @@ func growStack() byte {
 	return frame[len(os.Args)%len(frame)]
 }
 
-func usage(global *flag.FlagSet) {
-	fmt.Fprintln(os.Stderr, "usage: fief-oci [options] COMMAND")
-	for _, c := range commands() {
-		fmt.Fprintln(os.Stderr, "  "+c.usage)
-	}
-	global.PrintDefaults()
+// globalFlags declares the options of runc and crun that stand before the
+// command.
+func (a *app) globalFlags(set *flag.FlagSet) (version *bool) {
+	set.StringVar(&a.root, "root", defaultRoot(), "directory of the containers' state")
+	set.StringVar(&a.logFile, "log", "", "append errors to this file, not only to standard error")
+	set.StringVar(&a.logFormat, "log-format", "text", "text or json")
+	set.BoolVar(&a.debug, "debug", false, "print the launch plan of a failed start")
+	set.Bool("systemd-cgroup", false, "not supported: give a path as cgroupsPath")
+	set.Func("cgroup-manager", "cgroupfs, or disabled: containers stay in the caller's cgroup", a.manager)
+	set.Func("rootless", "true, false or auto; without effect: what may not be done is found out", func(s string) error {
+		if s == "auto" {
+			return nil
+		}
+		_, err := strconv.ParseBool(s)
+		return err
+	})
+	set.String("criu", "", "ignored, as runc has since 1.1")
+	version = set.Bool("version", false, "print the version")
+	set.BoolVar(version, "v", false, "short for --version")
+	return version
 }
 
-func (a *app) dispatch(args []string) error {
+func (a *app) manager(name string) error {
+	switch name {
+	case "cgroupfs":
+	case "disabled":
+		a.groupless = true
+	default:
+		return fault.New(fault.Unsupported, "use cgroup manager", strconv.Quote(name), "not supported", "use cgroupfs or disabled")
+	}
+	return nil
+}
+
+// defaultRoot is where root's containers are; others have a directory of their
+// own, as with runc.
+func defaultRoot() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+		return dir + "/fief-oci"
+	}
+	return "/run/fief-oci"
+}
+
+func (a *app) dispatch(global *flag.FlagSet) error {
+	args := global.Args()
 	if len(args) == 0 {
 		return fault.New(fault.Invalid, "run", "", "no command given", "see fief-oci --help")
+	}
+	if args[0] == "help" {
+		usage(os.Stdout, global)
+		return nil
+	}
+	if absent(args[0]) {
+		return fault.New(fault.Unsupported, args[0], "container", args[0]+" is not supported by this runtime", "use a runtime with CRIU")
 	}
 	for _, c := range commands() {
 		if c.name != args[0] {
 			continue
 		}
 		set := flag.NewFlagSet(c.name, flag.ContinueOnError)
-		set.Usage = func() {
-			fmt.Fprintln(os.Stderr, "usage: fief-oci "+c.usage)
-			set.PrintDefaults()
-		}
+		set.SetOutput(io.Discard)
 		run := c.make(a, set)
-		if err := set.Parse(args[1:]); err != nil {
-			os.Exit(125)
+		rest, err := parse(set, args[1:], c.program)
+		if err == flag.ErrHelp {
+			fmt.Println("usage: fief-oci " + c.usage)
+			printFlags(os.Stdout, set)
+			return nil
 		}
-		return run(set.Args())
+		if err != nil {
+			return fault.Wrap(fault.Invalid, "read", "options of "+c.name, err, "see fief-oci "+c.name+" --help")
+		}
+		return run(rest)
 	}
 	return fault.New(fault.Invalid, "run command", args[0], "not known", "see fief-oci --help")
 }
@@ -127,31 +188,10 @@ func (a *app) exit(err error) {
 	if code, ok := err.(exitStatus); ok {
 		os.Exit(int(code))
 	}
-	fmt.Fprintln(os.Stderr, "fief-oci:", err)
-	if hint := fault.HintOf(err); hint != "" {
-		fmt.Fprintln(os.Stderr, "hint:", hint)
-	}
-	if a.logFile != "" {
-		a.log(err)
-	}
+	a.report("error", err)
 	code := fault.ExitCodeOf(err)
 	if code == 125 {
 		code = 1 // what callers of OCI runtimes expect of a failed command
 	}
 	os.Exit(code)
-}
-
-// log appends err to the log file in the format of runc, which podman and
-// containerd read.
-func (a *app) log(err error) {
-	f, openErr := os.OpenFile(a.logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if openErr != nil {
-		return
-	}
-	defer f.Close()
-	if a.logFormat != "json" {
-		fmt.Fprintf(f, "time=%q level=error msg=%q\n", time.Now().Format(time.RFC3339), err.Error())
-		return
-	}
-	json.NewEncoder(f).Encode(map[string]string{"level": "error", "msg": err.Error(), "time": time.Now().Format(time.RFC3339)})
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"os"
+	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/seal"
+	"fief/internal/launch"
 	"fief/internal/words/fault"
 )
 
@@ -15,8 +17,9 @@ import (
 // this program until execve, an exec's in sight of the container, and
 // /proc/self/exe as the container's program stays it: who has the descriptor
 // could write to the file as soon as nobody runs it (CVE-2019-5736). Others
-// could read it, at most.
-func protect(s *specs.Spec) error {
+// could read it, at most. The first descriptors from 3 on, as many as were
+// inherited, stay open for the other run.
+func protect(s *specs.Spec, inherited int) error {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/exe", &st); err != nil {
 		return fault.Wrap(fault.Internal, "look at", "/proc/self/exe", err, "mount /proc")
@@ -36,6 +39,11 @@ func protect(s *specs.Spec) error {
 		return fault.Wrap(fault.ClassOf(err), "protect", self, err, "a container without a user namespace of its own needs that")
 	}
 	defer view.Close()
+	for i := range inherited {
+		if _, err := unix.FcntlInt(uintptr(launch.FirstPassed+i), unix.F_SETFD, 0); err != nil {
+			return fault.Wrap(fault.Internal, "keep open descriptor", strconv.Itoa(launch.FirstPassed+i), err, "")
+		}
+	}
 	return fault.Wrap(fault.Internal, "run again", self, unix.Exec(view.Path(), os.Args, os.Environ()), "")
 }
 

@@ -6,12 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/opencontainers/runtime-spec/specs-go/features"
 
-	"fief/internal/kernel/harden"
 	"fief/internal/kernel/seccomp"
 	"fief/internal/launch"
 	"fief/internal/words/fault"
@@ -83,37 +80,5 @@ func template() *specs.Spec {
 				"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
-	}
-}
-
-func featuresCommand(*app, *flag.FlagSet) func([]string) error {
-	return func([]string) error {
-		yes, no := true, false
-		var caps []string
-		for n := 0; ; n++ {
-			name, ok := harden.CapabilityName(n)
-			if !ok {
-				break
-			}
-			caps = append(caps, name)
-		}
-		slices.Sort(caps)
-		return printJSON(os.Stdout, features.Features{
-			OCIVersionMin: "1.0.0", OCIVersionMax: specVersion,
-			Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
-			MountOptions: launch.MountOptions(),
-			Linux: &features.Linux{
-				Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
-				Capabilities:    caps,
-				Cgroup:          &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
-				Seccomp:         seccompFeatures(),
-				Apparmor:        &features.Apparmor{Enabled: &yes},
-				Selinux:         &features.Selinux{Enabled: &yes},
-				IntelRdt:        &features.IntelRdt{Enabled: &no, Schemata: &no, Monitoring: &no},
-				MemoryPolicy:    &features.MemoryPolicy{Modes: launch.MemoryModes(), Flags: launch.MemoryFlags()},
-				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
-				NetDevices:      &features.NetDevices{Enabled: &yes},
-			},
-		})
 	}
 }

@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -32,6 +30,7 @@ const (
 type container struct {
 	ID          string
 	Bundle      string
+	Rootfs      string
 	PID         int
 	StartTime   uint64 // of the process, in clock ticks since boot: tells it from a later one with its pid
 	Created     time.Time
@@ -160,97 +159,43 @@ func stateCommand(a *app, _ *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
-		return printJSON(os.Stdout, c.oci())
+		return printJSON(os.Stdout, c.report())
 	}
+}
+
+// report is a container in runc's words: the state of the OCI runtime spec and a
+// little more, which containerd (go-runc, type Container) and crictl read.
+type report struct {
+	Version     string               `json:"ociVersion"`
+	ID          string               `json:"id"`
+	PID         int                  `json:"pid"`
+	Status      specs.ContainerState `json:"status"`
+	Bundle      string               `json:"bundle"`
+	Rootfs      string               `json:"rootfs"`
+	Created     time.Time            `json:"created"`
+	Annotations map[string]string    `json:"annotations,omitempty"`
+	Owner       string               `json:"owner"`
+}
+
+func (c *container) report() report {
+	s := c.oci()
+	return report{s.Version, s.ID, s.Pid, s.Status, s.Bundle, c.Rootfs, c.Created.UTC(), s.Annotations, c.owner()}
+}
+
+// owner is whose directory the state is in: a name, or "#" and a number.
+func (c *container) owner() string {
+	var st unix.Stat_t
+	if unix.Stat(c.dir, &st) != nil {
+		return ""
+	}
+	if st.Uid == 0 {
+		return "root"
+	}
+	return "#" + strconv.Itoa(int(st.Uid))
 }
 
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
-}
-
-func listCommand(a *app, set *flag.FlagSet) func([]string) error {
-	format := set.String("format", "table", "table or json")
-	quiet := set.Bool("quiet", false, "only ids")
-	set.BoolVar(quiet, "q", false, "only ids")
-	return func([]string) error {
-		entries, err := os.ReadDir(a.root)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fault.Wrap(fault.Internal, "list", a.root, err, "")
-		}
-		list := []specs.State{}
-		created := map[string]time.Time{}
-		for _, e := range entries {
-			if c, err := a.open(e.Name()); err == nil {
-				list = append(list, c.oci())
-				created[c.ID] = c.Created
-			}
-		}
-		return printList(list, created, *format, *quiet)
-	}
-}
-
-func printList(list []specs.State, created map[string]time.Time, format string, quiet bool) error {
-	if quiet {
-		for _, s := range list {
-			fmt.Println(s.ID)
-		}
-		return nil
-	}
-	if format == "json" {
-		return printJSON(os.Stdout, list)
-	}
-	w := tabwriter.NewWriter(os.Stdout, 12, 1, 3, ' ', 0)
-	fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED")
-	for _, s := range list {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", s.ID, s.Pid, s.Status, s.Bundle, created[s.ID].UTC().Format(time.RFC3339))
-	}
-	return w.Flush()
-}
-
-// psCommand lists the processes that share the container's pid namespace.
-func psCommand(a *app, set *flag.FlagSet) func([]string) error {
-	format := set.String("format", "table", "table or json")
-	return func(args []string) error {
-		if len(args) == 0 {
-			return fault.New(fault.Invalid, "run", "ps", "a container id is needed", "")
-		}
-		c, err := a.open(args[0])
-		if err != nil {
-			return err
-		}
-		pids := c.processes()
-		if *format == "json" {
-			return printJSON(os.Stdout, pids)
-		}
-		fmt.Println("PID")
-		for _, p := range pids {
-			fmt.Println(p)
-		}
-		return nil
-	}
-}
-
-func (c *container) processes() []int {
-	pids := []int{}
-	if c.status() == specs.StateStopped {
-		return pids
-	}
-	own, err := os.Readlink("/proc/" + strconv.Itoa(c.PID) + "/ns/pid")
-	host, _ := os.Readlink("/proc/self/ns/pid")
-	if err != nil || own == host {
-		return append(pids, c.PID)
-	}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if ns, err := os.Readlink("/proc/" + e.Name() + "/ns/pid"); err == nil && ns == own {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }

@@ -47,6 +47,7 @@ func (c *compilation) stdioFiles() {
 	if !c.joined {
 		c.hookFiles()
 	}
+	c.passedFiles()
 }
 
 // clone writes the parent's steps.

@@ -44,6 +44,7 @@ type Options struct {
 	Nested bool     // the caller runs in a user namespace itself: device nodes cannot be made
 	Trace  bool     // note times
 	NoKeys bool     // no session keyring of its own
+	Passed int      // so many descriptors, numbered from FirstPassed on, are the program's, too
 
 	// Assists says that the caller does what a plan alone cannot of network
 	// devices, hooks, tmpcopyup and a seccomp listener; without it a spec with them is refused.
@@ -73,7 +74,8 @@ type compilation struct {
 // namespace with a path, "rootfs" (a detached mount), "mount:<i>" (a detached
 // mount) for each bind among the spec's mounts and each that Prepared speaks of,
 // "extra:<target>" for each extra mount, then "stdin", "stdout", "stderr" unless
-// the process has a terminal, and "gate" (option).
+// the process has a terminal, "gate" (option), and "passed:<i>" for each of Passed,
+// which is descriptor FirstPassed+i.
 //
 // "hooks:createContainer" and "hooks:startContainer" follow for a spec with such
 // hooks: files whose content, the container's state, is complete when the child is

@@ -95,7 +95,7 @@ func (c *compilation) exec() {
 // Exec makes the plan that starts another process, p, in a running container of
 // spec s. The plan expects, in this order: "cgroup" (option), "group:<i>" for each of Groups, "pidfd" of the
 // container's first process, then "stdin", "stdout", "stderr" unless p has a
-// terminal, and "gate" (option). s is the spec the container was started with.
+// terminal, "gate" (option) and "passed:<i>" for each of Passed. s is the spec the container was started with.
 //
 // The parent's thread enters the pid namespace for its next child, so that the
 // child is born in it; the child enters the rest. Until then it is a process of

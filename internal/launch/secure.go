@@ -33,6 +33,7 @@ func (c *compilation) secure() error {
 	if err := c.scheduling(); err != nil {
 		return err
 	}
+	c.passDescriptors()
 	c.bounding(caps)
 	if early := !c.process.NoNewPrivileges && filter != nil; early {
 		c.closeAll("cwd")
@@ -244,6 +245,12 @@ func (c *compilation) closeAll(except string) {
 		if at := c.b.has(name); at != 0 || name == "gate" {
 			keep = append(keep, plan.Int(int(at)))
 		}
+	}
+	if c.opt.Passed > 0 {
+		for len(keep) < 5 {
+			keep = append(keep, plan.Int(0))
+		}
+		keep = append(keep, plan.Int(c.opt.Passed))
 	}
 	s.add(plan.Op{Kind: plan.CloseAll}, keep...)
 	s.end()

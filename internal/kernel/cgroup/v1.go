@@ -206,3 +206,17 @@ func (t *Tree) moveAll(h hierarchy, name string) error {
 		}
 	}
 }
+
+// Spread makes the group in every v1 hierarchy, as runc does: engines that have
+// named a group look for it in all of them. Processes that it has are not moved.
+func (t *Tree) Spread(name string) error {
+	if err := t.usable(name); err != nil {
+		return err
+	}
+	for _, h := range t.v1 {
+		if _, err := t.makeV1(h, t.dir(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -73,8 +73,9 @@ func check(m machine, p *specs.LinuxSeccomp) (*profile, error) {
 	case specs.ActAllow, specs.ActLog, specs.ActTrace:
 		out.permissive = true
 	}
+	known := Architectures()
 	for _, a := range p.Architectures {
-		if !knownArch(a) {
+		if !slices.Contains(known, a) {
 			return nil, invalid("architecture %q is unknown", a)
 		}
 		out.arches[a] = true
@@ -242,16 +243,12 @@ func flagBits(flags []specs.LinuxSeccompFlag, notify bool) (uint, error) {
 	return bits, nil
 }
 
-// knownArch reports whether a is in the OCI specification's list. Those of
-// other machines are accepted: this kernel has no entry for them.
-func knownArch(a specs.Arch) bool {
-	switch a {
-	case specs.ArchX86, specs.ArchX86_64, specs.ArchX32, specs.ArchARM, specs.ArchAARCH64,
+// Architectures are those of the OCI specification's list. Those of other machines
+// are accepted: this kernel has no entry for them.
+func Architectures() []specs.Arch {
+	return []specs.Arch{specs.ArchX86, specs.ArchX86_64, specs.ArchX32, specs.ArchARM, specs.ArchAARCH64,
 		specs.ArchMIPS, specs.ArchMIPS64, specs.ArchMIPS64N32, specs.ArchMIPSEL, specs.ArchMIPSEL64,
 		specs.ArchMIPSEL64N32, specs.ArchPPC, specs.ArchPPC64, specs.ArchPPC64LE, specs.ArchS390,
 		specs.ArchS390X, specs.ArchPARISC, specs.ArchPARISC64, specs.ArchRISCV64,
-		specs.ArchLOONGARCH64, specs.ArchM68K, specs.ArchSH, specs.ArchSHEB:
-		return true
-	}
-	return false
+		specs.ArchLOONGARCH64, specs.ArchM68K, specs.ArchSH, specs.ArchSHEB}
 }

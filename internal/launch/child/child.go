@@ -359,10 +359,10 @@ func spawn(f *Frame, o *rawOp) {
 //go:norace
 //go:noinline
 func closeAll(f *Frame, o *rawOp) {
-	next := uintptr(3)
+	next := 3 + uintptr(o.args[5])
 	for {
 		low := lower(maxFD+1, next, uintptr(f.Report))
-		for i := uintptr(0); i < 6; i++ {
+		for i := uintptr(0); i < 5; i++ {
 			if n := *(*uint32)(unsafe.Add(unsafe.Pointer(o), 4*i)); n != 0 {
 				low = lower(low, next, uintptr(*slot(f, n)))
 			}

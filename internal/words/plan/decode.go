@@ -109,7 +109,7 @@ func (d *Decoded) checkOp(i, size int) bool {
 	case TestSlot, Copy:
 		return o.Args[0] != 0 && o.Args[0] <= d.Slots
 	case CloseAll:
-		return max(o.Args[0], o.Args[1], o.Args[2], o.Args[3], o.Args[4], o.Args[5]) <= d.Slots
+		return max(o.Args[0], o.Args[1], o.Args[2], o.Args[3], o.Args[4]) <= d.Slots && o.Args[5] <= d.Files
 	case Spawn:
 		return o.Skip > 0 && int(o.Skip) < left
 	case Fork:

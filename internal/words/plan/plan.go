@@ -124,7 +124,7 @@ const (
 	Copy                  // slot Save = slot Args[0]
 	Fail                  // fail with the errno remembered, or Args[0]
 	Forget                // forget the errno remembered
-	CloseAll              // close every descriptor ≥ 3 but the report socket and the slots Args, where not 0
+	CloseAll              // close every descriptor ≥ 3 + Args[5] but the report socket and the slots of the other Args, where not 0
 	Fork                  // clone3 with flags Args[0]; the new process, a child of the parent, goes on, this one ends
 	Spawn                 // a new child process carries out the next Skip operations, the last of which is an execve; Save is its pidfd
 )

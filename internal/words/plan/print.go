@@ -53,7 +53,7 @@ func pad(s string, n int) string {
 func (p *Plan) opText(o *Op, at int) string {
 	args := make([]string, len(o.Args))
 	for i, a := range o.Args {
-		if o.Kind != Call && (i == 0 || o.Kind == CloseAll) && (o.Kind == Patch || o.Kind == TestSlot || o.Kind == Copy || o.Kind == CloseAll) {
+		if o.Kind != Call && (i == 0 || o.Kind == CloseAll && i < 5) && (o.Kind == Patch || o.Kind == TestSlot || o.Kind == Copy || o.Kind == CloseAll) {
 			a = In(Slot(a.n))
 		}
 		args[i] = p.argText(a)
