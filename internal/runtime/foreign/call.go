@@ -110,7 +110,9 @@ func (n *call) run(files []int, binary string) error {
 	if status.Exited() && status.ExitStatus() == 0 {
 		return nil
 	}
-	return n.failed(n.reason(status))
+	f := n.failed(n.reason(status))
+	f.Class = fault.Invalid // its own words: whoever knows more of them may say better
+	return f
 }
 
 // memory makes a file that is nowhere.
@@ -177,7 +179,7 @@ func wait(pid, pidfd int, limit time.Duration) (status syscall.WaitStatus, inTim
 }
 
 // failed puts a failure into Docker's words: "OCI runtime create failed: …".
-func (n *call) failed(why string) error {
+func (n *call) failed(why string) *fault.Error {
 	verb := n.errand.Verb
 	if verb == errand.Start {
 		verb = errand.Create
