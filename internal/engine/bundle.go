@@ -28,6 +28,7 @@ type bundle struct {
 	compiler *launch.Compiler // the plan's
 	plan     plan.Plan        // with an errand only the names of its descriptors
 	errand   *errand.Errand   // what another runtime is to do instead; nil: nothing
+	command  string           // of the errand's process
 	files    map[string]*os.File
 	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
 }
@@ -73,7 +74,7 @@ func (b *bundle) encode() ([]byte, error) {
 // explain puts a failed step into words; other errors are as they are.
 func (b *bundle) explain(err error) error {
 	if b.errand != nil {
-		return blame(err)
+		return blame(err, b.command)
 	}
 	var f *plan.Failure
 	if errors.As(err, &f) {

@@ -106,7 +106,7 @@ func (e *Engine) engageExec(b *bundle, rec record.Container, process *specs.Proc
 	if err != nil {
 		return err
 	}
-	m.TTY = process.Terminal
+	m.TTY, b.command = process.Terminal, process.Args[0]
 	m.enterGroups(rec, groups)
 	return m.finish(process)
 }
@@ -137,6 +137,7 @@ func (e *Engine) errand(rec record.Container, verb errand.Verb, b *bundle) (*err
 	}
 	b.errand = &errand.Errand{Verb: verb, Runtime: x.Path, Args: args, ID: rec.ID, Root: filepath.Join(dir, stateDir), Dir: dir,
 		Place: place, View: view, Stdio: [3]int32{-1, -1, -1}, Limit: x.Limit}
+	b.command = rec.Path
 	return &errands{b.errand, b}, nil
 }
 
@@ -270,8 +271,9 @@ func (b *bundle) describe() string {
 }
 
 // blame gives a runtime's failure the exit code that Docker gives it: 127 for a
-// command that is not there, 126 for one that cannot be executed.
-func blame(err error) error {
+// command that is not there, 126 for one that cannot be executed. A file that is
+// missing is the command when it is named.
+func blame(err error, command string) error {
 	if !fault.Is(err, fault.Invalid) {
 		return err
 	}
@@ -279,7 +281,7 @@ func blame(err error) error {
 	has := func(s string) bool { return strings.Contains(text, s) }
 	f := fault.Say(fault.Invalid, err.Error())
 	switch {
-	case has("executable file") && has("not found"), has("no such file or directory"):
+	case has("executable file") && has("not found"), has("no such file or directory") && has(strings.ToLower(command)):
 		f.ExitCode = 127
 	case has("permission denied"), has("is a directory"), has("exec format error"):
 		f.ExitCode = 126

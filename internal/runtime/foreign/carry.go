@@ -103,6 +103,10 @@ func furnish(e *errand.Errand) error {
 	if err := bind(dir, filepath.Join(e.Place, errand.RunDir)); err != nil {
 		return err
 	}
+	// runc starts what enters a container in the container's root directory.
+	if err := os.MkdirAll(filepath.Join(e.Place, errand.RootDir), 0o711); err != nil {
+		return err
+	}
 	for _, m := range e.Mounts {
 		if err := put(e.Place, m); err != nil {
 			return err

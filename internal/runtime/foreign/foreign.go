@@ -31,9 +31,10 @@ type Caller struct {
 	Binary string
 
 	once   sync.Once
-	strays sync.RWMutex // read: a call is under way, and its process nobody's yet
+	strays sync.RWMutex // read: a call is under way, and its process nobody's yet; before mu
 	mu     sync.Mutex
-	count  int // of calls, for names of files
+	count  int          // of calls, for names of files; guarded by mu
+	taken  map[int]bool // processes that Start has returned; guarded by mu and strays
 }
 
 // defaultLimit bounds a call that has no limit of its own.
@@ -78,6 +79,12 @@ func (c *Caller) Start(encoded []byte, files []int, meanwhile func() error) (Pro
 		p.abort()
 		return Process{}, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.taken == nil {
+		c.taken = map[int]bool{}
+	}
+	c.taken[p.PID] = true
 	return p, nil
 }
 
@@ -112,33 +119,43 @@ func (p Process) abort() {
 	}
 }
 
-// strayAge is how long a dead child that nobody waits for stays.
-const strayAge = 10 * time.Second
-
-// reapStrays waits for what runtimes and containers without a pid namespace of
-// their own leave behind: as a subreaper this process gets it. Whoever waits for
-// a child of his own does so at once; a child that is still dead after a while
-// is nobody's.
+// reapStrays waits for what runtimes, and containers without a pid namespace of
+// their own, leave behind: as a subreaper this process gets it, and a container's
+// pid namespace does not end before its last process has been waited for
+// (pid_namespaces(7)). Every call has a session of its own, so what is in this
+// process's session is somebody's who waits for it.
 func (c *Caller) reapStrays() {
-	for dead := 0; ; time.Sleep(strayAge) {
+	own, _ := unix.Getsid(0)
+	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
-		if err == unix.EINTR {
-			continue
+		switch {
+		case err == unix.EINTR:
+		case err != nil: // no child at all
+			time.Sleep(time.Second)
+		case !c.reapStray(deadPID(&info), own):
+			time.Sleep(20 * time.Millisecond) // till its own waiter has come
 		}
-		if err != nil { // no child at all
-			dead = 0
-			continue
-		}
-		pid := deadPID(&info)
-		if pid == dead {
-			c.strays.Lock()
-			unix.Wait4(pid, nil, unix.WALL|unix.WNOHANG, nil)
-			c.strays.Unlock()
-			pid = 0
-		}
-		dead = pid
 	}
+}
+
+// reapStray reaps a dead child unless it is somebody's.
+func (c *Caller) reapStray(pid, own int) bool {
+	if session, err := unix.Getsid(pid); err != nil || session == own {
+		return false
+	}
+	c.strays.Lock()
+	defer c.strays.Unlock()
+	for taken := range c.taken {
+		if err := unix.Waitid(unix.P_PID, taken, nil, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG|unix.WALL, nil); err == unix.ECHILD {
+			delete(c.taken, taken)
+		}
+	}
+	if c.taken[pid] {
+		return false
+	}
+	unix.Wait4(pid, nil, unix.WALL|unix.WNOHANG, nil)
+	return true
 }
 
 // newCall prepares the files of a call.
