@@ -88,10 +88,11 @@ func (c *Caller) Start(encoded []byte, files []int, meanwhile func() error) (Pro
 	return p, nil
 }
 
-// begin lets a created container's program run.
+// begin lets a created container's program run. runsc reads the configuration
+// again for it.
 func (c *Caller) begin(e *errand.Errand) error {
 	return c.Call(&errand.Errand{Verb: errand.Start, Runtime: e.Runtime, Args: e.Args, ID: e.ID, Root: e.Root, Dir: e.Dir, Place: e.Place,
-		View: e.View, Stdio: [3]int32{-1, -1, -1}, Limit: e.Limit})
+		View: e.View, JSON: e.JSON, Stdio: [3]int32{-1, -1, -1}, Limit: e.Limit})
 }
 
 // Call carries out an errand that starts nothing and needs no descriptors: Start
