@@ -6,10 +6,10 @@ set -euo pipefail
 declare -A wants=(
 	[debootstrap]=debootstrap [busybox]=busybox-static [mkfs.xfs]=xfsprogs [mkfs.btrfs]=btrfs-progs
 	[ip]=iproute2 [ps]=procps [script]=bsdutils [losetup]=mount [zstd]=zstd [skopeo]=skopeo
-	[xz]=xz-utils [bzip2]=bzip2 [curl]=curl
+	[xz]=xz-utils [bzip2]=bzip2 [curl]=curl [crun]=crun [runc]=runc
 )
 if [ "${1:-}" = bench ]; then
-	wants+=([crun]=crun [runc]=runc [bwrap]=bubblewrap [podman]=podman [gcc]=gcc)
+	wants+=([bwrap]=bubblewrap [podman]=podman [gcc]=gcc)
 fi
 
 missing=()
