@@ -25,7 +25,7 @@ if ! command -v containerd >/dev/null && [ ! -x bin/containerd/usr/bin/container
 	rm -rf "$at"
 fi
 if [ "${1:-}" = oci ]; then
-	wants+=([crun]=crun [runc]=runc [tar]=tar [unshare]=util-linux)
+	wants+=([tar]=tar [unshare]=util-linux)
 fi
 
 missing=()

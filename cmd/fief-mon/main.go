@@ -14,6 +14,8 @@ import (
 
 	"fief/internal/monitor/serve"
 	"fief/internal/runtime"
+	"fief/internal/runtime/foreign"
+	"fief/internal/words/errand"
 )
 
 // version is the build label, set by -ldflags "-X main.version=…". fiefd uses only
@@ -48,6 +50,8 @@ func other(args []string) int {
 		return runInit(args[2:])
 	case args[0] == childName && len(args) > 1:
 		return runForeground(args[1:])
+	case args[0] == foreign.Argument:
+		return foreign.Carry(args[1:])
 	case args[0] == compressName && len(args) == 1:
 		return runCompress()
 	case args[0] == "--version" && len(args) == 1:
@@ -73,13 +77,19 @@ func growTable() {
 }
 
 // launcher starts programs that inherit none of this process's memory. Where
-// that cannot be had they are started all the same: it is closed at execve.
+// that cannot be had they are started all the same: it is closed at execve. What
+// is no plan is an errand for another runtime.
 func launcher() serve.Launch {
 	lean, err := runtime.NewLean()
 	if err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 	}
+	others := &foreign.Caller{Binary: "/proc/self/exe"}
 	return func(plan []byte, files []int, meanwhile func() error) (serve.Process, error) {
+		if errand.Is(plan) {
+			p, err := others.Start(plan, files, meanwhile)
+			return serve.Process(p), err
+		}
 		p, err := lean.Start(plan, files, meanwhile)
 		return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
 	}

@@ -59,6 +59,19 @@ func (c *cgroups) Create(name string, r *specs.LinuxResources) ([]*os.File, erro
 	return append([]*os.File{dir}, joins...), nil
 }
 
+// Show tells where another runtime finds a group. On a host with both versions
+// it is shown v2 alone: it would make groups in every other hierarchy otherwise,
+// and crun refuses such hosts.
+func (c *cgroups) Show(name string) (path, view string) {
+	if c.tree == nil {
+		return "", ""
+	}
+	if c.mode == cgroup.Hybrid {
+		view = "/sys/fs/cgroup/unified"
+	}
+	return c.tree.Path(name), view
+}
+
 func (c *cgroups) Enter(name string) ([]*os.File, error) {
 	if c.tree == nil {
 		return nil, nil

@@ -40,6 +40,7 @@ type settings struct {
 	CDIDirs        []string                    `toml:"cdi-spec-dirs"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
 	Policy         policySettings              `toml:"policy"`
+	Runtimes       map[string]runtimeSettings  `toml:"runtimes"` // the same
 	configFile     string
 	version        bool
 }
@@ -103,7 +104,7 @@ func (s *settings) readFile(f *pflag.FlagSet) error {
 	given := *s
 	dec := toml.NewDecoder(strings.NewReader(string(b))).DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {
-		return fault.Wrap(fault.Invalid, "read configuration", s.configFile, tomlReason(err), "keys are the long names of fiefd's flags, registries and policy")
+		return fault.Wrap(fault.Invalid, "read configuration", s.configFile, tomlReason(err), "keys are the long names of fiefd's flags, registries, policy and runtimes")
 	}
 	return s.restore(f, given)
 }
@@ -180,7 +181,7 @@ func (s settings) check() (settings, error) {
 	if _, err := s.policy(); err != nil {
 		return s, err
 	}
-	_, err := s.runtimes()
+	_, _, err := s.runtimes()
 	return s, err
 }
 
@@ -227,26 +228,4 @@ func (s settings) level() (slog.Level, error) {
 		return l, fault.New(fault.Invalid, "use", "--log-level "+s.LogLevel, "no such level", "levels are debug, info, warn and error")
 	}
 	return l, nil
-}
-
-// builtinRuntime is fief's own launch path.
-const builtinRuntime = "fief"
-
-// runtimes returns the names that --runtime and --default-runtime may have.
-// Other runtimes are registered and shown, but cannot run containers yet.
-func (s settings) runtimes() ([]string, error) {
-	names := []string{builtinRuntime}
-	for _, r := range s.AddRuntime {
-		name, path, ok := strings.Cut(r, "=")
-		if !ok || name == "" || !filepath.IsAbs(path) {
-			return nil, fault.New(fault.Invalid, "use", "--add-runtime "+r, "it is not NAME=/PATH", "")
-		}
-		names = append(names, name)
-	}
-	for _, n := range names {
-		if n == s.DefaultRuntime {
-			return names, nil
-		}
-	}
-	return nil, fault.New(fault.Invalid, "use", "--default-runtime "+s.DefaultRuntime, "no runtime has that name", "register it with --add-runtime NAME=PATH")
 }

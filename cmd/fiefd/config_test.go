@@ -56,6 +56,8 @@ func TestBadConfiguration(t *testing.T) {
 		"ulimit":          {[]string{"--default-ulimit", "nofile=9:3"}, "--default-ulimit"},
 		"ulimit in file":  {[]string{"--config-file", write(t, "default-ulimits = [\"what=3\"]\n")}, "--default-ulimit what=3"},
 		"pool":            {[]string{"--pool-size", "1000"}, "--pool-size"},
+		"own runtime":     {[]string{"--add-runtime", "fief=/bin/x"}, "there is a runtime of that name"},
+		"same runtime":    {[]string{"--add-runtime", "a=/bin/x", "--add-runtime", "a=/bin/y"}, "there is a runtime of that name"},
 		"runtime":         {[]string{"--add-runtime", "crun"}, "NAME=/PATH"},
 		"default runtime": {[]string{"--default-runtime", "runc"}, "runc"},
 		"argument":        {[]string{"run"}, "unexpected argument"},

@@ -122,7 +122,7 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
 		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
-		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Events: &event.Bus{},
+		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(cfg.InitBinary), Events: &event.Bus{},
 		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
 	})
 	m.then(m.engine.Close)
@@ -161,7 +161,7 @@ func configureIdentity(cfg *engine.Config, s settings) (err error) {
 
 // configureHost notes what containers and info need to know of this machine.
 func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (err error) {
-	if cfg.Runtimes, err = s.runtimes(); err != nil {
+	if cfg.Runtimes, cfg.Others, err = s.runtimes(); err != nil {
 		return err
 	}
 	if cfg.InitBinary, err = beside("fief-mon"); err != nil {

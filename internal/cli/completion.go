@@ -109,6 +109,11 @@ func (c *Client) following(cmd Command, words []string) []string {
 		})
 		return flags
 	}
+	if len(words) > 1 && words[len(words)-2] == "--runtime" && takesValue(fs, "--runtime") {
+		var info record.Info
+		_ = c.ask(wire.Info, &info)
+		return info.Runtimes
+	}
 	if len(words) > 1 && takesValue(fs, words[len(words)-2]) {
 		return []string{":files"}
 	}
@@ -148,9 +153,6 @@ func (c *Client) known(o objects) []string {
 	if o == files {
 		return []string{":files"}
 	}
-	if c.Socket == "" {
-		c.Socket, _ = fast.Socket(os.Getenv("FIEF_HOST"))
-	}
 	var out []string
 	if o == containers || o == containersOrImages {
 		var all []record.Container
@@ -176,6 +178,9 @@ func (c *Client) known(o objects) []string {
 
 // ask is call without starting a daemon.
 func (c *Client) ask(v wire.Verb, result any) error {
+	if c.Socket == "" {
+		c.Socket, _ = fast.Socket(os.Getenv("FIEF_HOST"))
+	}
 	conn, err := wire.Dial(c.Socket)
 	if err != nil {
 		return err

@@ -67,6 +67,9 @@ func (e *Engine) livePlace(ctx context.Context, c *container) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := refuseSandboxed(rec, "copy from or to container"); err != nil {
+		return nil, err
+	}
 	ctx, done := c.copies.begin(ctx)
 	root, err := e.rooms.Processes.Root(rec.State.PID, rec.State.StartedAt)
 	if err != nil {

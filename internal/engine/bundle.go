@@ -16,6 +16,7 @@ import (
 	"fief/internal/spec"
 	"fief/internal/volume"
 	"fief/internal/words/ask"
+	"fief/internal/words/errand"
 	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 	"fief/internal/words/plan"
@@ -25,7 +26,9 @@ import (
 // bundle is a plan with the descriptors it expects, by name.
 type bundle struct {
 	compiler *launch.Compiler // the plan's
-	plan     plan.Plan
+	plan     plan.Plan        // with an errand only the names of its descriptors
+	errand   *errand.Errand   // what another runtime is to do instead; nil: nothing
+	command  string           // of the errand's process
 	files    map[string]*os.File
 	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
 }
@@ -37,7 +40,9 @@ func (e *Engine) newBundle() *bundle {
 // close closes what the monitor has duplicates of by now, and gives the plan
 // back: neither it nor what it was encoded to may be used any longer.
 func (b *bundle) close() {
-	b.compiler.Release(&b.plan)
+	if b.errand == nil {
+		b.compiler.Release(&b.plan)
+	}
 	for _, f := range b.files {
 		if f != nil {
 			f.Close()
@@ -58,8 +63,19 @@ func (b *bundle) slots() []*os.File {
 	return out
 }
 
+// encode returns what the monitor is to carry out.
+func (b *bundle) encode() ([]byte, error) {
+	if b.errand != nil {
+		return b.errand.Encode(), nil
+	}
+	return b.plan.Encode()
+}
+
 // explain puts a failed step into words; other errors are as they are.
 func (b *bundle) explain(err error) error {
+	if b.errand != nil {
+		return blame(err, b.command)
+	}
 	var f *plan.Failure
 	if errors.As(err, &f) {
 		return b.plan.ExplainFailure(f)
@@ -121,6 +137,11 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if !group && sharesProcesses(rec) {
 		return nil, fault.New(fault.Unsupported, "share a pid namespace in container", rec.Name, "its processes could outlive it: there is no cgroup v2 hierarchy to end them by",
 			"mount cgroup2 where fiefd can write to it, or leave out --pid")
+	}
+	if !isOwn(rec) {
+		err = e.engage(c, b, config, extra, groups)
+		tr.mark("bundle")
+		return b, err
 	}
 	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group, Groups: groups, Extra: extra})
 	tr.mark("plan")
@@ -185,6 +206,9 @@ func (c *container) takeMapped(way string) *snapshot.Mapped {
 func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File, joined spec.Shared) (spec.Facts, error) {
 	facts := e.cfg.Facts
 	facts.Init, facts.Shared = e.cfg.InitBinary, joined
+	if !isOwn(rec) {
+		facts.CgroupsPath, _ = e.rooms.Cgroups.Show(groupOf(rec))
+	}
 	u := &facts.User
 	var err error
 	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, rec.User, rec.Groups); err != nil {
@@ -285,18 +309,8 @@ func mountOf(rec record.Container, m specs.Mount) record.Mount {
 
 // prepareExec makes the plan of another process in a running container.
 func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) {
-	root, err := e.rooms.Processes.Root(rec.State.PID, rec.State.StartedAt)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
 	facts := e.cfg.Facts
-	u := &facts.User
-	who, groups := a.User, []string(nil)
-	if who == "" {
-		who, groups = rec.User, rec.Groups
-	}
-	if u.UID, u.GID, u.Groups, u.Home, err = spec.LookupUser(root, who, groups); err != nil {
+	if err := e.execUser(rec, a, &facts.User); err != nil {
 		return nil, err
 	}
 	facts.Shared, facts.Init = sharedOf(rec), e.cfg.InitBinary
@@ -310,7 +324,9 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 	}
 	b := e.newBundle()
 	group, older, err := e.enterRunning(b, rec)
-	if err == nil {
+	if err == nil && rec.External != nil {
+		err = e.engageExec(b, rec, process, older)
+	} else if err == nil {
 		b.plan, err = e.rooms.Compiler.Exec(process, config, launch.Options{ID: rec.ID, Cgroup: group, Groups: older})
 	}
 	if err != nil {

@@ -71,6 +71,7 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	if err != nil {
 		return nil, nil, err
 	}
+	rec.Runtime = first(a.Runtime, e.cfg.Runtime)
 	rec.ID, rec.Created = ref.NewID(), time.Now().UTC()
 	tr.mark("image")
 
@@ -162,7 +163,7 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 		TTY: a.TTY, Console: a.ConsoleSize, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
 		ReadOnly: a.ReadOnly, ShmSize: a.ShmSize, CapAdd: a.CapAdd, CapDrop: a.CapDrop, NoNewPrivs: a.NoNewPrivs,
-		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove, Runtime: a.Runtime,
+		Network: string(a.Network), Privileged: a.Privileged, Init: a.Init, AutoRemove: a.AutoRemove,
 		Health: mergeHealth(a.Health, img.Config.Health), Shell: img.Config.Shell,
 		Restart: a.Restart.Name, RestartMax: a.Restart.MaxRetries,
 		Sysctls: a.Sysctls, Resources: a.Resources,

@@ -25,15 +25,16 @@ import (
 type Config struct {
 	DataRoot   string
 	ExecRoot   string
-	Remap      idmap.Pair // every container's map unless it asks otherwise; zero: a range each
-	RemapName  string     // "user:group" as shown by info
-	Userns     ask.Userns // what containers get that ask for nothing, without a Remap; nil: a range each
-	Log        ask.Log    // of containers that name no driver
-	Runtime    string     // name of the default runtime
-	Runtimes   []string   // every runtime's name, for info
-	Berths     int        // ranges and maps made ahead of need
-	InitBinary string     // the monitor binary, which is also the init of --init
-	Facts      spec.Facts // what specs need of this machine
+	Remap      idmap.Pair         // every container's map unless it asks otherwise; zero: a range each
+	RemapName  string             // "user:group" as shown by info
+	Userns     ask.Userns         // what containers get that ask for nothing, without a Remap; nil: a range each
+	Log        ask.Log            // of containers that name no driver
+	Runtime    string             // name of the default runtime
+	Runtimes   []string           // every runtime's name, for info
+	Others     map[string]Runtime // all but fief's own, by name
+	Berths     int                // ranges and maps made ahead of need
+	InitBinary string             // the monitor binary, which is also the init of --init
+	Facts      spec.Facts         // what specs need of this machine
 	Host       record.Info
 }
 
@@ -50,6 +51,7 @@ type Rooms struct {
 	Cgroups    cgroups
 	Processes  processes
 	Devices    devices
+	Runtimes   runtimes
 	Events     *event.Bus
 }
 
@@ -170,6 +172,10 @@ type cgroups interface {
 	// OOMKills is how many of the group's processes the kernel has killed for
 	// lack of memory.
 	OOMKills(name string) (uint64, error)
+	// Show returns a group's path from the root of the v2 hierarchy, empty where
+	// there is none, and where to find that hierarchy for who expects it at
+	// /sys/fs/cgroup, empty where that is right.
+	Show(name string) (path, view string)
 }
 
 // devices are those that vendors describe under names.

@@ -117,7 +117,6 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 		"no command":    {edit: func(a *ask.Container) { a.ReplaceEntry = true }, want: fault.Invalid},
 		"map without 0": {edit: func(a *ask.Container) { a.Userns = ask.UsernsMap{Pair: pairFrom(t, 1)} }, want: fault.Invalid},
 		"host network":  {edit: func(a *ask.Container) { a.Network = ask.NetHost }, want: fault.Invalid},
-		"other runtime": {edit: func(a *ask.Container) { a.Runtime = "crun" }, want: fault.Unsupported},
 		"no runtime":    {edit: func(a *ask.Container) { a.Runtime = "nosuch" }, want: fault.Invalid},
 		"restart":       {edit: func(a *ask.Container) { a.Restart.Name = "sometimes" }, want: fault.Invalid},
 		"log driver":    {edit: func(a *ask.Container) { a.Log.Driver = "odd" }, want: fault.Invalid},

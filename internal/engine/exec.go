@@ -121,7 +121,7 @@ func (e *Engine) execProcess(ctx context.Context, c *container, mon *monitor.Mon
 		return 0, err
 	}
 	defer b.close()
-	encoded, err := b.plan.Encode()
+	encoded, err := b.encode()
 	if err != nil {
 		return 0, err
 	}

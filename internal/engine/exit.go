@@ -61,6 +61,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	c.mu.Unlock()
 	failpoint.Hit("container-ended")
 	e.endSessions(c.id)
+	e.disengage(rec)
 	if starved {
 		e.tell("oom", rec, nil)
 	}

@@ -278,6 +278,7 @@ func (noMonitors) Close()                                         {}
 type noCgroups struct{}
 
 func (noCgroups) Create(string, *specs.LinuxResources) ([]*os.File, error) { return nil, nil }
+func (noCgroups) Show(string) (string, string)                             { return "", "" }
 func (noCgroups) Enter(string) ([]*os.File, error)                         { return nil, nil }
 func (noCgroups) Limit(string, *specs.LinuxResources) error                { return nil }
 func (noCgroups) Remove(string) error                                      { return nil }

@@ -73,7 +73,7 @@ func (e *Engine) armed(rec record.Container, mon *monitor.Monitor) error {
 		return err
 	}
 	defer b.close()
-	encoded, err := b.plan.Encode()
+	encoded, err := b.encode()
 	if err != nil {
 		return err
 	}

@@ -26,5 +26,8 @@ func (e *Engine) Plan(_ context.Context, a ask.Container) (string, error) {
 	}
 	defer b.close()
 	defer e.dropGroup(rec)
+	if b.errand != nil {
+		return b.describe(), nil
+	}
 	return b.plan.String(), nil
 }

@@ -120,6 +120,9 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 		e.takeUp(ctx, c, mon)
 		return
 	}
+	if !fault.Is(err, fault.Busy) {
+		e.disengage(rec) // also what a monitor that was killed had begun
+	}
 	exit, left := monitor.ReadExit(e.runDir(rec.ID))
 	switch {
 	case fault.Is(err, fault.Busy): // it runs, and is not ours to end

@@ -280,7 +280,7 @@ func (e *Engine) runningDonor(id, word string) (record.Container, error) {
 		f.Hint = "start it first: fief start " + donor.Name
 		return record.Container{}, f
 	}
-	return donor, nil
+	return donor, refuseSandboxed(donor, "join a namespace of container")
 }
 
 // follow takes over the maps of the container whose user namespace is joined:

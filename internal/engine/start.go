@@ -155,7 +155,8 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	var back undo
 	defer back.unless(&err)
 	back.then(func() { e.dropGroup(rec) })
-	encoded, err := b.plan.Encode()
+	back.then(func() { e.disengage(c.record()) })
+	encoded, err := b.encode()
 	if err != nil {
 		return err
 	}

@@ -88,8 +88,9 @@ type Container struct {
 	Log          Log
 	LogPath      string
 	Runtime      string
-	Health       *Health  `json:",omitempty"` // nil: not checked
-	Shell        []string `json:",omitempty"` // of the image, for a check's command; nil: /bin/sh -c
+	External     *External `json:",omitempty"` // nil: not started by another runtime
+	Health       *Health   `json:",omitempty"` // nil: not checked
+	Shell        []string  `json:",omitempty"` // of the image, for a check's command; nil: /bin/sh -c
 	Restart      string
 	RestartMax   int
 
