@@ -26,8 +26,12 @@ func groupsIn(parent string) []string {
 	return out
 }
 
-// dropParent removes a test's parent of groups from every hierarchy.
+// dropParent removes a test's parent of groups from every hierarchy, with what a
+// test that has failed left in it.
 func dropParent(parent string) {
+	for _, name := range groupsIn(parent) {
+		syscall.Rmdir(name)
+	}
 	found, _ := filepath.Glob("/sys/fs/cgroup/*" + parent)
 	for _, name := range append(found, "/sys/fs/cgroup"+parent) {
 		syscall.Rmdir(name)
