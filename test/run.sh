@@ -9,7 +9,8 @@ if [ -z "${FIEF_TEST_INSIDE:-}" ]; then
 	go mod download
 	mkdir -p bin
 	go build -o bin/ledger ./test/ledger
-	exec env FIEF_TEST_INSIDE=1 unshare --mount --net --propagation private "$0" "$@"
+	make build
+	exec env FIEF_TEST_INSIDE=1 FIEF_TEST_BUILT=1 unshare --mount --net --propagation private "$0" "$@"
 fi
 ip link set lo up
 # An address that is not loopback, for tests of what loopback alone may do.

@@ -195,7 +195,7 @@ func TestCreateFindRenameRemove(t *testing.T) {
 	}
 	select {
 	case <-gone:
-	case <-time.After(time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("who waits for the removal is not told")
 	}
 	if n := r.left(); n != 0 {
@@ -230,7 +230,7 @@ func TestFailedStart(t *testing.T) {
 			if x.Code != exitNoStart {
 				t.Errorf("exit code %d", x.Code)
 			}
-		case <-time.After(time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatalf("auto-remove %v: who waits is not told", auto)
 		}
 		if c, err := e.Inspect(ctx, made.ID); auto != fault.Is(err, fault.NotFound) || !auto && c.State.Error == "" {

@@ -10,6 +10,7 @@ import (
 
 	"fief/internal/monitor"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 	"fief/internal/words/ref"
@@ -52,8 +53,8 @@ func (e *Engine) ExecCreate(_ context.Context, name string, a ask.Exec) (string,
 // tellExec publishes an event of a session, which docker clients see as one of
 // its container. A container that is gone had its sessions with it.
 func (e *Engine) tellExec(action string, s *session, more map[string]string) {
-	c, err := e.table.find(s.rec.Container)
-	if err != nil {
+	c := e.table.known(s.rec.Container)
+	if c == nil {
 		return
 	}
 	attrs := map[string]string{"execID": s.rec.ID}
@@ -125,6 +126,7 @@ func (e *Engine) execProcess(ctx context.Context, c *container, mon *monitor.Mon
 	if err != nil {
 		return 0, err
 	}
+	failpoint.Hit("exec-starting")
 	pid, err := mon.Exec(ctx, monitor.Exec{
 		ID: s.rec.ID, Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), TTY: s.ask.TTY, OpenStdin: s.ask.OpenStdin,
 		Console: s.ask.ConsoleSize, Attach: attachments(at),

@@ -11,6 +11,7 @@ import (
 	"fief/internal/monitor"
 	"fief/internal/monitor/wire"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -77,6 +78,7 @@ func (e *Engine) armed(rec record.Container, mon *monitor.Monitor) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("health-arming")
 	h := rec.Health
 	return mon.Watch(context.Background(), monitor.Probe{
 		Interval: cmp.Or(h.Interval, probeInterval), Timeout: cmp.Or(h.Timeout, probeTimeout), StartPeriod: h.StartPeriod,

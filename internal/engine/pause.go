@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"syscall"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -27,6 +28,7 @@ func (e *Engine) Pause(ctx context.Context, name string) error {
 	if err := e.rooms.Cgroups.Freeze(ctx, groupOf(rec)); err != nil {
 		return err
 	}
+	failpoint.Hit("container-frozen")
 	e.setPaused(c, true)
 	e.tell("pause", rec, nil)
 	return nil
@@ -43,10 +45,14 @@ func (e *Engine) Unpause(ctx context.Context, name string) error {
 	if !rec.State.Paused {
 		return fault.Say(fault.Conflict, "Container "+rec.ID+" is not paused")
 	}
+	// On record first: a daemon killed in between is followed by one that lets go
+	// on what is not on record as paused.
+	e.setPaused(c, false)
+	failpoint.Hit("container-unpausing")
 	if err := e.rooms.Cgroups.Thaw(groupOf(rec)); err != nil {
+		e.setPaused(c, true)
 		return err
 	}
-	e.setPaused(c, false)
 	e.tell("unpause", rec, nil)
 	return nil
 }

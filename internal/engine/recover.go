@@ -47,20 +47,26 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 	return out, err
 }
 
-// recoveries is how many containers are taken up at a time. Each waits for its
-// monitor twice, which on a busy machine takes 10 ms and more.
+// recoveries is how many containers are looked at, and how many monitors are
+// waited for, at a time.
 const recoveries = 32
 
-// Recover takes up every container of an earlier daemon: running ones are
-// found again through their monitors' sockets, ended ones by what their
-// monitors left, and half-removed ones are removed. It must end before any
-// verb is called. What its policy says to restart is started once it has ended:
-// a container that ends while there is no daemon waits for the next one.
+// answerWait bounds how long a monitor may take to answer. It is long: on a
+// machine with more to do than it has processors for, hundreds of monitors have
+// to be scheduled first, and who does not answer is taken for gone.
+const answerWait = time.Minute
+
+// Recover takes up every container of an earlier daemon: ended ones by what their
+// monitors left, half-removed ones are removed, and of running ones it makes sure
+// that their monitors listen, which is all that a list of containers has to know.
+// The monitors themselves are heard afterwards, in the background; a verb waits
+// for that of its container. It must end before any verb is called. What its
+// policy says to restart is started once it has ended: a container that ends while
+// there is no daemon waits for the next one.
 func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	uppers, ids := map[string]bool{}, map[string]bool{}
 	var pairs []idmap.Pair
-	var each sync.WaitGroup
-	room := make(chan struct{}, recoveries)
+	var all []*container
 	for _, rec := range stored {
 		uppers[rec.Rootfs.Upper], ids[rec.ID] = true, true
 		if pair, err := pairOf(rec.Identity); err == nil {
@@ -71,13 +77,15 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 			slog.Warn("two containers have one name", "name", rec.Name, "container", rec.ID)
 		}
 		e.table.add(c)
-		room <- struct{}{}
-		each.Go(func() {
-			defer func() { <-room }()
-			e.recoverOne(ctx, c, rec)
-		})
+		all = append(all, c)
 	}
-	each.Wait()
+	later := make(chan func(), len(all))
+	abreast(all, func(c *container) {
+		if answer := e.recoverOne(ctx, c); answer != nil {
+			later <- answer
+		}
+	})
+	close(later)
 	e.sweepLogs(ids)
 	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
@@ -87,7 +95,28 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		return err
 	}
 	close(e.recovered)
+	for range min(recoveries, len(later)) {
+		go func() {
+			for answer := range later {
+				answer()
+			}
+		}()
+	}
 	return nil
+}
+
+// abreast calls do for each container, for some of them at a time.
+func abreast(all []*container, do func(*container)) {
+	var each sync.WaitGroup
+	room := make(chan struct{}, recoveries)
+	for _, c := range all {
+		room <- struct{}{}
+		each.Go(func() {
+			defer func() { <-room }()
+			do(c)
+		})
+	}
+	each.Wait()
 }
 
 // sweepLogs removes the logs of containers that no longer exist: a power cut
@@ -106,20 +135,48 @@ func (e *Engine) sweepLogs(keep map[string]bool) {
 	}
 }
 
-func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Container) {
+// recoverOne does what has to be done for a container before any verb is called,
+// and returns what may be done later, if anything.
+func (e *Engine) recoverOne(ctx context.Context, c *container) (later func()) {
+	rec := c.rec
 	if rec.State.Status == record.Removing {
 		e.rooms.Containers.Delete(rec.ID)
 		e.forget(c)
-		return
+		return nil
 	}
+	k, err := monitor.Knock(e.runDir(rec.ID))
+	if err != nil {
+		e.recoverEnded(c, rec, err)
+		return nil
+	}
+	if rec.State.Status != record.Running || rec.Health.Probes() { // only the monitor knows what to show
+		e.hear(ctx, c, rec, k)
+		return nil
+	}
+	c.asked = make(chan struct{})
+	return func() {
+		defer close(c.asked)
+		e.hear(ctx, c, rec, k)
+	}
+}
+
+// hear waits for the monitor of a container that runs.
+func (e *Engine) hear(ctx context.Context, c *container, rec record.Container, k *monitor.Knocked) {
 	if rec.State.Status == record.Running && !rec.State.Paused {
 		e.thaw(rec) // a daemon that was killed in a commit has left it standing still
 	}
-	mon, err := monitor.Reconnect(ctx, e.runDir(rec.ID))
-	if err == nil {
-		e.takeUp(ctx, c, mon)
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	mon, err := k.Greet(ctx)
+	if err != nil {
+		e.recoverEnded(c, rec, err)
 		return
 	}
+	e.takeUp(ctx, c, mon)
+}
+
+// recoverEnded takes up a container that has no monitor: err says why.
+func (e *Engine) recoverEnded(c *container, rec record.Container, err error) {
 	if !fault.Is(err, fault.Busy) {
 		e.disengage(rec) // also what a monitor that was killed had begun
 	}
@@ -128,6 +185,7 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 	case fault.Is(err, fault.Busy): // it runs, and is not ours to end
 		slog.Error("another daemon holds a container's monitor", "container", rec.ID, "error", err)
 	case !rec.AutoRemove && (rec.State.Status == record.Exited || rec.State.Status == record.Restarting):
+		e.clearGroup(rec)
 		e.resume(c)
 	case left:
 		e.ended(c, record.Exit{Code: exit.Code, At: exit.At})
@@ -135,7 +193,10 @@ func (e *Engine) recoverOne(ctx context.Context, c *container, rec record.Contai
 		e.rooms.Processes.Kill(rec.State.PID, rec.State.StartedAt)
 		e.ended(c, record.Exit{Code: exitLost, Error: "the container did not outlive the machine or its monitor", At: time.Now()})
 	case rec.AutoRemove:
+		e.clearGroup(rec)
 		e.forget(c)
+	default:
+		e.clearGroup(rec)
 	}
 }
 

@@ -113,6 +113,9 @@ func (e *Engine) discard(c *container, rec record.Container) {
 	e.table.drop(c.id)
 	e.rooms.Layers.DropUpper(rec.Rootfs.Upper)
 	e.dropCopies(rec)
+	// Usually gone since its end. While there is a record, a daemon killed before
+	// this line is followed by one that comes here; after it nobody knows the group.
+	e.dropGroup(rec)
 	failpoint.Hit("container-dropped")
 	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
 	failpoint.Hit("container-released")

@@ -14,6 +14,7 @@ import (
 
 	"fief/internal/launch"
 	"fief/internal/spec"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -54,6 +55,17 @@ func (e *Engine) dropGroup(rec record.Container) {
 	if err := e.rooms.Cgroups.Remove(groupOf(rec)); err != nil {
 		slog.Warn("cannot remove a container's cgroup", "container", rec.ID, "error", err)
 	}
+}
+
+// clearGroup removes the group of a container that a killed daemon was starting,
+// if it had come so far, with what runs in it: a process of a start that is not on
+// record has lost its monitor too.
+func (e *Engine) clearGroup(rec record.Container) {
+	err := e.rooms.Cgroups.Kill(groupOf(rec))
+	if fault.Is(err, fault.NotFound) {
+		return
+	}
+	e.dropGroup(rec)
 }
 
 // killedForMemory reports whether the kernel has killed a process of the
@@ -349,6 +361,7 @@ func (e *Engine) UpdateResources(ctx context.Context, name string, r record.Reso
 			return nil, err
 		}
 	}
+	failpoint.Hit("limits-set")
 	old := rec.Resources
 	c.change(func(to *record.Container) { to.Resources = merged })
 	if err := e.keep(c); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/monitor"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -49,9 +50,11 @@ func (e *Engine) stopClaimed(ctx context.Context, c *container, how ask.Stop) er
 	}
 	e.stopping(c)
 	exit := c.await(NotRunning)
+	failpoint.Hit("container-stopping")
 	if err := e.send(ctx, c, mon, sig); err != nil {
 		return err
 	}
+	failpoint.Hit("container-signalled")
 	if waitExit(exit, stopTimeout(how, rec)) {
 		return nil
 	}
@@ -137,6 +140,7 @@ func (e *Engine) Kill(ctx context.Context, name, sigName string) error {
 	if err := e.send(ctx, c, mon, sig); err != nil {
 		return err
 	}
+	failpoint.Hit("container-killed")
 	if sig == syscall.SIGKILL {
 		select {
 		case <-exit:
@@ -164,6 +168,7 @@ func (e *Engine) Restart(ctx context.Context, name string, how ask.Stop) error {
 		return err
 	}
 	c.begin()
+	failpoint.Hit("container-between")
 	if err := e.startClaimed(ctx, c, nil); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type container struct {
 	id     string        // never changes
 	claim  chan struct{} // held by the verb that is changing the container; may be held across I/O
 	copies copies        // of its files, which use the root of its running processes
+	asked  chan struct{} // closed once its monitor has answered after a restart of the daemon; nil: nothing is open
 
 	mu      sync.Mutex                     // order: after Engine.table; never held across a call out
 	rec     record.Container               // guarded by mu
@@ -186,8 +187,17 @@ func (t *table) drop(id string) {
 }
 
 // find looks a container up by full id, name or unique id prefix, in that
-// order, as Docker does.
+// order, as Docker does. One that this daemon has found running is returned once
+// its monitor has been heard, or has had time for it (answerWait).
 func (t *table) find(name string) (*container, error) {
+	c, err := t.lookUp(name)
+	if err == nil && c.asked != nil {
+		<-c.asked
+	}
+	return c, err
+}
+
+func (t *table) lookUp(name string) (*container, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if c := t.byID[name]; c != nil {

@@ -14,16 +14,53 @@ import (
 )
 
 // Reconnect finds the monitor of the container whose run directory is dir,
-// after a restart of the daemon. Exits it could not report meanwhile come
-// through Exits. NotFound: no monitor listens there; then ReadExit says how
-// the container ended, if it did so with its monitor alive. Busy: another
-// daemon is connected, and still was after a while: a monitor hears of the end
-// of a killed daemon a moment after the next one can ask.
+// after a restart of the daemon: Knock and Greet in one.
 func Reconnect(ctx context.Context, dir string) (*Monitor, error) {
+	k, err := Knock(dir)
+	if err != nil {
+		return nil, err
+	}
+	return k.Greet(ctx)
+}
+
+// Knocked is a connection with a monitor that has said nothing yet. The kernel
+// makes it as long as the monitor's process listens, however long that process
+// takes to be scheduled: that it could be made says that the container has not
+// been wound up.
+type Knocked struct {
+	dir string
+	fd  int
+}
+
+// Knock connects with the monitor of the container whose run directory is dir.
+// NotFound: none listens there; then ReadExit says how the container ended, if it
+// did so with its monitor alive. Greet or Drop has to follow.
+func Knock(dir string) (*Knocked, error) {
+	fd, err := dial(dir)
+	switch err {
+	case nil:
+		return &Knocked{dir, fd}, nil
+	case unix.ENOENT, unix.ECONNREFUSED, unix.ENOTDIR:
+		return nil, fault.Wrap(fault.NotFound, "find monitor in", dir, err, "")
+	}
+	return nil, fault.Wrap(fault.Unavailable, "connect to monitor in", dir, err, "")
+}
+
+// Drop closes a connection that is not greeted.
+func (k *Knocked) Drop() { unix.Close(k.fd) }
+
+// Greet waits for the monitor to answer, until ctx's deadline or ten seconds.
+// Exits it could not report meanwhile come through Exits. Busy: another daemon is
+// connected, and still was after a while: a monitor hears of the end of a killed
+// daemon a moment after the next one can ask.
+func (k *Knocked) Greet(ctx context.Context) (*Monitor, error) {
 	for until := time.Now().Add(handover); ; time.Sleep(retry) {
-		m, err := connect(ctx, dir)
+		m, err := k.greet(ctx)
 		if !fault.Is(err, fault.Busy) || time.Now().After(until) {
 			return m, err
+		}
+		if k, err = Knock(k.dir); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -34,16 +71,8 @@ const (
 	retry    = 5 * time.Millisecond
 )
 
-func connect(ctx context.Context, dir string) (*Monitor, error) {
-	fd, err := dial(dir)
-	switch err {
-	case nil:
-	case unix.ENOENT, unix.ECONNREFUSED, unix.ENOTDIR:
-		return nil, fault.Wrap(fault.NotFound, "find monitor in", dir, err, "")
-	default:
-		return nil, fault.Wrap(fault.Unavailable, "connect to monitor in", dir, err, "")
-	}
-	conn, err := wire.NewConn(fd)
+func (k *Knocked) greet(ctx context.Context) (*Monitor, error) {
+	conn, err := wire.NewConn(k.fd)
 	if err != nil {
 		return nil, err
 	}

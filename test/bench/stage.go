@@ -21,7 +21,8 @@ const baseline = "crun run (bundle, user namespace)"
 type stage struct {
 	work, bin, rootfs string
 	daemon            *exec.Cmd
-	held              string // a running container, for exec
+	held              string   // a running container, for exec
+	running           []func() // ends those of other runtimes
 	env               []string
 }
 
@@ -50,6 +51,9 @@ func newStage(work string) *stage {
 }
 
 func (s *stage) close() {
+	for _, end := range s.running {
+		end()
+	}
 	s.fief("rm", "-f", s.held).Run()
 	s.daemon.Process.Signal(os.Interrupt)
 	s.daemon.Wait()
@@ -110,6 +114,7 @@ func (s *stage) contestants() []*contestant {
 		{Group: "exec", Name: "fief exec held true", make: s.timed("exec", s.held, "true")},
 		{Group: "ps", Name: "fief ps", make: s.timed("ps")},
 	}
+	list = append(list, s.execs()...)
 	list = append(list, s.bundles()...)
 	return append(list, s.peers()...)
 }

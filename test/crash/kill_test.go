@@ -542,5 +542,7 @@ func TestKilledInBetween(t *testing.T) {
 }
 
 // rare are points that other tests kill at: what is quarantined, damaged or
-// copied is so by kernel, file system or accident.
-var rare = []string{"quarantine-begun", "layer-remade", "layer-exchanged", "layer-mended", "copy-filled", "shadow-filled"}
+// copied is so by kernel, file system or accident, and verbs on what runs are
+// TestKilledInVerbs'.
+var rare = []string{"quarantine-begun", "layer-remade", "layer-exchanged", "layer-mended", "copy-filled", "shadow-filled",
+	"container-frozen", "container-unpausing", "container-killed", "container-between", "limits-set", "exec-starting", "health-arming"}

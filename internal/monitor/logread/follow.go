@@ -23,6 +23,7 @@ func (r *reader) follow(ctx context.Context, ended <-chan struct{}) error {
 	w := watch(filepath.Dir(r.path))
 	defer w.close()
 	for {
+		w.see(r.path)         // before it is read, anew after a rotation
 		last := w.gone.Load() // asked before the files are
 		select {
 		case <-ended:
@@ -99,22 +100,34 @@ func successorExists(path string, cur *part) (bool, error) {
 	return err == nil && !os.SameFile(mine, now), err
 }
 
-// watcher wakes a follower when something in a directory changes.
+// watcher wakes a follower when files come into a directory or leave it, and when
+// the one it was shown last is written to. All logs lie in one directory: a watch
+// of that for writes would wake every follower for every container's.
 type watcher struct {
 	changed chan struct{}
 	gone    atomic.Bool // the directory has been removed
 	stop    func()
+
+	file *os.File // an inotify instance; nil: the directory is looked at
+	dir  int32    // the directory's watch descriptor
 }
 
 func watch(dir string) *watcher {
 	w := &watcher{changed: make(chan struct{}, 1)}
-	f, err := inotify(dir)
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		w.look(dir)
 		return w
 	}
-	w.stop = func() { f.Close() }
-	go w.listen(f)
+	wd, err := unix.InotifyAddWatch(fd, dir, watched)
+	if err != nil {
+		unix.Close(fd)
+		w.look(dir)
+		return w
+	}
+	w.file, w.dir = os.NewFile(uintptr(fd), "inotify"), int32(wd)
+	w.stop = func() { w.file.Close() }
+	go w.listen(w.file)
 	return w
 }
 
@@ -127,22 +140,30 @@ func (w *watcher) wake() {
 	}
 }
 
-const watched = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
+const watched = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-func inotify(dir string) (*os.File, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, err
+// see watches a file for writes; one that is watched already is not watched
+// twice (inotify_add_watch(2)). A file that is not there yet is told of by its
+// directory; where the kernel grants no further watch (max_user_watches) the
+// file is looked at.
+func (w *watcher) see(path string) {
+	if w.file == nil {
+		return
 	}
-	_, err = unix.InotifyAddWatch(fd, dir, watched)
+	raw, err := w.file.SyscallConn()
 	if err != nil {
-		unix.Close(fd)
-		return nil, err
+		return
 	}
-	return os.NewFile(uintptr(fd), "inotify"), nil
+	raw.Control(func(fd uintptr) { _, err = unix.InotifyAddWatch(int(fd), path, unix.IN_MODIFY) })
+	if err != nil && err != unix.ENOENT {
+		w.close()
+		w.file = nil
+		w.look(filepath.Dir(path))
+	}
 }
 
-// listen turns events into wake-ups until f is closed.
+// listen turns events into wake-ups until the instance is closed. A file's watch
+// ends with the file, which the directory tells.
 func (w *watcher) listen(f *os.File) {
 	buf := make([]byte, 4096)
 	for {
@@ -151,8 +172,8 @@ func (w *watcher) listen(f *os.File) {
 			return
 		}
 		for at := 0; at+unix.SizeofInotifyEvent <= n; {
-			mask := binary.NativeEndian.Uint32(buf[at+4:])
-			if mask&(unix.IN_DELETE_SELF|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0 {
+			wd, mask := int32(binary.NativeEndian.Uint32(buf[at:])), binary.NativeEndian.Uint32(buf[at+4:])
+			if wd == w.dir && mask&(unix.IN_DELETE_SELF|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0 {
 				w.gone.Store(true)
 			}
 			at += unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(buf[at+12:]))

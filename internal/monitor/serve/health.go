@@ -5,8 +5,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fief/internal/monitor/wire"
 	"fief/internal/words/fault"
 )
@@ -139,7 +137,7 @@ func (h *health) probe() wire.Check {
 func copies(files []int) ([]int, error) {
 	var out []int
 	for _, f := range files {
-		n, err := unix.FcntlInt(uintptr(f), unix.F_DUPFD_CLOEXEC, 0)
+		n, err := duplicate(f)
 		if err != nil {
 			wire.CloseAll(out)
 			return nil, fault.Wrap(fault.Exhausted, "duplicate", "descriptor", err, "")

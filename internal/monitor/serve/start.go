@@ -212,6 +212,9 @@ func pipe(end int) (theirs int, ours *os.File, err error) {
 	return fds[end], os.NewFile(uintptr(fds[1-end]), "stdio"), nil
 }
 
+// duplicate makes another descriptor of the same file.
+func duplicate(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
+
 // dupPIDFD returns a duplicate of the descriptor of process 1.
 func (s *session) dupPIDFD() (int, error) {
 	if s == nil {
@@ -221,9 +224,7 @@ func (s *session) dupPIDFD() (int, error) {
 	defer s.mu.Unlock()
 	fd, err := -1, error(unix.ESRCH)
 	if !s.reaped {
-		s.control(s.pidfd, func(own int) {
-			fd, err = unix.FcntlInt(uintptr(own), unix.F_DUPFD_CLOEXEC, 0)
-		})
+		s.control(s.pidfd, func(own int) { fd, err = duplicate(own) })
 	}
 	return fd, err
 }

@@ -22,6 +22,7 @@ const (
 	maxInline  = 56 << 10  // below the 64 KiB of a receiver's buffer
 	maxSpilled = 16 << 20  // more than any plan; a limit on what a peer can make us read
 	bufSize    = 64 << 10  // of one receive
+	oobSize    = 1040      // room for the descriptors of one message: CMSG_SPACE of maxFiles and one more is 1024
 	maxFiles   = 250       // SCM_MAX_FD is 253, unix(7); one may be the memfd
 	magic      = 0x6669    // "if": a stray peer is noticed at its first byte
 	flagSpill  = uint16(1) // the message is in the first descriptor
@@ -177,15 +178,34 @@ func spill(body []byte) (int, error) {
 
 // Recv waits for the next message. The descriptors are close-on-exec and the
 // caller's; their number is checked against the message. io.EOF says that the
-// peer is gone.
+// peer is gone. No memory is held while there is nothing to read: a daemon has
+// as many connections as containers.
 func (c *Conn) Recv() (seq uint32, m Message, files []int, err error) {
-	buf := buffers.Get().(*[bufSize]byte)
-	defer buffers.Put(buf)
-	n, files, err := c.read(buf[:])
+	var buf *[bufSize]byte
+	defer func() {
+		if buf != nil {
+			buffers.Put(buf)
+		}
+	}()
+	var got datagram
+	err = c.raw.Read(func(fd uintptr) bool {
+		if buf == nil {
+			buf = buffers.Get().(*[bufSize]byte)
+		}
+		if got.receive(int(fd), buf[:]); got.err != unix.EAGAIN {
+			return true
+		}
+		buffers.Put(buf)
+		buf = nil
+		return false
+	})
 	if err != nil {
+		return 0, nil, nil, ioFault("read from", err)
+	}
+	if files, err = got.check(); err != nil {
 		return 0, nil, nil, err
 	}
-	seq, m, files, err = decodeFrame(buf[:n], files)
+	seq, m, files, err = decodeFrame(buf[:got.n], files)
 	if err != nil {
 		CloseAll(files)
 		return 0, nil, nil, err
@@ -193,37 +213,45 @@ func (c *Conn) Recv() (seq uint32, m Message, files []int, err error) {
 	return seq, m, files, nil
 }
 
-func (c *Conn) read(buf []byte) (n int, files []int, err error) {
-	oob := make([]byte, unix.CmsgSpace(4*(maxFiles+1)))
-	var noob, flags int
-	var rerr error
-	err = c.raw.Read(func(fd uintptr) bool {
-		for {
-			n, noob, flags, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-			if rerr != unix.EINTR {
-				return rerr != unix.EAGAIN
-			}
+// datagram is what came of one receive.
+type datagram struct {
+	n, flags int
+	files    []int
+	err      error
+}
+
+func (d *datagram) receive(fd int, buf []byte) {
+	var oob [oobSize]byte
+	for {
+		var noob int
+		d.n, noob, d.flags, _, d.err = unix.Recvmsg(fd, buf, oob[:], unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		if d.err == nil {
+			d.files = rights(oob[:noob])
 		}
-	})
-	if err == nil {
-		err = rerr
+		if d.err != unix.EINTR {
+			return
+		}
 	}
-	if err == unix.ECONNRESET {
-		return 0, nil, io.EOF // the peer died with a message of ours unread
+}
+
+// check returns the descriptors of a datagram that is whole.
+func (d *datagram) check() ([]int, error) {
+	var err error
+	switch {
+	case d.err == unix.ECONNRESET: // the peer died with a message of ours unread
+		err = io.EOF
+	case d.err != nil:
+		err = ioFault("read from", d.err)
+	case d.n == 0:
+		err = io.EOF
+	case d.flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		err = corrupt("message or its descriptors were cut off")
 	}
 	if err != nil {
-		return 0, nil, ioFault("read from", err)
+		CloseAll(d.files)
+		return nil, err
 	}
-	files = rights(oob[:noob])
-	if n == 0 {
-		CloseAll(files)
-		return 0, nil, io.EOF
-	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		CloseAll(files)
-		return 0, nil, corrupt("message or its descriptors were cut off")
-	}
-	return n, files, nil
+	return d.files, nil
 }
 
 func rights(oob []byte) []int {
