@@ -22,43 +22,65 @@ const ownGroups = "fief-oci"
 // is no v2 hierarchy, or it may not be written, and the container asks for no
 // limit.
 func (c *container) enterCgroup(s *specs.Spec, f *files, opt *launch.Options) error {
-	name := s.Linux.CgroupsPath
-	if strings.Contains(name, ":") {
-		return fault.New(fault.Unsupported, "use cgroup", name, "systemd slices are not supported", "use the cgroupfs manager")
-	}
-	if name == "" {
-		name = ownGroups + "/" + c.ID
-	}
-	if name = path.Clean("/" + name); name == "/" {
-		return fault.New(fault.Invalid, "use cgroup", name, "that is the root", "")
-	}
 	tree, err := cgroup.Open(ownGroups)
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	dir, err := tree.Create(name)
-	if fault.Is(err, fault.Exists) { // runc, too, takes one that is there
-		dir, err = tree.Open(name)
+	if c.systemd {
+		err = c.makeScope(tree, s, f)
+	} else {
+		var name string
+		if name, err = c.groupPath(s); err != nil {
+			return err
+		}
+		err = c.makeGroup(tree, name)
 	}
 	if err == nil {
-		dir.Close()
-		c.Cgroup = name
-		err = tree.Limit(name, s.Linux.Resources)
+		err = tree.Limit(c.Cgroup, s.Linux.Resources)
 	}
 	if err != nil {
 		return c.without(s, err)
 	}
-	if err := guard(tree, name, s); err != nil {
+	if err := guard(tree, c.Cgroup, s); err != nil {
 		return err
 	}
 	return c.joinCgroup(tree, f, opt)
 }
 
+// groupPath is the path, from the roots of the hierarchies, that cgroupsPath means.
+func (c *container) groupPath(s *specs.Spec) (string, error) {
+	name := s.Linux.CgroupsPath
+	if strings.Contains(name, ":") {
+		return "", fault.New(fault.Unsupported, "use cgroup", name, "systemd slices are not paths", "give --systemd-cgroup")
+	}
+	if name == "" {
+		name = ownGroups + "/" + c.ID
+	}
+	if name = path.Clean("/" + name); name == "/" {
+		return "", fault.New(fault.Invalid, "use cgroup", name, "that is the root", "")
+	}
+	return name, nil
+}
+
+// makeGroup makes the container's group, or takes the one that is there, as runc
+// does.
+func (c *container) makeGroup(tree *cgroup.Tree, name string) error {
+	dir, err := tree.Create(name)
+	if fault.Is(err, fault.Exists) {
+		dir, err = tree.Open(name)
+	}
+	if err != nil {
+		return err
+	}
+	c.Cgroup = name
+	return dir.Close()
+}
+
 // without says whether a container can do without a group, after an error.
 func (c *container) without(s *specs.Spec, err error) error {
 	r := s.Linux.Resources
-	if c.Cgroup != "" || !limitless(r) || fault.Is(err, fault.Invalid) {
+	if c.Cgroup != "" || c.systemd || !limitless(r) || fault.Is(err, fault.Invalid) {
 		return err
 	}
 	return mayRun(s)
@@ -134,6 +156,9 @@ func (c *container) removeCgroup() {
 		return
 	}
 	defer tree.Close()
+	if c.Unit != "" {
+		c.stopScope(tree)
+	}
 	tree.Remove(c.Cgroup)
 	tree.Drop() // fails while others are in it
 }

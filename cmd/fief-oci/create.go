@@ -84,7 +84,7 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 	if err := mayName(spec); err != nil {
 		return nil, none, err
 	}
-	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id)}
+	box := &container{ID: id, Bundle: bundle, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id), systemd: c.app.systemd}
 	if err := box.makeDir(c.app.root); err != nil {
 		return nil, none, err
 	}

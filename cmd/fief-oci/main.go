@@ -21,6 +21,7 @@ type app struct {
 	logFile   string
 	logFormat string
 	debug     bool
+	systemd   bool
 }
 
 // command is one verb: flags are declared on set, and run is called with what
@@ -52,13 +53,16 @@ func commands() []command {
 func main() {
 	// Descriptors that the caller has left open are nobody's here, hooks least of all.
 	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
+	if os.Args[0] == holderName {
+		hold()
+	}
 	a := &app{}
 	global := flag.NewFlagSet("fief-oci", flag.ContinueOnError)
 	global.StringVar(&a.root, "root", "/run/fief-oci", "directory of the containers' state")
 	global.StringVar(&a.logFile, "log", "", "write errors to this file too")
 	global.StringVar(&a.logFormat, "log-format", "text", "text or json")
 	global.BoolVar(&a.debug, "debug", false, "print the launch plan of a failed start")
-	global.Bool("systemd-cgroup", false, "not supported: give a path as cgroupsPath")
+	global.BoolVar(&a.systemd, "systemd-cgroup", false, "have systemd make the cgroup: cgroupsPath is SLICE:PREFIX:NAME")
 	version := global.Bool("version", false, "print the version")
 	global.Usage = func() { usage(global) }
 	if err := global.Parse(os.Args[1:]); err != nil {
@@ -67,9 +71,6 @@ func main() {
 	if *version {
 		fmt.Printf("fief-oci version %s\nspec: %s\n", buildVersion, specVersion)
 		return
-	}
-	if f := global.Lookup("systemd-cgroup"); f.Value.String() == "true" {
-		a.exit(fault.New(fault.Unsupported, "use", "--systemd-cgroup", "not supported", "use the cgroupfs manager"))
 	}
 	a.exit(a.dispatch(global.Args()))
 }

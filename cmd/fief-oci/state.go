@@ -33,10 +33,12 @@ type container struct {
 	Created     time.Time
 	Started     bool
 	Cgroup      string // its path from the roots of the hierarchies, empty without one
+	Unit        string // of systemd that has the cgroup, empty when nobody was asked
 	Annotations map[string]string
 
-	dir    string
-	hooked bool // hooks may have run
+	dir     string
+	hooked  bool // hooks may have run
+	systemd bool // is asked for the cgroup
 }
 
 // validID: what runc and crun accept, without anything a path could be made of.

@@ -145,9 +145,7 @@ func (t *Tree) Create(name string) (*os.File, error) {
 			return nil, err
 		}
 		if made { // anew: another daemon has removed it when it was empty
-			t.mu.Lock()
-			clear(t.enabled)
-			t.mu.Unlock()
+			t.Forget()
 		}
 		if t.mode == Unified {
 			t.enable(path.Dir(dir), "memory", "cpu", "io", "pids") // what statistics are read from
@@ -179,6 +177,19 @@ func (t *Tree) Open(name string) (*os.File, error) {
 		return nil, t.failed("open cgroup", dir, err)
 	}
 	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// Has reports whether there is a group of that name.
+func (t *Tree) Has(name string) bool {
+	return t.usable(name) == nil && unix.Faccessat(t.fd(), t.dir(name), unix.F_OK, 0) == nil
+}
+
+// Forget has the tree look again which controllers groups give to those in them,
+// after another has made groups above its own.
+func (t *Tree) Forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.enabled)
 }
 
 // makeParents makes the directories above dir that are missing; made tells that
