@@ -68,7 +68,15 @@ func TestScope(t *testing.T) {
 	const dir = "/fieftest.slice/fieftest-a.slice/oci-limited.scope"
 	want := map[string]string{"memory.max": "33554432", "pids.max": "20", "cpu.max": "33333 100000", "cpuset.cpus": "0", "cpu.weight": strconv.FormatUint(cgroup.WeightOfShares(shares), 10)}
 	holds(t, "at the start", dir, want)
-	b.expect(0, "oci-limited.scope", "exec", "limited", "cat", "/proc/1/cgroup")
+	pidFile := b.dir + "/pid"
+	b.ok("exec", "--detach", "--pid-file", pidFile, "limited", "sleep", "1000")
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if group, err := os.ReadFile("/proc/" + string(pid) + "/cgroup"); err != nil || string(group) != "0::"+dir+"\n" {
+		t.Errorf("a session is in %q, %v", group, err)
+	}
 	shown := systemctl(t, "show", "oci-limited.scope", "-p", "MemoryMax", "-p", "TasksMax", "-p", "Delegate", "-p", "Slice", "-p", "TimeoutStopUSec", "-p", "ActiveState")
 	for _, line := range []string{"MemoryMax=33554432", "TasksMax=20", "Delegate=yes", "Slice=fieftest-a.slice", "TimeoutStopUSec=7s", "ActiveState=active"} {
 		if !strings.Contains(shown, line) {

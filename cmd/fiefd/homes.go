@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"os"
+	"os/exec"
 	"path"
 	"strings"
 
@@ -48,22 +49,25 @@ func chooseDriver(driver string, mode cgroup.Mode) (string, error) {
 	return driver, nil
 }
 
+// idleGroup is, in a home, the group of the process that keeps it.
+const idleGroup = "idle"
+
 // homes has systemd make the groups in which containers have theirs.
 type homes struct {
-	tree    *cgroup.Tree
-	succeed []string // a command that ends at once and well
+	tree *cgroup.Tree
+	wait []string // a command that does nothing and does not end
 }
 
 func newHomes(tree *cgroup.Tree) (*homes, error) {
-	self, err := os.Executable()
+	sleep, err := exec.LookPath("sleep")
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "find", "fiefd", err, "")
+		return nil, fault.Wrap(fault.Unsupported, "use", "native.cgroupdriver=systemd", err, "install coreutils")
 	}
 	bus, err := systemd.Connect()
 	if err != nil {
 		return nil, err
 	}
-	return &homes{tree: tree, succeed: []string{self, "--version"}}, bus.Close()
+	return &homes{tree: tree, wait: []string{sleep, "infinity"}}, bus.Close()
 }
 
 // of is where the group name has its home: name is a container's id, or
@@ -82,7 +86,8 @@ func (h *homes) of(name string) (systemd.Home, error) {
 // group's path.
 func (h *homes) make(name string) (string, error) {
 	home, err := h.of(name)
-	if err != nil || h.tree.Has(home.Dir()) {
+	idle := path.Join(home.Dir(), idleGroup)
+	if err != nil || h.tree.Has(idle) {
 		return path.Join(home.Dir(), path.Base(name)), err
 	}
 	bus, err := systemd.Connect()
@@ -91,11 +96,14 @@ func (h *homes) make(name string) (string, error) {
 	}
 	defer bus.Close()
 	slog.Info("asking systemd for a delegated cgroup", "unit", home.Unit, "slice", home.Slice)
-	if err := bus.StartHome(home, h.succeed); err != nil {
+	if err := bus.StartHome(home, h.wait); err != nil {
 		return "", err
 	}
 	if !h.tree.Has(home.Dir()) {
 		return "", fault.New(fault.Internal, "use cgroup", home.Dir(), "systemd has started "+home.Unit+" without it", "")
+	}
+	if err := h.tree.Gather(home.Dir(), idleGroup); err != nil {
+		return "", err
 	}
 	h.tree.Forget()
 	return path.Join(home.Dir(), path.Base(name)), nil

@@ -8,9 +8,9 @@ import (
 )
 
 // Home is a unit that holds the groups of a daemon's containers in one slice: a
-// service that has run already and stays active, so that its cgroup stays
-// when nobody is in it. The daemon divides it by itself; systemd is asked once for
-// all containers, not for each.
+// service whose only process waits, as systemd (257) removes the cgroup of one that
+// has none, also of one that RemainAfterExit= keeps active. The daemon divides it
+// by itself; systemd is asked once for all containers, not for each.
 type Home struct{ Slice, Unit string }
 
 // HomeIn is the home of containers in a slice, "" for where services are.
@@ -42,14 +42,16 @@ func (h Home) Dir() string {
 // shut down, as `docker stop` gives them.
 const stopTime = 10 * 1000000 // microseconds
 
-// StartHome has systemd make a home, unless it is there. succeed is the command
-// that it runs, which must end at once and well. A shutdown stops fief.service
+// StartHome has systemd make a home, unless it is there. wait is a command that
+// does nothing and does not end; should it, the home lives until its last
+// container has ended. No group can be made in the home before that process is
+// in one of its own (cgroups(7), "no internal processes"). A shutdown stops fief.service
 // before the homes, so that no daemon sees its containers end and starts them
 // again, and then ends the containers: SIGTERM, and SIGKILL ten seconds later.
-func (b *Bus) StartHome(h Home, succeed []string) error {
+func (b *Bus) StartHome(h Home, wait []string) error {
 	err := b.start(h.Unit, []Property{
 		{"Description", Text("containers of fief in " + h.Slice)}, {"Slice", Text(h.Slice)}, {"Delegate", Flag(true)},
-		{"Type", Text("oneshot")}, {"RemainAfterExit", Flag(true)}, {"ExecStart", Command(succeed)}, {"StandardOutput", Text("null")},
+		{"Type", Text("exec")}, {"ExitType", Text("cgroup")}, {"ExecStart", Command(wait)}, {"OOMScoreAdjust", Int(-900)},
 		{"Before", Texts{"fief.service"}}, {"TimeoutStopUSec", Number(stopTime)}, {"OOMPolicy", Text("continue")},
 		{"TasksMax", Number(infinity)}, {"MemoryAccounting", Flag(true)}, {"CPUAccounting", Flag(true)}, {"IOAccounting", Flag(true)},
 	})
