@@ -72,7 +72,7 @@ crash: build
 	FIEF_CRASH_SEEDS=$(SEEDS) go test ./test/crash -run 'TestKilledAtEveryPoint|TestPowerCuts' -count 1 -v -timeout 12h
 
 # SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
-SUITES ?= bookworm trixie
+SUITES ?= bookworm trixie sid
 test-vm: build
 	test/deps.sh
 	test/vm/run.sh $(SUITES)
