@@ -79,7 +79,7 @@ race-fuzz:
 	FIEF_RACE_SECONDS=$(SECONDS) go test ./cmd/fief-oci -run 'TestRace$$' -count 1 -v -timeout 24h
 
 # SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
-SUITES ?= bookworm trixie
+SUITES ?= bookworm trixie sid
 test-vm: build
 	test/deps.sh
 	test/vm/run.sh $(SUITES)

@@ -25,39 +25,27 @@ const ownGroups = "fief-oci"
 // is no v2 hierarchy, or it may not be written, and the container asks for no
 // limit.
 func (c *container) enterCgroup(s *specs.Spec, f *files, opt *launch.Options) error {
-	name := s.Linux.CgroupsPath
-	if strings.Contains(name, ":") {
-		return fault.New(fault.Unsupported, "use cgroup", name, "systemd slices are not supported", "use the cgroupfs manager")
-	}
-	if name == "" {
-		name = ownGroups + "/" + c.ownGroup()
-	}
-	if name = path.Clean("/" + name); name == "/" {
-		return fault.New(fault.Invalid, "use cgroup", name, "that is the root", "")
-	}
 	tree, err := cgroup.Open(ownGroups)
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	dir, err := tree.Create(name)
-	if fault.Is(err, fault.Exists) { // runc, too, takes one that is there
-		dir, err = openEmpty(tree, name)
+	if c.systemd {
+		err = c.makeScope(tree, s, f)
+	} else {
+		var name string
+		if name, err = c.groupPath(s); err != nil {
+			return err
+		}
+		err = c.makeGroup(tree, name, s.Linux.CgroupsPath != "")
 	}
 	if err == nil {
-		dir.Close()
-		c.Cgroup = name
-	}
-	if err == nil && s.Linux.CgroupsPath != "" { // whoever names it looks for it in every hierarchy
-		err = tree.Spread(name)
-	}
-	if err == nil {
-		err = tree.Limit(name, s.Linux.Resources)
+		err = tree.Limit(c.Cgroup, s.Linux.Resources)
 	}
 	if err != nil {
 		return c.without(s, err)
 	}
-	if err := guard(tree, name, s); err != nil {
+	if err := guard(tree, c.Cgroup, s); err != nil {
 		return err
 	}
 	return c.joinCgroup(tree, f, opt)
@@ -76,7 +64,8 @@ func (c *container) ownGroup() string {
 }
 
 // openEmpty opens a group that was there before. One with processes is somebody
-// else's: they would be limited, frozen and killed with the container.
+// else's: they would be limited, frozen and killed with the container, which in a
+// frozen one would never get as far as its program.
 func openEmpty(tree *cgroup.Tree, name string) (*os.File, error) {
 	pids, err := tree.Pids(name)
 	if err != nil {
@@ -85,13 +74,53 @@ func openEmpty(tree *cgroup.Tree, name string) (*os.File, error) {
 	if len(pids) > 0 {
 		return nil, fault.New(fault.Conflict, "use cgroup", name, "container's cgroup is not empty: "+strconv.Itoa(len(pids))+" process(es) found", "name another one")
 	}
+	frozen, err := tree.Frozen(name)
+	if err != nil {
+		return nil, err
+	}
+	if frozen {
+		return nil, fault.New(fault.Conflict, "use cgroup", name, "container's cgroup unexpectedly frozen", "thaw it, or name another one")
+	}
 	return tree.Open(name)
+}
+
+// groupPath is the path, from the roots of the hierarchies, that cgroupsPath means.
+func (c *container) groupPath(s *specs.Spec) (string, error) {
+	name := s.Linux.CgroupsPath
+	if strings.Contains(name, ":") {
+		return "", fault.New(fault.Unsupported, "use cgroup", name, "systemd slices are not paths", "give --systemd-cgroup")
+	}
+	if name == "" {
+		name = ownGroups + "/" + c.ownGroup()
+	}
+	if name = path.Clean("/" + name); name == "/" {
+		return "", fault.New(fault.Invalid, "use cgroup", name, "that is the root", "")
+	}
+	return name, nil
+}
+
+// makeGroup makes the container's group, or takes an empty one that is there, as
+// runc does. One that was named is looked for in every hierarchy by whoever named it.
+func (c *container) makeGroup(tree *cgroup.Tree, name string, named bool) error {
+	dir, err := tree.Create(name)
+	if fault.Is(err, fault.Exists) {
+		dir, err = openEmpty(tree, name)
+	}
+	if err != nil {
+		return err
+	}
+	c.Cgroup = name
+	dir.Close()
+	if named {
+		return tree.Spread(name)
+	}
+	return nil
 }
 
 // without says whether a container can do without a group, after an error.
 func (c *container) without(s *specs.Spec, err error) error {
 	r := s.Linux.Resources
-	if c.Cgroup != "" || !limitless(r) || fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
+	if c.Cgroup != "" || c.systemd || !limitless(r) || fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
 		return err
 	}
 	return mayRun(s)
@@ -222,6 +251,9 @@ func (c *container) removeCgroup() {
 	}
 	defer tree.Close()
 	tree.Kill(c.Cgroup) // without a pid namespace of its own its first process leaves others behind
+	if c.Unit != "" {
+		c.stopScope(tree)
+	}
 	tree.Remove(c.Cgroup)
 	tree.Drop() // fails while others are in it
 }

@@ -352,6 +352,13 @@ func TestForeignGroup(t *testing.T) {
 	}
 	b := newBench(t)
 	t.Cleanup(func() { b.run("delete", "--force", "one") })
+	ice := "/" + ownGroups + "/" + b.group("ice")
+	if dir, err := tr.Create(ice); err != nil || dir.Close() != nil || tr.Freeze(t.Context(), ice) != nil {
+		t.Fatal("cannot freeze a group: ", err)
+	}
+	t.Cleanup(func() { tr.Thaw(ice); tr.Remove(ice) })
+	b.config(func(s *specs.Spec) { s.Linux.CgroupsPath = ice })
+	b.expect(1, "cgroup unexpectedly frozen", "run", "two")
 	named := func(s *specs.Spec) {
 		s.Process.Args, s.Linux.CgroupsPath = []string{"sleep", "1000"}, "/"+ownGroups+"/"+b.group("named")
 	}

@@ -94,7 +94,7 @@ func (c *creation) create(id string) (*container, runtime.Process, error) {
 	if err := protect(spec, c.pass.inherited); err != nil {
 		return nil, none, err
 	}
-	box := &container{ID: id, Bundle: bundle, Rootfs: spec.Root.Path, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id), config: spec}
+	box := &container{ID: id, Bundle: bundle, Rootfs: spec.Root.Path, Created: time.Now(), Annotations: spec.Annotations, dir: filepath.Join(c.app.root, id), config: spec, systemd: c.app.systemd}
 	if !filepath.IsAbs(box.Rootfs) {
 		box.Rootfs = filepath.Join(bundle, box.Rootfs)
 	}

@@ -23,6 +23,7 @@ type app struct {
 	debug     bool
 	groupless bool // containers are left in the caller's cgroup
 	inherited int  // descriptors from 3 on that the caller has left open
+	systemd   bool // systemd makes the containers' cgroups
 }
 
 // command is one verb: flags are declared on set, and run is called with what
@@ -63,6 +64,9 @@ func main() {
 	a := &app{inherited: inherited()}
 	// Descriptors that the caller has left open are nobody's here, hooks least of all.
 	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
+	if os.Args[0] == holderName {
+		hold()
+	}
 	growStack()
 	a.exit(a.run(os.Args[1:]))
 }
@@ -85,9 +89,6 @@ func (a *app) run(args []string) error {
 	case a.logFormat != "text" && a.logFormat != "json":
 		return fault.New(fault.Invalid, "use log format", strconv.Quote(a.logFormat), "not known", "text or json")
 	}
-	if f := global.Lookup("systemd-cgroup"); f.Value.String() == "true" {
-		return fault.New(fault.Unsupported, "use", "--systemd-cgroup", "not supported", "use the cgroupfs manager")
-	}
 	return a.dispatch(global)
 }
 
@@ -107,7 +108,7 @@ func (a *app) globalFlags(set *flag.FlagSet) (version *bool) {
 	set.StringVar(&a.logFile, "log", "", "append errors to this file, not only to standard error")
 	set.StringVar(&a.logFormat, "log-format", "text", "text or json")
 	set.BoolVar(&a.debug, "debug", false, "print the launch plan of a failed start")
-	set.Bool("systemd-cgroup", false, "not supported: give a path as cgroupsPath")
+	set.BoolVar(&a.systemd, "systemd-cgroup", false, "have systemd make the cgroup: cgroupsPath is SLICE:PREFIX:NAME")
 	set.Func("cgroup-manager", "cgroupfs, or disabled: containers stay in the caller's cgroup", a.manager)
 	set.Func("rootless", "true, false or auto; without effect: what may not be done is found out", func(s string) error {
 		if s == "auto" {

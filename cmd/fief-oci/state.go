@@ -36,11 +36,13 @@ type container struct {
 	Created     time.Time
 	Started     bool
 	Cgroup      string // its path from the roots of the hierarchies, empty without one
+	Unit        string // of systemd that has the cgroup, empty when nobody was asked
 	Annotations map[string]string
 
-	dir    string
-	config *specs.Spec // of one that this process has made
-	hooked bool        // hooks may have run
+	dir     string
+	config  *specs.Spec // of one that this process has made
+	hooked  bool        // hooks may have run
+	systemd bool        // is asked for the cgroup
 }
 
 // validID: what runc and crun accept, without anything a path could be made of.

@@ -40,7 +40,7 @@ func updateCommand(a *app, set *flag.FlagSet) func([]string) error {
 			return err
 		}
 		defer tree.Close()
-		return tree.Limit(c.Cgroup, r)
+		return c.limit(tree, r)
 	}
 }
 

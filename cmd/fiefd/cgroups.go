@@ -16,28 +16,48 @@ import (
 // cgroups gives each container a group of its own, or none where the machine
 // has no cgroup v2 hierarchy that can be written.
 type cgroups struct {
-	tree *cgroup.Tree // nil: none
-	mode cgroup.Mode
-	can  record.Abilities
+	tree   *cgroup.Tree // nil: none
+	homes  *homes       // nil: driver cgroupfs
+	driver string
+	mode   cgroup.Mode
+	can    record.Abilities
 }
 
-func openCgroups() (*cgroups, error) {
+// openCgroups finds the hierarchy. driver is what was asked for, or "".
+func openCgroups(driver string) (*cgroups, error) {
 	tree, err := cgroup.Detect()
 	if err != nil {
+		return nil, err
+	}
+	if driver, err = chooseDriver(driver, tree.Mode()); err != nil {
+		tree.Close()
 		return nil, err
 	}
 	if tree.Mode() == cgroup.None {
 		slog.Warn("no cgroup v2 hierarchy can be written: containers run in the daemon's cgroup")
 		tree.Close()
-		return &cgroups{mode: cgroup.None, can: (&cgroup.Tree{}).Abilities()}, nil
+		return &cgroups{driver: driver, mode: cgroup.None, can: (&cgroup.Tree{}).Abilities()}, nil
 	}
-	return &cgroups{tree: tree, mode: tree.Mode(), can: tree.Abilities()}, nil
+	c := &cgroups{tree: tree, driver: driver, mode: tree.Mode(), can: tree.Abilities()}
+	if driver == driverSystemd {
+		if c.homes, err = newHomes(tree); err != nil {
+			tree.Close()
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // Create makes a group and puts its limits into it, or leaves nothing.
 func (c *cgroups) Create(name string, r *specs.LinuxResources) ([]*os.File, error) {
 	if c.tree == nil {
 		return nil, c.Limit(name, r)
+	}
+	if c.homes != nil {
+		var err error
+		if name, err = c.homes.make(name); err != nil {
+			return nil, err
+		}
 	}
 	dir, err := c.tree.Create(name)
 	if err != nil {
@@ -76,6 +96,7 @@ func (c *cgroups) Enter(name string) ([]*os.File, error) {
 	if c.tree == nil {
 		return nil, nil
 	}
+	name = c.place(name)
 	dir, err := c.tree.Open(name)
 	if err != nil {
 		return nil, err
@@ -95,56 +116,56 @@ func (c *cgroups) Limit(name string, r *specs.LinuxResources) error {
 		}
 		return fault.New(fault.Unsupported, "limit cgroup", name, "there is none", "mount cgroup2 at /sys/fs/cgroup where fiefd can write to it")
 	}
-	return c.tree.Limit(name, r)
+	return c.tree.Limit(c.place(name), r)
 }
 
 func (c *cgroups) Stats(name string) (record.Stats, error) {
 	if c.tree == nil {
 		return record.Stats{}, fault.New(fault.Unsupported, "read statistics of cgroup", name, "there is none", "")
 	}
-	return c.tree.Stats(name)
+	return c.tree.Stats(c.place(name))
 }
 
 func (c *cgroups) OOMKills(name string) (uint64, error) {
 	if c.tree == nil {
 		return 0, nil
 	}
-	return c.tree.OOMKills(name)
+	return c.tree.OOMKills(c.place(name))
 }
 
 func (c *cgroups) Remove(id string) error {
 	if c.tree == nil {
 		return nil
 	}
-	return c.tree.Remove(id)
+	return c.tree.Remove(c.place(id))
 }
 
 func (c *cgroups) Kill(id string) error {
 	if c.tree == nil {
 		return nil
 	}
-	return c.tree.Kill(id)
+	return c.tree.Kill(c.place(id))
 }
 
 func (c *cgroups) Pids(id string) ([]int, error) {
 	if c.tree == nil {
 		return nil, nil
 	}
-	return c.tree.Pids(id)
+	return c.tree.Pids(c.place(id))
 }
 
 func (c *cgroups) Freeze(ctx context.Context, id string) error {
 	if c.tree == nil {
 		return fault.New(fault.Unsupported, "freeze cgroup", id, "there is none", "")
 	}
-	return c.tree.Freeze(ctx, id)
+	return c.tree.Freeze(ctx, c.place(id))
 }
 
 func (c *cgroups) Thaw(id string) error {
 	if c.tree == nil {
 		return nil
 	}
-	return c.tree.Thaw(id)
+	return c.tree.Thaw(c.place(id))
 }
 
 func (c *cgroups) version() string { return c.mode.String() }

@@ -38,6 +38,7 @@ type settings struct {
 	Pool           int                         `toml:"pool-size"`
 	Ulimits        []string                    `toml:"default-ulimits"`
 	CDIDirs        []string                    `toml:"cdi-spec-dirs"`
+	ExecOpts       []string                    `toml:"exec-opts"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
 	Policy         policySettings              `toml:"policy"`
 	Runtimes       map[string]runtimeSettings  `toml:"runtimes"` // the same
@@ -67,6 +68,7 @@ func flags(s *settings) *pflag.FlagSet {
 	f.StringArrayVar(&s.LogOpts, "log-opt", nil, "Option of the default log driver, NAME=VALUE")
 	f.IntVar(&s.Pool, "pool-size", 4, "Monitors and id ranges kept ready for the next starts")
 	f.StringArrayVar(&s.CDIDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "Directory of CDI descriptions of devices")
+	f.StringArrayVar(&s.ExecOpts, "exec-opt", nil, "Option of the runtime: native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
 	f.BoolVarP(&s.version, "version", "v", false, "Print the version and quit")
 	return f
@@ -134,6 +136,7 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"log-driver": func() { s.LogDriver = given.LogDriver }, "log-opt": func() { s.LogOpts = given.LogOpts },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
 		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
+		"exec-opt": func() { s.ExecOpts = given.ExecOpts },
 	} {
 		if f.Changed(name) {
 			put()
@@ -173,6 +176,9 @@ func (s settings) check() (settings, error) {
 		return s, err
 	}
 	if _, err := s.ulimits(nil); err != nil {
+		return s, err
+	}
+	if _, err := s.cgroupDriver(); err != nil {
 		return s, err
 	}
 	if _, err := s.reach(); err != nil {

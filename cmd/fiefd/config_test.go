@@ -55,6 +55,8 @@ func TestBadConfiguration(t *testing.T) {
 		"level":           {[]string{"--log-level", "loud"}, "loud"},
 		"ulimit":          {[]string{"--default-ulimit", "nofile=9:3"}, "--default-ulimit"},
 		"ulimit in file":  {[]string{"--config-file", write(t, "default-ulimits = [\"what=3\"]\n")}, "--default-ulimit what=3"},
+		"exec option":     {[]string{"--exec-opt", "isolation=process"}, "there is no such option"},
+		"cgroup driver":   {[]string{"--config-file", write(t, "exec-opts = [\"native.cgroupdriver=runc\"]\n")}, "there is no such driver"},
 		"pool":            {[]string{"--pool-size", "1000"}, "--pool-size"},
 		"own runtime":     {[]string{"--add-runtime", "fief=/bin/x"}, "there is a runtime of that name"},
 		"same runtime":    {[]string{"--add-runtime", "a=/bin/x", "--add-runtime", "a=/bin/y"}, "there is a runtime of that name"},

@@ -104,7 +104,11 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 		return nil, err
 	}
 	m.then(func() { images.Close() })
-	groups, err := openCgroups()
+	driver, err := s.cgroupDriver()
+	if err != nil {
+		return nil, err
+	}
+	groups, err := openCgroups(driver)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +191,7 @@ func configureHost(cfg *engine.Config, s settings, id string, groups *cgroups) (
 	f.Cgroup2, f.Guarded = groups.tree != nil, groups.can.Devices
 	cfg.Host = describe(s, id)
 	cfg.Host.Can = groups.can
-	cfg.Host.CgroupVersion, cfg.Host.CgroupDriver = groups.version(), "cgroupfs"
+	cfg.Host.CgroupVersion, cfg.Host.CgroupDriver = groups.version(), groups.driver
 	return nil
 }
 

@@ -4,6 +4,7 @@
 # Debian of the suite with the kernel's modules. The kernel is unpacked from its
 # package, never installed: nothing of this machine changes.
 set -euo pipefail
+[ -n "${FIEF_VM_ALONE:-}" ] || FIEF_VM_ALONE=yes exec unshare -m "$0" "$@" # its mounts are its own
 cd "$(dirname "$0")/../.."
 suite=$1
 dir=$PWD/.cache/vm/$suite
@@ -15,7 +16,7 @@ flock 9
 mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' | grep -m 1 '/debian/*$')}
 mirror=${mirror%/}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-include=kmod,procps,busybox-static,iproute2,zstd,e2fsprogs,xfsprogs,btrfs-progs
+include=kmod,procps,busybox-static,iproute2,zstd,e2fsprogs,xfsprogs,btrfs-progs,systemd-sysv,dbus,make
 
 # suiteapt ARGS…: apt-get on the suite's lists, in a state of its own.
 suiteapt() {
@@ -24,11 +25,14 @@ suiteapt() {
 }
 mkdir -p "$dir"/apt/{state/lists,cache/archives}/partial
 : >"$dir/apt/status"
-printf "deb [signed-by=$keyring] $mirror%s main\n" " $suite" " $suite-updates" "-security $suite-security" >"$dir/apt/sources.list"
+printf "deb [signed-by=$keyring] $mirror%s main\n" " $suite" >"$dir/apt/sources.list"
+# sid is where updates are made: it has none of its own.
+[ "$suite" = sid ] || printf "deb [signed-by=$keyring] $mirror%s main\n" " $suite-updates" "-security $suite-security" >>"$dir/apt/sources.list"
 suiteapt update
 
 rm -rf "$dir/root" "$dir/kernel"
-mkdir -p "$dir/debs"
+mkdir -p "$dir/debs" "$dir/root"
+mount -t tmpfs -o mode=755,size=3G root "$dir/root" # dpkg waits for a disk at every file
 echo "vm: $suite: debootstrap" >&2
 debootstrap --variant=minbase --include=$include --cache-dir="$dir/debs" "$suite" "$dir/root" "$mirror" >"$dir/debootstrap.log" 2>&1 || {
 	tail "$dir/debootstrap.log" >&2
@@ -46,6 +50,30 @@ mkdir -p "$dir/root/usr/lib/modules"
 cp -a "$modules/$release" "$dir/root/usr/lib/modules/"
 rm -rf "$dir/root/usr/lib/modules/$release/kernel"/{drivers/{gpu,media,infiniband,net/{wireless,ethernet},staging,iio,usb,scsi,sound,hid,input},sound}
 chroot "$dir/root" depmod "$release"
+
+# systemd starts one thing, and talks to nobody.
+cat >"$dir/root/etc/systemd/system/inside.service" <<'END'
+[Unit]
+Description=tests
+After=basic.target dbus.service
+[Service]
+ExecStart=/bin/bash /mnt/inside.sh
+StandardOutput=file:/dev/ttyS0
+StandardError=inherit
+LimitNOFILE=1048576
+TasksMax=infinity
+[Install]
+WantedBy=multi-user.target
+END
+units=$dir/root/etc/systemd/system
+mkdir -p "$units/multi-user.target.wants"
+ln -sf ../inside.service "$units/multi-user.target.wants/"
+ln -sf /usr/lib/systemd/system/multi-user.target "$units/default.target"
+for unit in {getty@tty1,serial-getty@ttyS0,console-getty,systemd-resolved,systemd-timesyncd,systemd-networkd,e2scrub_reap}.service \
+	systemd-networkd.socket {apt-daily,apt-daily-upgrade,dpkg-db-backup,e2scrub_all,fstrim}.timer; do
+	ln -sf /dev/null "$units/$unit"
+done
+echo uninitialized >"$dir/root/etc/machine-id"
 
 # The initial file system: busybox, the modules of the disk, and ten lines.
 init=$dir/initrd.d
@@ -72,7 +100,7 @@ for module in /modules/*; do busybox insmod "$module"; done
 until [ -b /dev/vdb ]; do busybox sleep 0.1; done
 busybox mount -t ext4 /dev/vda /new && busybox mount -t ext4 /dev/vdb /new/mnt || busybox poweroff -f
 for dir in proc sys dev; do busybox mount --move /$dir /new/$dir; done
-exec busybox switch_root /new /bin/bash /mnt/inside.sh
+exec busybox switch_root /new /lib/systemd/systemd
 END
 chmod 755 "$init/init"
 (cd "$init" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 >"$dir/initrd"
@@ -81,4 +109,5 @@ rm -f "$dir/disk.new"
 truncate -s 3G "$dir/disk.new"
 mkfs.ext4 -q -F -d "$dir/root" "$dir/disk.new"
 mv "$dir/disk.new" "$dir/disk.img"
+umount "$dir/root"
 rm -rf "$dir/root" "$dir/kernel" "$init" "$dir/apt" "$dir/debs"

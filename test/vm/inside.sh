@@ -1,16 +1,10 @@
-# The only process that a virtual machine is started for, as its init: mounts
-# what systemd would, cgroup v2 only, runs the tests that lie on /mnt, and
-# turns the machine off. What they print goes to /mnt/out, one file a package.
+# What a virtual machine is started for, a service of its systemd: runs the tests
+# that lie on /mnt, and turns the machine off. What they print goes to /mnt/out,
+# one file a package.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux LC_ALL=C.UTF-8
-export FIEF_HOARD=/mnt/src/bin/hoard # there is no Go here to build it
+export FIEF_HOARD=/mnt/src/bin/hoard FIEF_OCI=/mnt/src/bin/fief-oci # there is no Go here to build them
+unset NOTIFY_SOCKET
 mount -o remount,rw /
-mkdir -p /dev/pts /dev/shm
-mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
-mount -t tmpfs -o nosuid,nodev shm /dev/shm
-mount -t tmpfs -o nosuid,nodev,mode=755 run /run
-mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
-mount -t mqueue mqueue /dev/mqueue 2>/dev/null
-ip link set lo up
 hostname vm
 echo 127.0.0.1 localhost vm >/etc/hosts
 touch /etc/resolv.conf
@@ -26,7 +20,24 @@ run() { # run PACKAGE [REGEXP [WITHOUT]]: its compiled tests, in its directory
 	say "$1: exit $?"
 }
 
-say "$(uname -r)"
+finish() { # turns the machine off
+	dmesg >/mnt/out/dmesg
+	journalctl -b --no-pager >/mnt/out/journal 2>/dev/null
+	say "${1:-done}"
+	cd /
+	sync
+	mount -o remount,ro /mnt # this very script keeps it busy
+	exec busybox poweroff -f
+}
+
+if [ -e /mnt/out/rebooted ]; then # by systemd.sh, which has more to say
+	. /mnt/src/test/vm/systemd.sh
+	finish
+fi
+if [ -e /mnt/out/abilities ]; then
+	finish "started again, and nobody had asked for it"
+fi
+say "$(uname -r), systemd $(systemctl --version | sed -n '1s/.*(\(.*\))/\1/p')"
 mkdir -p /mnt/out
 modprobe loop # udev would make /dev/loop-control without it
 for fs in xfs btrfs; do
@@ -46,10 +57,6 @@ fief info >/mnt/out/info 2>&1
 fief run --rm host cat /proc/self/uid_map >/mnt/out/host 2>&1
 say "fief info: exit $?"
 [ ! -f /mnt/script.sh ] || . /mnt/script.sh >/mnt/out/script 2>&1
-dmesg >/mnt/out/dmesg
 kill %1 && wait
-say done
-cd /
-sync
-mount -o remount,ro /mnt # this very script keeps it busy
-exec busybox poweroff -f
+. /mnt/src/test/vm/systemd.sh
+finish

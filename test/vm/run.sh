@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# run.sh [SUITE…]: boots the kernel of each Debian suite (default: bookworm,
-# Linux 6.1) in qemu, without KVM, runs there what tests.txt lists, compiled
+# run.sh [SUITE…]: boots the kernel of each Debian suite (default: those of
+# Debian 12, 13 and sid) in qemu, without KVM, runs there what tests.txt lists, compiled
 # here, and rewrites the tables of docs/kernel.md. Everything lies below .cache/vm.
 #   VM_TESTS=$'package [regexp [without]]\n…' VM_LIMIT=seconds narrow a run; VM_SCRIPT=file is run
 #   at its end, with a daemon up, and its output is in out/script.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "making a Debian root needs root" >&2; exit 1; }
-[ $# -gt 0 ] || set -- bookworm
+[ $# -gt 0 ] || set -- bookworm trixie sid
 here=$PWD/.cache/vm
 mkdir -p "$here"
 command -v qemu-system-x86_64 >/dev/null || apt-get install -y -qq --no-install-recommends qemu-system-x86 >/dev/null
@@ -28,6 +28,7 @@ disk() {
 	for p in $packages; do
 		go test -c -ldflags '-s -w' -o "$here/stage/src/$p/vm.test" "./$p"
 	done
+	make -s install DESTDIR="$here/stage/install" >/dev/null
 	cp test/vm/inside.sh "$here/stage/"
 	printf 'limit=%q\n' "$limit" >"$here/stage/options"
 	printf '%s\n' "$tests" >"$here/stage/tests"
@@ -40,9 +41,9 @@ boot() {
 	rm -f "$dir/work.img"
 	truncate -s 3G "$dir/work.img"
 	mkfs.ext4 -q -F -d "$here/stage" "$dir/work.img"
-	nice -n 10 timeout "${VM_TIME:-3000}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot -display none \
+	nice -n 10 timeout "${VM_TIME:-3000}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp "${VM_CPUS:-2}" -m 2G -nodefaults -display none \
 		-serial stdio -kernel "$dir/vmlinuz" -initrd "$dir/initrd" \
-		-append "console=ttyS0 quiet panic=-1 mitigations=off systemd.unified_cgroup_hierarchy=1" \
+		-append "console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=0 systemd.journald.forward_to_console=0" \
 		-drive file="$dir/disk.img",if=virtio,format=raw,snapshot=on,cache=unsafe \
 		-drive file="$dir/work.img",if=virtio,format=raw,cache=unsafe </dev/null | tee "$dir/console"
 	grep -q '^vm: .*: done' "$dir/console" || { echo "vm: $1 did not come to its end" >&2; return 1; }
@@ -53,7 +54,7 @@ judge() {
 	local dir=$here/$1 p
 	rm -rf "$dir/out"
 	debugfs -R "rdump /out $dir" "$dir/work.img" 2>/dev/null
-	for p in $packages; do
+	for p in $packages test/vm; do
 		go tool test2json -p "fief/$p" <"$dir/out/${p//\//+}"
 	done | "$here/ledger" test/vm/skips.txt | tee "$dir/out/result"
 }

@@ -145,9 +145,7 @@ func (t *Tree) Create(name string) (*os.File, error) {
 			return nil, err
 		}
 		if made { // anew: another daemon has removed it when it was empty
-			t.mu.Lock()
-			clear(t.enabled)
-			t.mu.Unlock()
+			t.Forget()
 		}
 		if t.mode == Unified {
 			t.enable(path.Dir(dir), "memory", "cpu", "io", "pids") // what statistics are read from
@@ -179,6 +177,41 @@ func (t *Tree) Open(name string) (*os.File, error) {
 		return nil, t.failed("open cgroup", dir, err)
 	}
 	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// Has reports whether there is a group of that name.
+func (t *Tree) Has(name string) bool {
+	return t.usable(name) == nil && unix.Faccessat(t.fd(), t.dir(name), unix.F_OK, 0) == nil
+}
+
+// Gather moves the processes that are in the group name itself into child, a group
+// in it that is made when it is not there, so that others can be made beside it.
+func (t *Tree) Gather(name, child string) error {
+	if err := errors.Join(t.usable(name), checkName(child)); err != nil {
+		return err
+	}
+	to := t.dir(name) + "/" + child
+	if err := unix.Mkdirat(t.fd(), to, 0o755); err != nil && err != unix.EEXIST {
+		return t.failed("make cgroup", to, err)
+	}
+	procs, err := read(t.fd(), t.dir(name)+"/cgroup.procs")
+	if err != nil {
+		return t.failed("read the processes of cgroup", t.dir(name), err)
+	}
+	for _, pid := range strings.Fields(procs) {
+		if err := write(t.fd(), to+"/cgroup.procs", pid); err != nil && err != unix.ESRCH {
+			return t.failed("move a process into cgroup", to, err)
+		}
+	}
+	return nil
+}
+
+// Forget has the tree look again which controllers groups give to those in them,
+// after another has made groups above its own.
+func (t *Tree) Forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.enabled)
 }
 
 // makeParents makes the directories above dir that are missing; made tells that

@@ -80,7 +80,7 @@ func (t *Tree) apply(name string, s setting) error {
 	} else {
 		t.enable(path.Dir(dir), s.controller)
 	}
-	files, values := strings.Split(s.file, "|"), strings.Split(s.value, "|")
+	files, values := split(s.file), split(s.value)
 	err := error(unix.ENOENT)
 	for i := 0; i < len(files) && errors.Is(err, unix.ENOENT); i++ {
 		err = write(root, dir+"/"+files[i], values[i])
@@ -90,6 +90,9 @@ func (t *Tree) apply(name string, s setting) error {
 	}
 	return err
 }
+
+// split parts the alternatives of a setting's file or value.
+func split(text string) []string { return strings.Split(text, "|") }
 
 func (t *Tree) refused(name string, s setting, err error) error {
 	var f *fault.Error
