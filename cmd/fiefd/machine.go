@@ -17,6 +17,7 @@ import (
 	"fief/internal/snapshot"
 	"fief/internal/spec"
 	"fief/internal/store"
+	"fief/internal/volume"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -102,6 +103,11 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 		return nil, err
 	}
 	m.then(func() { images.Close() })
+	volumes, err := volume.Open(s.DataRoot, db.Bucket("volumes"))
+	if err != nil {
+		return nil, err
+	}
+	m.then(func() { volumes.Close() })
 	groups, err := openCgroups()
 	if err != nil {
 		return nil, err
@@ -114,7 +120,7 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
-		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
+		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Volumes: volumes, Monitors: mons, Containers: containers, Cgroups: groups,
 		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Events: &event.Bus{},
 		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint},
 	})

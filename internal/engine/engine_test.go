@@ -191,7 +191,7 @@ func TestCreateFindRenameRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Remove(ctx, "api", false); err != nil {
+	if err := e.Remove(ctx, "api", ask.Remove{}); err != nil {
 		t.Error(err)
 	}
 	select {

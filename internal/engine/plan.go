@@ -26,5 +26,6 @@ func (e *Engine) Plan(_ context.Context, a ask.Container) (string, error) {
 	}
 	defer b.close()
 	defer e.dropGroup(rec)
+	defer e.leaveVolumes(rec)
 	return b.plan.String(), nil
 }

@@ -78,6 +78,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		})
 	}
 	each.Wait()
+	e.settleVolumes()
 	e.sweepLogs(ids)
 	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
@@ -158,6 +159,7 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	for _, x := range s.Execs {
 		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
 	}
+	e.rejoinVolumes(rec)
 	e.saveSoon(rec)
 	go e.watch(c, mon)
 	e.noteHealth(c, mon)
