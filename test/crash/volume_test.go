@@ -20,7 +20,7 @@ func TestKilledWithVolumes(t *testing.T) {
 	}{
 		{"volume-recorded volume-making volume-made", []string{"volume create new"}},
 		{"volume-filling volume-copied volume-filled volume-moving", []string{"run --rm -v new:/etc busybox true"}},
-		{"volume-recorded volume-making volume-made volume-filling volume-copied volume-filled volume-moving container-made container-noted container-kept container-starting container-started",
+		{"volume-recorded volume-making volume-made volume-filling volume-copied volume-filled volume-moving container-kept container-starting container-started",
 			[]string{"run --rm -v /etc busybox true"}},
 		{"container-made container-noted", []string{"create --name with -v /etc busybox true", "rm -fv with"}},
 		{"volume-removing volume-renamed volume-unrecorded", []string{"volume create new", "volume rm new"}},

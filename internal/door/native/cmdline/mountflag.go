@@ -50,6 +50,9 @@ type mountParser struct {
 func (p *mountParser) field(field string) string {
 	key, value, given := strings.Cut(field, "=")
 	key = strings.ToLower(key)
+	if kind, _, _ := strings.Cut(key, "-"); kind != string(p.m.Kind) && (kind == "bind" || kind == "volume" || kind == "tmpfs" || kind == "image") {
+		return key + " needs type=" + kind
+	}
 	if found, why := p.flag(key, value, given); found {
 		return why
 	}
@@ -66,10 +69,6 @@ func (p *mountParser) field(field string) string {
 	case "target", "dst", "destination":
 		p.m.Target = value
 	default:
-		kind, _, _ := strings.Cut(key, "-")
-		if (kind == "bind" || kind == "volume" || kind == "tmpfs" || kind == "image") && kind != string(p.m.Kind) {
-			return key + " needs type=" + kind
-		}
 		return p.option(key, value, field)
 	}
 	return ""
