@@ -22,7 +22,7 @@ func (s *Store) CopyDir(ctx context.Context, layers []string, host bool, name st
 	if err != nil {
 		return false, err
 	}
-	defer func() { go mapped.Close() }() // waits for the kernel
+	defer mapped.Close()
 	root, err := s.Rootfs(Request{Mapped: mapped, Layers: layers, Host: host})
 	if err != nil {
 		return false, err

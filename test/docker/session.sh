@@ -149,6 +149,7 @@ echo copied >note
 docker cp note keeps:/data/note
 want "df" "$(docker system df -v --format '{{range .Volumes}}{{.Name}} {{.Links}} {{.Size}},{{end}}')" 'data 1 11B,'
 docker rm -fv keeps >/dev/null
+want "volume events" "$(docker events --since 10m --until "$(date +%s)" --filter volume=data --format '{{.Action}}' | sort -u | tr '\n' ,)" '^create,mount,unmount,$'
 want "anonymous is gone" "$(docker volume ls -q)" $'^data\nscratch$'
 want "prune" "$(docker volume prune -f)" 'Total reclaimed space: 0B'
 want "prune all" "$(docker volume prune -af)" $'data\nscratch'
