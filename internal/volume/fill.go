@@ -46,7 +46,7 @@ func (s *Store) Fill(name string, copy func(dst *os.File) (bool, error)) error {
 		return err
 	}
 	defer stage.Close()
-	if done, err := finish(stage, files); done || err != nil {
+	if done, err := finish(stage, files, true); done || err != nil {
 		return err
 	}
 	if err := at.RemoveTree(stage, filling); err != nil {
@@ -55,11 +55,11 @@ func (s *Store) Fill(name string, copy func(dst *os.File) (bool, error)) error {
 	if empty, err := isEmpty(files); !empty || err != nil {
 		return err
 	}
-	if err := copied(stage, copy); err != nil {
+	if err := copied(stage, copy, !e.rec.Anonymous); err != nil {
 		return errors.Join(err, at.RemoveTree(stage, filling))
 	}
 	failpoint.Hit("volume-filled")
-	_, err = finish(stage, files)
+	_, err = finish(stage, files, !e.rec.Anonymous)
 	return err
 }
 
@@ -77,8 +77,10 @@ func isEmpty(files *os.File) (bool, error) {
 	return len(left) == 0, err
 }
 
-// copied makes the content under its first name and gives it the second.
-func copied(stage *os.File, copy func(dst *os.File) (bool, error)) error {
+// copied makes the content under its first name and gives it the second. What is
+// durable outlives a power cut; an anonymous volume is no more so than the writable
+// layer of its container, whose start waits for no disk.
+func copied(stage *os.File, copy func(dst *os.File) (bool, error), durable bool) error {
 	if err := at.MakeDir(stage, filling, 0o700); err != nil {
 		return err
 	}
@@ -95,8 +97,10 @@ func copied(stage *os.File, copy func(dst *os.File) (bool, error)) error {
 	if !some {
 		return at.RemoveTree(stage, filling)
 	}
-	if err := at.SyncFS(dst); err != nil {
-		return err
+	if durable {
+		if err := at.SyncFS(dst); err != nil {
+			return err
+		}
 	}
 	failpoint.Hit("volume-copied")
 	return at.Rename(stage, filling, stage, filled)
@@ -104,7 +108,7 @@ func copied(stage *os.File, copy func(dst *os.File) (bool, error)) error {
 
 // finish moves what was copied to its place; false when nothing was. An entry
 // that somebody else has made meanwhile stays.
-func finish(stage, files *os.File) (bool, error) {
+func finish(stage, files *os.File, durable bool) (bool, error) {
 	there, err := at.Exists(stage, filled)
 	if err != nil || !there {
 		return false, err
@@ -129,6 +133,9 @@ func finish(stage, files *os.File) (bool, error) {
 	}
 	if err := at.RemoveTree(stage, filled); err != nil {
 		return false, err
+	}
+	if !durable {
+		return true, nil
 	}
 	return true, at.SyncDir(files)
 }

@@ -29,6 +29,7 @@ const (
 	data    = "_data"
 	making  = ".making-"
 	going   = ".gone-"
+	owner   = "for-" // and the container's id, beside the files of an anonymous volume: its record comes later than it
 )
 
 // documents is a bucket of state.db.
@@ -152,10 +153,29 @@ func (s *Store) takeUpDir(name string) error {
 	if e == nil {
 		slog.Warn("a directory without a record is taken for a volume", "volume", name)
 		e = &entry{rec: record.Volume{Version: record.Version, Name: name, Driver: ask.LocalDriver, Created: time.Now().UTC()}, users: map[string]struct{}{}}
+		if len(name) == 64 && strings.Trim(name, "0123456789abcdef") == "" { // a name of the engine's making
+			e.rec.Anonymous, e.rec.Labels, e.rec.Container = true, map[string]string{record.AnonymousLabel: ""}, s.ownerOf(name)
+		}
 		s.all[name] = e
 	}
 	e.rec.Made = true
 	return s.docs.Put(name, e.rec)
+}
+
+// ownerOf is the container that the directory of an anonymous volume names.
+func (s *Store) ownerOf(name string) string {
+	dir, err := at.SubDir(s.dir, name)
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	names, _ := at.Names(dir) // not known: it stays
+	for _, n := range names {
+		if id, ok := strings.CutPrefix(n, owner); ok {
+			return id
+		}
+	}
+	return ""
 }
 
 // Settle ends what no container has any more, once the running ones have said
@@ -270,7 +290,7 @@ func (s *Store) build(e *entry) (err error) {
 		return err
 	}
 	failpoint.Hit("volume-recorded")
-	if err := s.makeDir(name); err != nil {
+	if err := s.makeDir(name, e.rec.Container); err != nil {
 		at.RemoveTree(s.dir, making+name)
 		if left := s.docs.Delete(name); left != nil {
 			slog.Warn("a volume that could not be made is still on record", "volume", name, "error", left)
@@ -290,7 +310,8 @@ func (s *Store) build(e *entry) (err error) {
 	return s.docs.PutSoon(name, rec)
 }
 
-func (s *Store) makeDir(name string) error {
+// makeDir makes a volume's directory; container is whom it goes with, or empty.
+func (s *Store) makeDir(name, container string) error {
 	staged := making + name
 	if err := at.RemoveTree(s.dir, staged); err != nil {
 		return err
@@ -301,6 +322,11 @@ func (s *Store) makeDir(name string) error {
 	failpoint.Hit("volume-making")
 	if err := at.MakeDir(s.dir, staged+"/"+data, 0o755); err != nil {
 		return err
+	}
+	if container != "" {
+		if err := at.MakeDir(s.dir, staged+"/"+owner+container, 0o700); err != nil {
+			return err
+		}
 	}
 	return at.Rename(s.dir, staged, s.dir, name)
 }
@@ -362,6 +388,9 @@ func (s *Store) Keep(name string) error {
 	if had == "" {
 		return nil
 	}
+	if err := at.RemoveTree(s.dir, name+"/"+owner+had); err != nil {
+		return err
+	}
 	return s.docs.PutSoon(name, rec)
 }
 
@@ -409,6 +438,10 @@ func (s *Store) unlink(e *entry) error {
 	if err := at.Rename(s.dir, name, s.dir, going+name); err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
+	if e.rec.Container != "" { // it goes with its container: a record that is left is nobody's, and Settle removes it
+		failpoint.Hit("volume-leaving")
+		return s.docs.PutSoon(name, nil)
+	}
 	if err := at.SyncDir(s.dir); err != nil {
 		return err
 	}
@@ -427,7 +460,7 @@ func (s *Store) open(e *entry) (*os.File, error) {
 		return f, nil
 	}
 	if e.rec.Anonymous && fault.Is(err, fault.NotFound) {
-		if err := s.makeDir(name); err != nil {
+		if err := s.makeDir(name, e.rec.Container); err != nil {
 			return nil, err
 		}
 		return at.Below(s.dir, name+"/"+data, flags)

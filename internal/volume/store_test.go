@@ -35,7 +35,12 @@ func (m *memory) Put(key string, v any) error {
 	return err
 }
 
-func (m *memory) PutSoon(key string, v any) error { return m.Put(key, v) }
+func (m *memory) PutSoon(key string, v any) error {
+	if v == nil {
+		return m.Delete(key)
+	}
+	return m.Put(key, v)
+}
 
 func (m *memory) Delete(key string) error {
 	m.mu.Lock()
@@ -209,6 +214,11 @@ func TestRecovery(t *testing.T) {
 		t.Fatal(v, err)
 	}
 	dir := root + "/volumes/"
+	unrecorded, _, err := s.Create(ask.CreateVolume{}, "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs.Delete(unrecorded.Name)
 	docs.Put("begun", record.Volume{Name: "begun", Driver: "local"})
 	docs.Delete("lost")
 	err = errors.Join(os.Rename(dir+"goes", dir+".gone-goes"), os.Mkdir(dir+".making-begun", 0o700), os.WriteFile(dir+"lost/_data/file", nil, 0o600),

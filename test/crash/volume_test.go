@@ -24,7 +24,7 @@ func TestKilledWithVolumes(t *testing.T) {
 			[]string{"run --rm -v /etc busybox true"}},
 		{"container-made container-noted", []string{"create --name with -v /etc busybox true", "rm -fv with"}},
 		{"volume-removing volume-renamed volume-unrecorded", []string{"volume create new", "volume rm new"}},
-		{"container-removing container-unrecorded container-dropped volume-removing volume-renamed volume-unrecorded",
+		{"container-removing container-unrecorded container-dropped volume-removing volume-leaving volume-unrecorded",
 			[]string{"create --name with -v /etc busybox true", "rm -fv with"}},
 		{"volume-mounted container-started", []string{"volume create --opt type=tmpfs --opt device=tmpfs mem", "run --rm -v mem:/m busybox true"}},
 	} {
