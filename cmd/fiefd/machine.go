@@ -19,6 +19,7 @@ import (
 	"fief/internal/snapshot"
 	"fief/internal/spec"
 	"fief/internal/store"
+	"fief/internal/volume"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -104,6 +105,11 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 		return nil, err
 	}
 	m.then(func() { images.Close() })
+	volumes, err := volume.Open(s.DataRoot, db.Bucket("volumes"))
+	if err != nil {
+		return nil, err
+	}
+	m.then(func() { volumes.Close() })
 	driver, err := s.cgroupDriver()
 	if err != nil {
 		return nil, err
@@ -125,7 +131,7 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	m.then(func() { view.Close() })
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
-		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
+		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Volumes: volumes, Monitors: mons, Containers: containers, Cgroups: groups,
 		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(cfg.InitBinary), Events: &event.Bus{},
 		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
 	})

@@ -67,7 +67,7 @@ func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 // Commands returns all commands, in the order of help.
 func Commands() []Command {
 	var all []Command
-	for _, group := range [][]Command{runCommands(), lifecycleCommands(), resourceCommands(), lookCommands(), idCommands(), imageCommands(), commitCommands(), registryCommands(), systemCommands(), copyCommands()} {
+	for _, group := range [][]Command{runCommands(), lifecycleCommands(), resourceCommands(), lookCommands(), idCommands(), imageCommands(), commitCommands(), registryCommands(), systemCommands(), copyCommands(), volumeCommands()} {
 		all = append(all, group...)
 	}
 	return all
@@ -113,6 +113,10 @@ func groups() map[string]map[string]string {
 		"image": {
 			"ls": "images", "list": "images", "pull": "pull", "push": "push", "load": "load", "save": "save", "import": "import", "rm": "rmi",
 			"remove": "rmi", "tag": "tag", "history": "history", "prune": "image-prune", "inspect": "image-inspect",
+		},
+		"volume": {
+			"create": "volume-create", "ls": "volume-ls", "list": "volume-ls", "inspect": "volume-inspect", "rm": "volume-rm",
+			"remove": "volume-rm", "prune": "volume-prune",
 		},
 		"healthcheck": {"run": "healthcheck-run"},
 		"ids":         {"ls": "ids", "list": "ids", "who": "ids-who"},

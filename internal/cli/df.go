@@ -51,5 +51,6 @@ func (c *Client) disk() (show.Disk, error) {
 		d.Containers = append(d.Containers, show.Sized{Container: r, Upper: size.Upper})
 	}
 	d.Usage = record.Measure(d.Images)
-	return d, nil
+	d.Volumes, err = c.diskVolumes()
+	return d, err
 }

@@ -89,11 +89,10 @@ func gone(err error) bool {
 
 func setupRemove(fs *pflag.FlagSet) action {
 	force := fs.BoolP("force", "f", false, "Force the removal of a running container (uses SIGKILL)")
-	fs.BoolP("volumes", "v", false, "Remove anonymous volumes associated with the container")
-	fs.Lookup("volumes").Hidden = true
+	volumes := fs.BoolP("volumes", "v", false, "Remove anonymous volumes associated with the container")
 	return func(c *Client, args []string) error {
 		return c.each(args, func(name string) error {
-			err := c.call(wire.Remove, wire.RemoveCall{Name: name, Force: *force}, nil)
+			err := c.call(wire.Remove, wire.RemoveCall{Name: name, Force: *force, Volumes: *volumes}, nil)
 			if *force && fault.Is(err, fault.NotFound) {
 				Print(c.Err, err)
 				return nil

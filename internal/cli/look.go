@@ -27,11 +27,11 @@ func lookCommands() []Command {
 
 func setupInspect(fs *pflag.FlagSet) action {
 	format := fs.StringP("format", "f", "", "Format output using a Go TEMPLATE, or 'json'")
-	kind := fs.String("type", "", "Only inspect objects of the given type (\"container\", \"image\")")
+	kind := fs.String("type", "", "Only inspect objects of the given type (\"container\", \"image\", \"volume\")")
 	fs.BoolP("size", "s", false, "Display total file sizes if the type is container")
 	fs.Lookup("size").Hidden = true
 	return func(c *Client, args []string) error {
-		if *kind != "" && *kind != "container" && *kind != "image" {
+		if *kind != "" && *kind != "container" && *kind != "image" && *kind != "volume" {
 			return fault.Say(fault.Invalid, "\""+*kind+"\" is not a valid value for --type")
 		}
 		return c.inspectAll(args, *format, func(name string) (any, error) { return c.object(name, *kind) })
@@ -66,8 +66,11 @@ func (c *Client) inspectAll(names []string, format string, find func(string) (an
 	return nil
 }
 
-// object finds a container, or an image, of that name.
+// object finds a container, an image, or a volume of that name.
 func (c *Client) object(name, kind string) (any, error) {
+	if kind == "volume" {
+		return c.volume(name)
+	}
 	if kind != "image" {
 		r, err := c.inspect(name)
 		if err == nil {
@@ -79,6 +82,9 @@ func (c *Client) object(name, kind string) (any, error) {
 	}
 	o, err := c.image(name, "")
 	if kind == "" && fault.Is(err, fault.NotFound) {
+		if v, err := c.volume(name); err == nil {
+			return v, nil
+		}
 		return nil, fault.Say(fault.NotFound, "No such object: "+name)
 	}
 	return o, err
@@ -127,7 +133,7 @@ func setupTop(fs *pflag.FlagSet) action {
 
 func setupEvents(fs *pflag.FlagSet) action {
 	format := fs.String("format", "", "Format output using a Go TEMPLATE, or 'json'")
-	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image)")
+	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image, volume)")
 	since := fs.String("since", "", "Show all events created since timestamp")
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
@@ -140,7 +146,7 @@ func setupEvents(fs *pflag.FlagSet) action {
 			}
 			call.Since = t
 		}
-		f, err := parseFilters(*filters, "type", "event", "container", "image")
+		f, err := parseFilters(*filters, "type", "event", "container", "image", "volume")
 		if err != nil {
 			return err
 		}
@@ -161,7 +167,8 @@ func (c *Client) event(body []byte, f filterSet, format string) error {
 	fits := f.any("type", func(v string) bool { return v == e.Type }) &&
 		f.any("event", func(v string) bool { return v == e.Action }) &&
 		f.any("container", func(v string) bool { return e.Type == "container" && (v == e.ID || v == e.Attrs["name"]) }) &&
-		f.any("image", func(v string) bool { return v == e.Attrs["image"] || e.Type == "image" && v == e.ID })
+		f.any("image", func(v string) bool { return v == e.Attrs["image"] || e.Type == "image" && v == e.ID }) &&
+		f.any("volume", func(v string) bool { return e.Type == "volume" && v == e.ID })
 	if !fits {
 		return nil
 	}

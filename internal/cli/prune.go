@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,29 +69,48 @@ func setupImagePrune(fs *pflag.FlagSet) action {
 
 func setupSystemPrune(fs *pflag.FlagSet) action {
 	all := fs.BoolP("all", "a", false, "Remove all unused images not just dangling ones")
+	volumes := fs.Bool("volumes", false, "Prune anonymous volumes")
 	flags := newPruneFlags(fs)
 	return func(c *Client, args []string) error {
 		if err := flags.only(); err != nil {
 			return err
 		}
-		if !*flags.force && !c.confirm(systemWarning(*all, *flags.filters)) {
+		if *volumes && until(*flags.filters) {
+			return fault.Say(fault.Invalid, `The "until" filter is not supported with "--volumes"`)
+		}
+		if !*flags.force && !c.confirm(systemWarning(*all, *volumes, *flags.filters)) {
 			return nil
 		}
 		containers, err := c.pruneContainers(*flags.filters)
 		if err != nil {
 			return err
 		}
+		var volume int64
+		if *volumes {
+			if volume, err = c.pruneVolumes(false, *flags.filters); err != nil {
+				return err
+			}
+		}
 		images, err := c.pruneImages(*all, *flags.filters)
-		return c.reclaimed(containers+images, err)
+		return c.reclaimed(containers+volume+images, err)
 	}
 }
 
-func systemWarning(all bool, filters []string) string {
+// until reports whether filters have a time, which volumes are not removed by.
+func until(filters []string) bool {
+	return slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "until=") })
+}
+
+func systemWarning(all, volumes bool, filters []string) string {
 	images := "all dangling images"
 	if all {
 		images = "all images without at least one container associated to them"
 	}
-	text := "WARNING! This will remove:\n  - all stopped containers\n  - " + images + "\n"
+	text := "WARNING! This will remove:\n  - all stopped containers\n"
+	if volumes {
+		text += "  - all anonymous volumes not used by at least one container\n"
+	}
+	text += "  - " + images + "\n"
 	if len(filters) > 0 {
 		text += "\n  Items to be pruned will be filtered with:\n"
 		for _, f := range filters {

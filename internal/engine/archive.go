@@ -106,8 +106,9 @@ func (e *Engine) stillPlace(ctx context.Context, c *container) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	covered := cover(root.FD, rec, pair)
-	return &place{c: c, rec: rec, pair: pair, root: root.FD, hidden: covered, ctx: ctx, done: func() { root.Close(); c.free() }}, nil
+	covered := e.cover(root.FD, rec, pair)
+	done := func() { root.Close(); e.freeVolumes(rec, coverer(rec)); c.free() }
+	return &place{c: c, rec: rec, pair: pair, root: root.FD, hidden: covered, ctx: ctx, done: done}, nil
 }
 
 // StatPath says what a path in a container is. NotFound in docker's words.

@@ -14,7 +14,6 @@ import (
 	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/spec"
-	"fief/internal/volume"
 	"fief/internal/words/ask"
 	"fief/internal/words/errand"
 	"fief/internal/words/fault"
@@ -125,9 +124,14 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 		}
 	}
 	tr.mark("spec")
+	if err := e.enterVolumes(rec); err != nil {
+		return nil, err
+	}
+	back.then(func() { e.leaveVolumes(rec) })
 	if err := e.prepareMounts(b, rec, config, pair); err != nil {
 		return nil, err
 	}
+	c.volumesReady()
 	tr.mark("mounts")
 	group, groups, err := e.makeGroup(b, rec, config.Linux.Resources)
 	if err != nil {
@@ -283,13 +287,7 @@ func (e *Engine) prepareMount(b *bundle, rec record.Container, config *specs.Spe
 		b.shm = nil
 		return shm, nil
 	}
-	wanted := mountOf(rec, m)
-	if wanted.CreateSrc {
-		if err := volume.MakeSource(wanted.Source); err != nil {
-			return nil, err
-		}
-	}
-	return volume.Prepare(wanted, pair)
+	return e.detached(rec, mountOf(rec, m), userOf(b, config, pair))
 }
 
 // mountOf finds the user's mount behind a mount of the spec; what the engine

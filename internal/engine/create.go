@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -81,6 +80,9 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	back.then(func() { e.table.release(rec.Name) })
 	if rec.Hostname == "" {
 		rec.Hostname = ref.Short(rec.ID)
+	}
+	if err := e.mounted(&rec, a, img, &back); err != nil {
+		return nil, nil, err
 	}
 
 	if err := e.logged(&rec, a.Log); err != nil {
@@ -187,9 +189,6 @@ func merge(a ask.Container, img record.Image) (record.Container, error) {
 	for _, u := range a.Ulimits {
 		rec.Ulimits = append(rec.Ulimits, record.Ulimit(u))
 	}
-	if err := mergeMounts(&rec, a.Mounts); err != nil {
-		return rec, err
-	}
 	return rec, mergeCommand(&rec, a, img)
 }
 
@@ -224,29 +223,5 @@ func mergeCommand(rec *record.Container, a ask.Container, img record.Image) erro
 		return fault.Say(fault.Invalid, "no command specified")
 	}
 	rec.Path, rec.Args = argv[0], argv[1:]
-	return nil
-}
-
-func mergeMounts(rec *record.Container, mounts []ask.Mount) error {
-	seen := map[string]bool{}
-	for _, m := range mounts {
-		if !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
-			return fault.Say(fault.Invalid, "invalid mount config: mount path must be absolute and not the root: "+m.Target)
-		}
-		target := filepath.Clean(m.Target)
-		if seen[target] {
-			return fault.Say(fault.Invalid, "Duplicate mount point: "+target)
-		}
-		seen[target] = true
-		if m.Kind == ask.Volume {
-			return fault.New(fault.Unsupported, "mount volume", m.Source, "named volumes do not exist yet",
-				"give an absolute host path: -v /path:"+target)
-		}
-		rec.Mounts = append(rec.Mounts, record.Mount{
-			Kind: string(m.Kind), Source: m.Source, Target: target, ReadOnly: m.ReadOnly, Recursive: m.Recursive,
-			Propagation: m.Propagation, TmpfsSize: m.TmpfsSize, TmpfsMode: m.TmpfsMode, TmpfsExec: m.TmpfsExec,
-			CreateSrc: m.CreateSrc,
-		})
-	}
 	return nil
 }

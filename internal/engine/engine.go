@@ -45,6 +45,7 @@ type Rooms struct {
 	Spaces     spaces
 	Images     images
 	Layers     layers
+	Volumes    volumes
 	Monitors   monitors
 	Compiler   *launch.Compiler
 	Containers documents
@@ -128,9 +129,17 @@ type layers interface {
 	// Open opens a regular file as a container that does not run would see it.
 	Open(upper string, layers []string, name string) (*os.File, error)
 	Size(ctx context.Context, upper string, layers []string) (written, shown int64, err error)
+	stored
+}
+
+// stored is the files of layers as they are on disk.
+type stored interface {
 	Changes(context.Context, snapshot.Written) ([]record.Change, error)
 	WriteLayer(ctx context.Context, to io.Writer, w snapshot.Written) (entries int64, err error)
 	Export(ctx context.Context, to io.Writer, w snapshot.Written) error
+	// CopyDir makes a directory of these layers again in dst, with inside ids;
+	// false when there is none.
+	CopyDir(ctx context.Context, layers []string, host bool, name string, dst *os.File) (bool, error)
 }
 
 // monitors hands out idle monitors.

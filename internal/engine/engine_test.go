@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,12 +95,46 @@ func TestMountsAreChecked(t *testing.T) {
 		{[]ask.Mount{{Kind: ask.Bind, Source: "/a", Target: "/x"}, {Kind: ask.Tmpfs, Target: "/x/"}}, fault.Invalid},
 		{[]ask.Mount{{Kind: ask.Bind, Source: "/a", Target: "x"}}, fault.Invalid},
 		{[]ask.Mount{{Kind: ask.Bind, Source: "/a", Target: "/x/.."}}, fault.Invalid},
-		{[]ask.Mount{{Kind: ask.Volume, Source: "v", Target: "/x"}}, fault.Unsupported},
+		{[]ask.Mount{{Kind: ask.Volume, Source: "v", Target: "/proc/x"}}, fault.Invalid},
+		{[]ask.Mount{{Kind: ask.Image, Source: "no-such", Target: "/x"}}, fault.Invalid},
 	} {
-		_, err := merge(wanted(func(a *ask.Container) { a.Mounts = c.mounts }), busybox)
-		if !fault.Is(err, c.want) {
+		e := newRooms().engine(t)
+		a := wanted(func(a *ask.Container) { a.Mounts = c.mounts })
+		rec := record.Container{ID: "id"}
+		if err := e.mounted(&rec, a, busybox, &undo{}); !fault.Is(err, c.want) {
 			t.Errorf("%+v: %v", c.mounts, err)
 		}
+	}
+}
+
+// What was asked for is at its place, over what other containers have; a path that
+// the image names gets a volume only where nothing is.
+func TestMountsInOrder(t *testing.T) {
+	e := newRooms().engine(t)
+	donor := &container{id: "donor", rec: record.Container{ID: "donor", Name: "donor", Mounts: []record.Mount{
+		{Kind: "bind", Source: "/d", Target: "/bound"}, {Kind: "volume", Name: "theirs", Target: "/cache"}, {Kind: "tmpfs", Target: "/mem"},
+	}}}
+	e.table.add(donor)
+	img := busybox
+	img.Config.Volumes = []string{"/cache", "/own/", "/bound"}
+	a := wanted(func(a *ask.Container) {
+		a.VolumesFrom = []ask.VolumesFrom{{Container: "donor", ReadOnly: true}}
+		a.Mounts = []ask.Mount{{Kind: ask.Volume, Source: "mine", Target: "/bound"}, {Kind: ask.Volume, Target: "/cache"}}
+	})
+	rec := record.Container{ID: "id"}
+	if err := e.mounted(&rec, a, img, &undo{}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range rec.Mounts {
+		name := m.Name
+		if len(name) == 64 {
+			name = "anonymous"
+		}
+		got = append(got, fmt.Sprint(m.Target, " ", name, " ", m.ReadOnly))
+	}
+	if want := []string{"/cache theirs true", "/bound mine false", "/own anonymous false"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -190,7 +225,7 @@ func TestCreateFindRenameRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Remove(ctx, "api", false); err != nil {
+	if err := e.Remove(ctx, "api", ask.Remove{}); err != nil {
 		t.Error(err)
 	}
 	select {

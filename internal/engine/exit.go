@@ -71,6 +71,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 		}
 	}
 	e.dropGroup(rec)
+	e.leaveVolumes(rec)
 	e.tell("die", rec, map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
 	})

@@ -49,7 +49,7 @@ func (r *rooms) engine(t *testing.T) *Engine {
 		t.Fatal(err)
 	}
 	e := New(cfg, Rooms{
-		IDs: (*idsFake)(r), Accounts: accountsFake{}, Spaces: spacesFake{}, Images: (*imagesFake)(r), Layers: (*layersFake)(r), Monitors: noMonitors{},
+		IDs: (*idsFake)(r), Accounts: accountsFake{}, Spaces: spacesFake{}, Images: (*imagesFake)(r), Layers: (*layersFake)(r), Volumes: volumesFake{}, Monitors: noMonitors{},
 		Containers: (*documentsFake)(r), Cgroups: noCgroups{}, Processes: noProcesses{}, Events: &event.Bus{},
 	})
 	t.Cleanup(e.Close)

@@ -126,7 +126,7 @@ func (e *Engine) errand(rec record.Container, verb errand.Verb, b *bundle) (*err
 	if err := os.MkdirAll(filepath.Join(dir, stateDir), 0o700); err != nil {
 		return nil, fault.Wrap(classOf(err), "create", dir, err, "")
 	}
-	place, err := e.cover(x)
+	place, err := e.coverFor(x)
 	if err != nil {
 		return nil, err
 	}
@@ -237,10 +237,10 @@ func covers() []string {
 	return []string{"/mnt", "/media", "/srv", "/var/empty", "/opt", "/home", "/tmp"}
 }
 
-// cover chooses the directory to cover for a runtime: one that hides neither it
+// coverFor chooses the directory to cover for a runtime: one that hides neither it
 // nor what it works with. Mounts come by descriptor: what is below it they show
 // all the same.
-func (e *Engine) cover(x *record.External) (string, error) {
+func (e *Engine) coverFor(x *record.External) (string, error) {
 	needed := append([]string{x.Path, e.cfg.ExecRoot, e.cfg.InitBinary}, x.Args...)
 	for _, p := range slices.Clone(needed) {
 		if real, err := filepath.EvalSymlinks(p); err == nil {

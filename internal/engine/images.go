@@ -91,7 +91,7 @@ func (e *Engine) RemoveImage(_ context.Context, name string, force bool) ([]reco
 func (e *Engine) usersOf(imageID string) []image.Use {
 	var out []image.Use
 	for _, c := range e.table.all() {
-		if rec := c.record(); rec.ImageID == imageID {
+		if rec := c.record(); rec.ImageID == imageID || mountsImage(rec, imageID) {
 			out = append(out, image.Use{ID: rec.ID, Running: rec.State.Status == record.Running})
 		}
 	}

@@ -86,6 +86,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		}
 	})
 	close(later)
+	e.settleVolumes()
 	e.sweepLogs(ids)
 	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
@@ -149,6 +150,7 @@ func (e *Engine) recoverOne(ctx context.Context, c *container) (later func()) {
 		e.recoverEnded(c, rec, err)
 		return nil
 	}
+	e.rejoinVolumes(rec) // before those that nobody uses are settled
 	if rec.State.Status != record.Running || rec.Health.Probes() { // only the monitor knows what to show
 		e.hear(ctx, c, rec, k)
 		return nil
@@ -178,6 +180,7 @@ func (e *Engine) hear(ctx context.Context, c *container, rec record.Container, k
 // recoverEnded takes up a container that has no monitor: err says why.
 func (e *Engine) recoverEnded(c *container, rec record.Container, err error) {
 	if !fault.Is(err, fault.Busy) {
+		e.freeVolumes(rec, rec.ID)
 		e.disengage(rec) // also what a monitor that was killed had begun
 	}
 	exit, left := monitor.ReadExit(e.runDir(rec.ID))

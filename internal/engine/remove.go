@@ -17,8 +17,8 @@ import (
 func signalNumber(sig syscall.Signal) string { return strconv.Itoa(int(sig)) }
 
 // Remove deletes a container with its writable layer and its log, and gives its
-// ids back. A running one is refused unless force, which kills it first.
-func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
+// ids back. A running one is refused unless forced, which kills it first.
+func (e *Engine) Remove(ctx context.Context, name string, how ask.Remove) error {
 	c, err := e.table.find(name)
 	if err != nil {
 		return err
@@ -37,10 +37,10 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 	ctx = context.WithoutCancel(ctx)
 	rec := c.record()
 	if rec.State.Up() {
-		if !force && rec.State.Paused {
+		if !how.Force && rec.State.Paused {
 			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+`": container is paused and must be unpaused first`)
 		}
-		if !force {
+		if !how.Force {
 			return fault.Say(fault.Conflict, `cannot remove container "`+rec.Name+
 				`": container is running: stop the container before removing or force remove`)
 		}
@@ -52,12 +52,22 @@ func (e *Engine) Remove(ctx context.Context, name string, force bool) error {
 	if !c.removing() {
 		return nil // it removed itself at its end
 	}
-	if err := e.unrecord(c); err != nil {
+	err = error(nil)
+	if !how.Volumes {
+		err = e.keepVolumes(rec)
+	}
+	if err == nil {
+		err = e.unrecord(c)
+	}
+	if err != nil {
 		e.writeRun(c.change(func(r *record.Container) { r.State.Status = record.Exited }))
 		return err
 	}
 	failpoint.Hit("container-unrecorded")
 	e.forget(c)
+	if how.Volumes {
+		e.dropVolumes(rec, true)
+	}
 	return nil
 }
 
@@ -117,6 +127,7 @@ func (e *Engine) discard(c *container, rec record.Container) {
 	// this line is followed by one that comes here; after it nobody knows the group.
 	e.dropGroup(rec)
 	failpoint.Hit("container-dropped")
+	e.dropVolumes(rec, rec.AutoRemove)
 	e.rooms.IDs.Release(rec.ID, leftovers(rec)...)
 	failpoint.Hit("container-released")
 	e.dropRun(rec.ID)

@@ -154,6 +154,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	defer b.close()
 	var back undo
 	defer back.unless(&err)
+	back.then(func() { e.leaveVolumes(rec) })
 	back.then(func() { e.dropGroup(rec) })
 	back.then(func() { e.disengage(c.record()) })
 	encoded, err := b.encode()

@@ -21,6 +21,7 @@ func (e *Engine) Verify(ctx context.Context, repair bool, progress func(record.P
 		return v, err
 	}
 	v.Problems = append(v.Problems, e.lostFiles()...)
+	v.Problems = append(v.Problems, e.rooms.Volumes.Verify()...)
 	leases, err := e.danglingLeases()
 	v.Orphans = append(v.Orphans, leases...)
 	if repair {

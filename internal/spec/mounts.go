@@ -122,7 +122,7 @@ func ownMount(m record.Mount, target string) (specs.Mount, error) {
 	switch m.Kind {
 	case "bind":
 		return bind(m, target), nil
-	case "volume":
+	case "volume", "image":
 		m.Recursive = true
 		return bind(m, target), nil
 	case "tmpfs":
@@ -138,7 +138,7 @@ func bind(m record.Mount, target string) specs.Mount {
 	}
 	if m.ReadOnly {
 		options = append(options, "ro")
-		if m.Recursive {
+		if m.Recursive && !m.ReadOnlyTop {
 			options = append(options, "rro")
 		}
 	}
@@ -164,5 +164,6 @@ func tmpfs(m record.Mount, target string) specs.Mount {
 	if m.TmpfsSize > 0 {
 		options = append(options, "size="+strconv.FormatInt(m.TmpfsSize, 10))
 	}
+	options = append(options, m.TmpfsOptions...)
 	return specs.Mount{Destination: target, Type: "tmpfs", Source: "tmpfs", Options: options}
 }

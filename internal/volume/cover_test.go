@@ -11,7 +11,6 @@ import (
 	"fief/internal/kernel/mnt"
 	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/fault"
-	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
 
@@ -28,7 +27,13 @@ func TestCover(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	err = Cover(root, record.Mount{Kind: "bind", Source: dir, Target: "/link/data", Recursive: true}, idmap.Pair{})
+	m := record.Mount{Kind: "bind", Source: dir, Target: "/link/data", Recursive: true}
+	f, err := Prepare(m, As{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = Cover(root, f, m)
 	if fault.Is(err, fault.Unsupported) {
 		t.Skip("kernel: nothing can be mounted on a detached mount")
 	}
@@ -45,7 +50,7 @@ func TestCover(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(tree, "a/data/file")); err == nil {
 		t.Error("it shows outside the detached mount as well")
 	}
-	err = Cover(root, record.Mount{Kind: "bind", Source: dir, Target: "/nowhere"}, idmap.Pair{})
+	err = Cover(root, f, record.Mount{Kind: "bind", Source: dir, Target: "/nowhere"})
 	if !fault.Is(err, fault.NotFound) {
 		t.Errorf("a target that is not there: %v", err)
 	}

@@ -1,5 +1,5 @@
 // Package volume turns what a user asked to be mounted into detached mounts,
-// ready to be put into a container.
+// ready to be put into a container, and keeps the volumes of a data root.
 package volume
 
 import (
@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/at"
 	"fief/internal/kernel/mnt"
 	"fief/internal/kernel/sysx"
 	"fief/internal/kernel/userns"
@@ -17,59 +18,139 @@ import (
 	"fief/internal/words/record"
 )
 
-// Prepare returns a detached mount of m.Source with the attributes asked for;
-// the caller attaches it to m.Target and closes it. Symbolic links in the
-// source are followed, as with mount(8).
+// As says whom a mount is shown to: a container's map, and the user it starts as
+// or, where the mount names another, that one. Source of a map with match-user and
+// of U.
+type As struct {
+	Pair     idmap.Pair
+	UID, GID idmap.Inside
+}
+
+// Prepare returns a detached mount of the source of a bind with the attributes
+// asked for; the caller attaches it to m.Target and closes it. Symbolic links in
+// the source are followed, as with mount(8).
 //
-// A bind shows the host's owners: ids that pair does not map appear as nobody.
-// A volume stores inside ids and is shown through pair. Devices, setuid and
-// programs work unless the source's own mount forbids them, as with Docker.
+// A bind shows the host's owners: ids that as does not map appear as nobody; m.Map
+// changes that. Devices, setuid and programs work unless m or the source's own
+// mount forbids them, as with Docker.
 //
-// A missing source is a fault of class NotFound. Mounts of kind tmpfs have no
-// source and are refused.
-func Prepare(m record.Mount, pair idmap.Pair) (*os.File, error) {
-	if m.Kind != "bind" && m.Kind != "volume" {
+// A missing source is a fault of class NotFound. Mounts of other kinds have no
+// source here and are refused.
+func Prepare(m record.Mount, as As) (*os.File, error) {
+	if m.Kind != "bind" {
 		return nil, fault.New(fault.Invalid, "prepare mount", m.Target, "a mount of kind "+m.Kind+" has no source", "")
 	}
-	attr, deep, err := attributes(m, pair)
-	if err != nil {
-		return nil, err
+	if m.Map != nil || m.Chown {
+		if err := refuseSystem(m); err != nil {
+			return nil, err
+		}
 	}
 	f, err := mnt.ClonePath(nil, m.Source, m.Recursive)
 	if err != nil {
 		return nil, explain(m, err)
 	}
-	if err := apply(f, m, attr, deep, pair); err != nil {
+	return shown(f, m, as)
+}
+
+// Mount is Prepare of a volume, whose use by the container has begun (Use). What
+// is stored are inside ids, shown through as unless m.Map says otherwise.
+func (s *Store) Mount(m record.Mount, as As) (*os.File, error) {
+	e, err := s.find(m.Name)
+	if err != nil {
+		return nil, err
+	}
+	e.io.Lock()
+	files, err := s.open(e)
+	e.io.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	defer files.Close()
+	if m.Subpath != "" {
+		sub, err := at.Descend(files, m.Subpath, unix.O_PATH)
+		if err != nil {
+			return nil, unreachable(m, err)
+		}
+		defer sub.Close()
+		files = sub
+	}
+	f, err := mnt.Clone(files, true)
+	if err != nil {
+		return nil, err
+	}
+	m.Recursive = true
+	return shown(f, m, as)
+}
+
+// unreachable is the fault of a subpath, in Docker's words.
+func unreachable(m record.Mount, err error) error {
+	class, why := fault.Invalid, "it leads out of the volume"
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		why = "no such file or directory"
+	case errors.Is(err, unix.ENOTDIR):
+		why = "not a directory"
+	case !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.ELOOP):
+		class, why = fault.ClassOf(err), err.Error()
+	}
+	return fault.Say(class, "cannot access path "+m.Source+"/"+strings.TrimPrefix(m.Subpath, "/")+": "+why)
+}
+
+// shown gives a detached mount the attributes and the map of m, or closes it.
+func shown(f *os.File, m record.Mount, as As) (*os.File, error) {
+	err := show(f, m, as)
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func apply(f *os.File, m record.Mount, attr mnt.Attr, deep bool, pair idmap.Pair) error {
-	if m.Kind == "volume" && !pair.IsZero() {
-		if err := mapped(f, pair); err != nil {
+func show(f *os.File, m record.Mount, as As) error {
+	attr, deep, err := attributes(m, as.Pair)
+	if err != nil {
+		return err
+	}
+	pair, err := mapOf(f, m, as)
+	if err != nil {
+		return err
+	}
+	if m.Chown && !m.Ready {
+		if err := giveAway(f, m, as, pair); err != nil {
+			return err
+		}
+	}
+	if !pair.IsZero() {
+		if err := mapped(f, m, pair); err != nil {
 			return err
 		}
 	}
 	if attr.Set != 0 {
 		// Also what is mounted below becomes read-only, or "read-only" would
 		// be true for a part only (mount_setattr(2), AT_RECURSIVE).
-		if err := mnt.SetAttr(f, mnt.Attr{Set: attr.Set}, m.Recursive); err != nil {
+		if err := mnt.SetAttr(f, mnt.Attr{Set: attr.Set}, m.Recursive && !m.ReadOnlyTop); err != nil {
 			return err
 		}
 	}
 	return mnt.SetAttr(f, mnt.Attr{Propagation: attr.Propagation}, deep)
 }
 
-// mapped shows the volume through pair.
-func mapped(f *os.File, pair idmap.Pair) error {
+// mapped shows a mount through pair; what is mounted below it keeps the host's ids.
+func mapped(f *os.File, m record.Mount, pair idmap.Pair) error {
 	ns, err := userns.New(pair)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	return mnt.Idmap(f, ns, false)
+	err = mnt.Idmap(f, ns, false)
+	if !fault.Is(err, fault.Unsupported) {
+		return err
+	}
+	hint := "bind it without an id map, put it on ext4, xfs, btrfs or tmpfs, or run the container with --userns=host"
+	if m.Kind == "volume" {
+		hint = "move the data root to ext4, xfs, btrfs or tmpfs, keep the volume elsewhere with --opt type=none --opt o=bind --opt device=DIR, or run the container with --userns=host"
+	}
+	return fault.Wrap(fault.Unsupported, "show the files of "+m.Kind, m.Source, errors.Unwrap(err), hint)
 }
 
 // attributes translates the words of mount(8); deep says that the propagation
@@ -79,8 +160,13 @@ func mapped(f *os.File, pair idmap.Pair) error {
 // the peer group of the host's, so that container root could mount over the
 // host's files.
 func attributes(m record.Mount, pair idmap.Pair) (a mnt.Attr, deep bool, err error) {
-	if m.ReadOnly {
-		a.Set = mnt.ReadOnly
+	for _, f := range []struct {
+		on   bool
+		flag uint64
+	}{{m.ReadOnly, mnt.ReadOnly}, {m.NoExec, mnt.NoExec}, {m.NoSuid, mnt.NoSuid}, {m.NoDev, mnt.NoDev}} {
+		if f.on {
+			a.Set |= f.flag
+		}
 	}
 	word, deep := strings.CutPrefix(m.Propagation, "r")
 	switch word {

@@ -56,7 +56,7 @@ func TestBind(t *testing.T) {
 		{record.Mount{Recursive: true, Propagation: "rslave"}, true, nil, nil},
 	} {
 		c.m.Kind, c.m.Source, c.m.Target = "bind", dir, "/t"
-		f, err := Prepare(c.m, pair(t))
+		f, err := Prepare(c.m, As{Pair: pair(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestBindFileThroughLink(t *testing.T) {
 	if err := os.Symlink("file", link); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Prepare(record.Mount{Kind: "bind", Source: link, Recursive: true}, idmap.Pair{})
+	f, err := Prepare(record.Mount{Kind: "bind", Source: link, Recursive: true}, As{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,28 +91,6 @@ func TestBindFileThroughLink(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		t.Errorf("%o, %v", st.Mode, err)
-	}
-}
-
-// TestVolume: a volume holds inside ids, whatever the map.
-func TestVolume(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chown(dir, 999, 998); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		pair idmap.Pair
-		uid  uint32
-	}{{pair(t), 100999}, {idmap.Pair{}, 999}} {
-		f, err := Prepare(record.Mount{Kind: "volume", Source: dir}, c.pair)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Uid != c.uid {
-			t.Errorf("uid %d, %v", st.Uid, err)
-		}
-		f.Close()
 	}
 }
 
@@ -129,9 +107,11 @@ func TestRefused(t *testing.T) {
 		{record.Mount{Kind: "bind", Source: dir, Propagation: "rshared"}, pair(t), fault.Denied, ""},
 		{record.Mount{Kind: "bind", Source: dir, Propagation: "sideways"}, pair(t), fault.Invalid, ""},
 		{record.Mount{Kind: "tmpfs"}, pair(t), fault.Invalid, ""},
-		{record.Mount{Kind: "volume", Source: "/proc"}, pair(t), fault.Unsupported, ""},
+		{record.Mount{Kind: "bind", Source: "/proc/self", Map: &record.MountMap{Kind: "userns"}}, pair(t), fault.Unsupported, ""},
+		{record.Mount{Kind: "bind", Source: "/etc", Map: &record.MountMap{Kind: "userns"}}, pair(t), fault.Denied, ""},
+		{record.Mount{Kind: "bind", Source: "/usr/../home", Chown: true}, pair(t), fault.Denied, ""},
 	} {
-		f, err := Prepare(c.m, c.pair)
+		f, err := Prepare(c.m, As{Pair: c.pair})
 		if err == nil {
 			f.Close()
 		}
@@ -139,7 +119,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%+v: %v", c.m, err)
 		}
 	}
-	f, err := Prepare(record.Mount{Kind: "bind", Source: dir, Propagation: "rshared", Recursive: true}, idmap.Pair{})
+	f, err := Prepare(record.Mount{Kind: "bind", Source: dir, Propagation: "rshared", Recursive: true}, As{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -307,7 +307,7 @@ func (k *killable) containerDeed(n int) deed {
 	case n < 13:
 		return deed{args: []string{"run", "-d", "--name", "running-" + name, kept, "sleep", "1000"}, makes: []string{"running-" + name}}
 	case n < 14:
-		return deed{args: []string{"run", "--rm", "--name", fleeting + name, kept, "true"}}
+		return deed{args: []string{"run", "--rm", "--name", fleeting + name, "-v", "/etc", kept, "true"}}
 	case n < 15:
 		return deed{args: []string{"run", "--rm", "--name", fleeting + name, "--storage-opt", "shift=" + k.pick(k.ways), kept, "true"}}
 	case n < 17 && old != "":
@@ -544,5 +544,5 @@ func TestKilledInBetween(t *testing.T) {
 // rare are points that other tests kill at: what is quarantined, damaged or
 // copied is so by kernel, file system or accident, and verbs on what runs are
 // TestKilledInVerbs'.
-var rare = []string{"quarantine-begun", "layer-remade", "layer-exchanged", "layer-mended", "copy-filled", "shadow-filled",
+var rare = []string{"quarantine-begun", "layer-remade", "layer-exchanged", "layer-mended", "copy-filled", "shadow-filled", "volume-mounted",
 	"container-frozen", "container-unpausing", "container-killed", "container-between", "limits-set", "exec-starting", "health-arming"}

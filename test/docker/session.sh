@@ -128,6 +128,31 @@ want "load by id" "$(docker load -i nameless.tar)" "Loaded image ID: $id"
 code 1 docker save no-such-image
 want "save of a missing one" "$(docker save no-such-image 2>&1 || true)" '^Error response from daemon: No such image: no-such-image:latest$'
 want "save to a terminal" "$(script -qec 'docker save busybox' /dev/null | tr -d '\r' || true)" 'cowardly refusing to save to a terminal'
+# Volumes.
+want "volume create" "$(docker volume create --label a=b data)" '^data$'
+want "volume of a driver" "$(docker volume create --driver odd xyz 2>&1 || true)" 'plugin "odd" not found'
+docker run -d --name keeps -v data:/data -v /cache busybox sh -c 'echo row >/data/table; chown 999:998 /data/table; touch /tmp/ready; sleep 1000' >/dev/null
+docker exec keeps sh -c 'until test -e /tmp/ready; do sleep 0.1; done'
+want "another range" "$(docker run --rm -v data:/d:ro --security-opt userns=auto busybox sh -c 'cat /d/table; stat -c %u:%g /d/table')" $'^row\n999:998$'
+want "volume ls" "$(docker volume ls --filter name=data --format '{{.Driver}} {{.Name}} {{.Labels}}')" '^local data a=b$'
+want "volume inspect" "$(docker volume inspect -f '{{.Mountpoint}} {{.Scope}}' data)" '/volumes/data/_data local$'
+want "mounts" "$(docker inspect -f '{{range .Mounts}}{{.Type}} {{.Driver}} {{.Destination}} {{.Mode}} {{.RW}},{{end}}' keeps)" 'volume local /data z true,'
+want "binds" "$(docker inspect -f '{{.HostConfig.Binds}} {{.Config.Volumes}}' keeps)" '^\[data:/data\] map\[/cache:\{\}\]$'
+want "ps of a volume" "$(docker ps --filter volume=data --format '{{.Names}}')" '^keeps$'
+want "in use" "$(docker volume rm data 2>&1 || true)" 'remove data: volume is in use - \[[0-9a-f]{64}\]'
+want "volumes from" "$(docker run --rm --volumes-from keeps:ro busybox sh -c 'cat /data/table; touch /data/x' 2>&1 || true)" 'Read-only file system'
+want "subpath" "$(docker run --rm --mount type=volume,src=data,dst=/d,volume-subpath=no busybox true 2>&1 || true)" 'cannot access path .*: no such file or directory'
+want "image mount" "$(docker run --rm --mount type=image,src=busybox,dst=/i busybox stat -c %u /i/bin/busybox)" '^0$'
+docker volume create --opt type=tmpfs --opt device=tmpfs --opt o=size=1m,mode=700 scratch >/dev/null
+want "tmpfs volume" "$(docker run --rm -v scratch:/s busybox stat -c '%a %u' /s)" '^700 0$'
+echo copied >note
+docker cp note keeps:/data/note
+want "df" "$(docker system df -v --format '{{range .Volumes}}{{.Name}} {{.Links}} {{.Size}},{{end}}')" 'data 1 11B,'
+docker rm -fv keeps >/dev/null
+want "volume events" "$(docker events --since 10m --until "$(date +%s)" --filter volume=data --format '{{.Action}}' | sort -u | tr '\n' ,)" '^create,mount,unmount,$'
+want "anonymous is gone" "$(docker volume ls -q)" $'^data\nscratch$'
+want "prune" "$(docker volume prune -f)" 'Total reclaimed space: 0B'
+want "prune all" "$(docker volume prune -af)" $'data\nscratch'
 want "rmi" "$(docker rmi busybox)" 'Deleted: sha256:'
 want "nothing left" "$(docker images -q)$(docker ps -aq)" '^$'
 echo "session: all as expected"

@@ -154,7 +154,7 @@ func runFlag(name string) treat {
 	case "attach", "workdir", "user", "group-add", "entrypoint", "ulimit", "stop-signal", "stop-timeout",
 		"hostname", "domainname", "cap-add", "cap-drop", "network", "net", "uidmap", "gidmap",
 		"subuidname", "subgidname", "pid", "ipc", "uts", "cgroupns",
-		"volume", "mount", "tmpfs", "shm-size", "storage-opt", "name", "label", "annotation", "platform",
+		"volume", "volumes-from", "volume-driver", "mount", "tmpfs", "shm-size", "storage-opt", "name", "label", "annotation", "platform",
 		"log-driver", "log-opt", "runtime", "restart",
 		"health-cmd", "health-interval", "health-retries", "health-timeout", "health-start-period", "health-start-interval":
 		return value

@@ -19,6 +19,7 @@ type Disk struct {
 	Images     []record.Image
 	Usage      record.Usage
 	Containers []Sized
+	Volumes    []SizedVolume
 }
 
 // Sized is a container and the bytes of its writable layer.
@@ -45,7 +46,7 @@ func DiskTable(format string) Table {
 
 // Rows are docker's four: scripts look for each by its type.
 func (d Disk) Rows() []DiskRow {
-	return []DiskRow{d.images(), d.containers(), {"0", "0B", "0B", "0", "Local Volumes"}, {"0", "0B", "0B", "0", "Build Cache"}}
+	return []DiskRow{d.images(), d.containers(), d.volumes(), {"0", "0B", "0B", "0", "Build Cache"}}
 }
 
 // images says that what no image in use has is reclaimable. docker's own client
@@ -92,11 +93,11 @@ func (d Disk) uses() map[string]int {
 }
 
 // verbose is what the template of system df -v sees, all at once. Fields are
-// docker's; volumes and caches there are none.
+// docker's; caches there are none.
 type verbose struct {
 	Images     []Image
 	Containers []Container
-	Volumes    []struct{}
+	Volumes    []Volume
 	BuildCache []struct{}
 }
 
@@ -117,7 +118,7 @@ func (d Disk) Verbose(w io.Writer, format string, now time.Time) error {
 }
 
 func (d Disk) verbose(trunc bool, now time.Time) verbose {
-	v := verbose{Images: []Image{}, Containers: []Container{}, Volumes: []struct{}{}, BuildCache: []struct{}{}}
+	v := verbose{Images: []Image{}, Containers: []Container{}, Volumes: []Volume{}, BuildCache: []struct{}{}}
 	uses := d.uses()
 	for _, i := range d.Images {
 		shared := d.Usage.Shared[i.ID]
@@ -129,6 +130,9 @@ func (d Disk) verbose(trunc bool, now time.Time) verbose {
 		row := ContainerRow(c.Container, trunc, now, -1, -1)
 		row.Size = Bytes(c.Upper)
 		v.Containers = append(v.Containers, row)
+	}
+	for _, vol := range d.Volumes {
+		v.Volumes = append(v.Volumes, VolumeRow(vol.Volume, vol.Size))
 	}
 	return v
 }

@@ -92,6 +92,8 @@ type mountPoint struct {
 	Name        string `json:",omitempty"`
 	Source      string
 	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
 	RW          bool
 	Propagation string
 }
@@ -179,7 +181,7 @@ func configOf(c record.Container) config {
 func mountPoints(ms []record.Mount) []mountPoint {
 	out := []mountPoint{}
 	for _, m := range ms {
-		out = append(out, mountPoint{m.Kind, m.Name, m.Source, m.Target, !m.ReadOnly, m.Propagation})
+		out = append(out, mountPoint{m.Kind, m.Name, m.Source, m.Target, m.Driver, modeOf(m), !m.ReadOnly, m.Propagation})
 	}
 	return out
 }
@@ -313,4 +315,15 @@ func notNull[T any](l []T) []T {
 		return []T{}
 	}
 	return l
+}
+
+// modeOf is the mode of a mount as docker's inspect has it.
+func modeOf(m record.Mount) string {
+	switch {
+	case m.ReadOnly:
+		return "ro"
+	case m.Kind == "volume":
+		return "z"
+	}
+	return ""
 }

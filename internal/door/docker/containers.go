@@ -27,7 +27,7 @@ type containerTable interface {
 	Inspect(ctx context.Context, id string) (record.Container, error)
 	Create(ctx context.Context, c ask.Container) (engine.Created, error)
 	Rename(ctx context.Context, id, name string) error
-	Remove(ctx context.Context, id string, force bool) error
+	Remove(ctx context.Context, id string, how ask.Remove) error
 }
 
 // sizer is an engine that can tell how many bytes a container has written, and
@@ -119,7 +119,7 @@ func (d *door) containerRemove(w http.ResponseWriter, r *request) error {
 		return refuse("links between containers", "leave out --link")
 	}
 	// v=1 asks for the anonymous volumes to go too; there are none.
-	if err := d.engine.Remove(r.uncut(), r.name, r.truth("force")); err != nil {
+	if err := d.engine.Remove(r.uncut(), r.name, ask.Remove{Force: r.truth("force"), Volumes: r.truth("v")}); err != nil {
 		return err
 	}
 	return noContent(w)
@@ -146,7 +146,7 @@ func (d *door) containerPrune(w http.ResponseWriter, r *request) error {
 			continue
 		}
 		written, _, _ := d.sizeOf(r.Context(), c.ID) // not known: not counted
-		err := d.engine.Remove(r.uncut(), c.ID, false)
+		err := d.engine.Remove(r.uncut(), c.ID, ask.Remove{})
 		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Busy) {
 			continue
 		}

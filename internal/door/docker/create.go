@@ -181,6 +181,10 @@ func (h *hostBody) fill(a *ask.Container, anonymous map[string]struct{}) (err er
 	if a.Mounts, err = h.mounts(anonymous); err != nil {
 		return err
 	}
+	if a.VolumesFrom, err = volumesFromAsked(h.VolumesFrom); err != nil {
+		return err
+	}
+	a.VolumeDriver = h.VolumeDriver
 	sec, err := parseSecurity(h.SecurityOpt)
 	if err != nil {
 		return err

@@ -42,6 +42,11 @@ func (d *door) diskUsage(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
+	if want("volume") {
+		if out.Volumes, err = d.volumeUsage(r.Context()); err != nil {
+			return err
+		}
+	}
 	return ok(w, out)
 }
 

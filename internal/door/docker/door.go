@@ -31,6 +31,7 @@ type Engine interface {
 	committer
 	copier
 	limiter
+	volumes
 }
 
 // Options are the facts the door tells about the build. Version is the version

@@ -182,13 +182,13 @@ func (f *fake) Rename(_ context.Context, id, name string) error {
 	return err
 }
 
-func (f *fake) Remove(_ context.Context, id string, force bool) error {
+func (f *fake) Remove(_ context.Context, id string, how ask.Remove) error {
 	p, err := f.find(id)
 	if err != nil {
 		return err
 	}
 	if p.record().State.Status == record.Running {
-		if !force {
+		if !how.Force {
 			return fault.Say(fault.Conflict, `cannot remove container "`+p.rec.Name+`": container is running: stop the container before removing or force remove`)
 		}
 		exit := p.await(engine.NextExit)

@@ -107,7 +107,7 @@ func checkMount(t *testing.T, m ask.Mount) {
 	if m.Kind == ask.Bind && (!path.IsAbs(m.Source) || path.Clean(m.Source) != m.Source) {
 		t.Errorf("source %q", m.Source)
 	}
-	if m.Kind == ask.Volume && m.Source != "" && !volumeName(m.Source) {
+	if m.Kind == ask.Volume && m.Source != "" && !ask.IsVolumeName(m.Source) {
 		t.Errorf("volume %q", m.Source)
 	}
 	if m.TmpfsSize < 0 || m.TmpfsMode > 0o7777 {

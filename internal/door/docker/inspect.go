@@ -6,7 +6,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
@@ -130,6 +129,7 @@ func configOf(c record.Container) *container.Config {
 		Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: notNil(c.Env), Cmd: c.Cmd, Image: c.Image,
 		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labelsOf(c.Labels),
 		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Healthcheck: healthConfigOf(c.Health),
+		Volumes: volumeConfig(c),
 	}
 }
 
@@ -179,56 +179,4 @@ func logPathOf(c record.Container) string {
 		return ""
 	}
 	return c.LogPath
-}
-
-// addMount puts a mount where a client would have asked for it.
-func addMount(h *container.HostConfig, m record.Mount) {
-	plain := m.Recursive && !strings.Contains(m.Source+m.Target, ":")
-	switch {
-	case m.Kind == "tmpfs":
-		if h.Tmpfs == nil {
-			h.Tmpfs = map[string]string{}
-		}
-		h.Tmpfs[m.Target] = tmpfsOptions(m)
-	case m.Kind == "bind" && plain:
-		h.Binds = append(h.Binds, m.Source+":"+m.Target+bindMode(m))
-	default:
-		spec := mount.Mount{Type: mount.Type(m.Kind), Source: cmp.Or(m.Source, m.Name), Target: m.Target, ReadOnly: m.ReadOnly}
-		if m.Kind == "bind" {
-			spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: !m.Recursive}
-		}
-		h.Mounts = append(h.Mounts, spec)
-	}
-}
-
-func bindMode(m record.Mount) string {
-	mode := ""
-	if m.ReadOnly {
-		mode = ":ro"
-	}
-	if m.Propagation != "" {
-		if mode == "" {
-			return ":" + m.Propagation
-		}
-		mode += "," + m.Propagation
-	}
-	return mode
-}
-
-func mountPoints(c record.Container) []container.MountPoint {
-	out := []container.MountPoint{}
-	for _, m := range c.Mounts {
-		p := container.MountPoint{
-			Type: mount.Type(m.Kind), Name: m.Name, Source: m.Source, Destination: m.Target,
-			Mode: strings.TrimPrefix(bindMode(m), ":"), RW: !m.ReadOnly, Propagation: mount.Propagation(m.Propagation),
-		}
-		if m.Kind == "bind" && p.Propagation == "" {
-			p.Propagation = mount.PropagationRPrivate
-		}
-		if m.Kind == "volume" {
-			p.Driver = "local"
-		}
-		out = append(out, p)
-	}
-	return out
 }

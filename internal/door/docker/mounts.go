@@ -1,8 +1,11 @@
 package docker
 
 import (
+	"bytes"
+	"encoding/json"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,7 +77,7 @@ func parseBind(raw string) (ask.Mount, error) {
 	default:
 		return m, invalid("invalid volume specification: '%s'", raw)
 	}
-	if len(parts) == 2 && !path.IsAbs(m.Target) && bindWords(&ask.Mount{}, m.Target) {
+	if len(parts) == 2 && !path.IsAbs(m.Target) && (&ask.Mount{}).Words(m.Target) == nil {
 		return m, invalid("invalid volume specification: '%s'", raw) // TARGET:MODE
 	}
 	var err error
@@ -83,14 +86,17 @@ func parseBind(raw string) (ask.Mount, error) {
 	}
 	if !path.IsAbs(m.Source) {
 		m.Kind, m.Recursive, m.CreateSrc = ask.Volume, false, false
-		if m.Source != "" && !volumeName(m.Source) {
-			return m, invalid(`%q includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`, m.Source)
+		m.Short = m.Source != ""
+		if m.Short {
+			if err := ask.CheckVolumeName(m.Source); err != nil {
+				return m, err
+			}
 		}
 	} else {
 		m.Source = path.Clean(m.Source)
 	}
-	if len(parts) == 3 && !bindWords(&m, parts[2]) {
-		return m, invalid("invalid mode: %s", parts[2])
+	if len(parts) == 3 {
+		return m, m.Words(parts[2])
 	}
 	return m, nil
 }
@@ -109,54 +115,6 @@ func mountTarget(raw, target string) (string, error) {
 	return clean, nil
 }
 
-// bindWords applies a mode like "ro,rslave,z". Each kind of word may come once.
-// SELinux's z and Z and the consistency words of Docker Desktop mean nothing
-// here and are let through.
-func bindWords(m *ask.Mount, mode string) bool {
-	seen := map[string]bool{}
-	for _, word := range strings.Split(mode, ",") {
-		kind := word
-		switch word {
-		case "ro", "rw":
-			kind = "access"
-			m.ReadOnly = word == "ro"
-		case "rprivate", "private", "rslave", "slave", "rshared", "shared":
-			kind = "propagation"
-			if m.Kind == ask.Volume {
-				return false
-			}
-			m.Propagation = word
-		case "nocopy":
-			if m.Kind == ask.Bind {
-				return false
-			}
-			m.NoCopy = true
-		case "z", "Z":
-			kind = "label"
-		case "consistent", "cached", "delegated", "default":
-			kind = "consistency"
-		default:
-			return false
-		}
-		if seen[kind] {
-			return false
-		}
-		seen[kind] = true
-	}
-	return true
-}
-
-func volumeName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !alnum && (i == 0 || c != '_' && c != '.' && c != '-') {
-			return false
-		}
-	}
-	return len(name) >= 2
-}
-
 // ask reads one entry of HostConfig.Mounts.
 func (b *mountBody) ask() (ask.Mount, error) {
 	target, err := mountTarget(b.Source+":"+b.Target, b.Target)
@@ -171,8 +129,10 @@ func (b *mountBody) ask() (ask.Mount, error) {
 		return b.volume(m)
 	case mount.TypeTmpfs:
 		return b.tmpfs(m)
+	case mount.TypeImage:
+		return b.image(m)
 	}
-	return m, refuse("mount type "+string(b.Type), "use bind, volume or tmpfs")
+	return m, refuse("mount type "+string(b.Type), "use bind, volume, tmpfs or image")
 }
 
 func (b *mountBody) bind(m ask.Mount) (ask.Mount, error) {
@@ -188,12 +148,13 @@ func (b *mountBody) bind(m ask.Mount) (ask.Mount, error) {
 	if o == nil {
 		return m, nil
 	}
-	if len(o.IDMapping) > 0 && string(o.IDMapping) != "null" {
-		return m, refuse("BindOptions.IDMapping", "binds show the host's ids as the container's map says")
+	if err := b.bindMap(&m); err != nil {
+		return m, err
 	}
-	if o.ReadOnlyNonRecursive && m.ReadOnly && !o.NonRecursive {
-		return m, refuse("BindOptions.ReadOnlyNonRecursive", "leave out bind-recursive: submounts become read-only too, or use bind-recursive=disabled")
+	if o.ReadOnlyForceRecursive && !m.ReadOnly {
+		return m, invalid("invalid mount config for type \"bind\": mount source must be read-only for ReadOnlyForceRecursive")
 	}
+	m.ReadOnlyTop = o.ReadOnlyNonRecursive && m.ReadOnly
 	if o.Propagation != "" && !slices.Contains(mount.Propagations, o.Propagation) {
 		return m, invalid("invalid propagation mode: %s", o.Propagation)
 	}
@@ -203,19 +164,72 @@ func (b *mountBody) bind(m ask.Mount) (ask.Mount, error) {
 
 func (b *mountBody) volume(m ask.Mount) (ask.Mount, error) {
 	m.Kind = ask.Volume
-	if m.Source != "" && !volumeName(m.Source) {
-		return m, invalid("invalid mount config for type \"volume\": %q is no volume name", m.Source)
+	if m.Source != "" {
+		if err := ask.CheckVolumeName(m.Source); err != nil {
+			return m, invalid("invalid mount config for type \"volume\": %v", err)
+		}
 	}
-	if o := b.VolumeOptions; o != nil {
-		m.NoCopy = o.NoCopy
-		driver := o.DriverConfig != nil && (o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" || len(o.DriverConfig.Options) > 0)
-		return m, refuseSet(
-			field{"VolumeOptions.Subpath", o.Subpath != "", without("volume-subpath")},
-			field{"VolumeOptions.Labels", len(o.Labels) > 0, without("volume-label")},
-			field{"VolumeOptions.DriverConfig", driver, without("volume-driver and volume-opt")},
-		)
+	if b.BindOptions != nil || b.TmpfsOptions != nil || b.ImageOptions != nil {
+		return m, invalid("invalid mount config for type \"volume\": field of another mount type must not be specified")
+	}
+	o := b.VolumeOptions
+	if o == nil {
+		return m, nil
+	}
+	m.NoCopy, m.Labels = o.NoCopy, o.Labels
+	if o.DriverConfig != nil {
+		m.Driver, m.Options = o.DriverConfig.Name, o.DriverConfig.Options
+	}
+	if m.Driver != "" && m.Driver != ask.LocalDriver {
+		return m, refuse("VolumeOptions.DriverConfig "+short(m.Driver), "the only volume driver is local")
+	}
+	return b.below(m, o.Subpath)
+}
+
+// below notes the part of a volume or image that is meant.
+func (b *mountBody) below(m ask.Mount, subpath string) (ask.Mount, error) {
+	m.Subpath = subpath
+	if subpath != "" && !filepath.IsLocal(subpath) {
+		return m, invalid("invalid mount config for type %q: Subpath: must be a relative path within the %s", b.Type, b.Type)
 	}
 	return m, nil
+}
+
+// image reads a mount of an image's files, which nobody can write to.
+func (b *mountBody) image(m ask.Mount) (ask.Mount, error) {
+	m.Kind, m.ReadOnly = ask.Image, true
+	if b.Source == "" {
+		return m, invalid("invalid mount config for type \"image\": field Source must not be empty")
+	}
+	if b.BindOptions != nil || b.TmpfsOptions != nil || b.VolumeOptions != nil {
+		return m, invalid("invalid mount config for type \"image\": field of another mount type must not be specified")
+	}
+	if b.ImageOptions == nil {
+		return m, nil
+	}
+	return b.below(m, b.ImageOptions.Subpath)
+}
+
+// idMapping is BindOptions.IDMapping of moby#53368.
+type idMapping struct{ Source, User string }
+
+// bindMap reads whose ids a bind shows.
+func (b *mountBody) bindMap(m *ask.Mount) (err error) {
+	raw := b.BindOptions.IDMapping
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	var want idMapping
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&want); err != nil {
+		return invalid("invalid mount config for type \"bind\": BindOptions.IDMapping: %v", err)
+	}
+	if want.Source == "" {
+		return invalid("invalid mount config for type \"bind\": BindOptions.IDMapping: Source must not be empty")
+	}
+	m.Map, err = ask.MakeBindMap(want.Source, want.User, false)
+	return err
 }
 
 func (b *mountBody) tmpfs(m ask.Mount) (ask.Mount, error) {
@@ -276,10 +290,12 @@ func tmpfsWord(m *ask.Mount, word string) error {
 			return invalid("invalid tmpfs option %q", word)
 		}
 		m.TmpfsMode = uint32(n)
-	case "suid", "dev", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge":
-		return refuse("tmpfs option "+word, "use rw, ro, exec, noexec, nosuid, nodev, size= and mode=")
+	case "suid", "dev":
+		return refuse("tmpfs option "+word, "use rw, ro, exec, noexec, nosuid, nodev, size=, mode=, uid=, gid=, nr_inodes=, nr_blocks=, huge= and mpol=")
 	default:
-		return invalid("invalid tmpfs option %q", word)
+		if !m.TmpfsWord(key, value) {
+			return invalid("invalid tmpfs option %q", word)
+		}
 	}
 	return nil
 }
@@ -299,7 +315,7 @@ func tmpfsOptions(m record.Mount) string {
 	if m.TmpfsMode > 0 {
 		words = append(words, "mode="+strconv.FormatUint(uint64(m.TmpfsMode), 8))
 	}
-	return strings.Join(words, ",")
+	return strings.Join(append(words, m.TmpfsOptions...), ",")
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }

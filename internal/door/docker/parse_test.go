@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -49,12 +50,14 @@ func TestParseBind(t *testing.T) {
 		"/a/../c:/b/":       bind(ask.Mount{Source: "/c", Target: "/b"}),
 		"/a:/b:ro,rslave,z": bind(ask.Mount{Source: "/a", Target: "/b", ReadOnly: true, Propagation: "rslave"}),
 		"/a:/b:rw,cached":   bind(ask.Mount{Source: "/a", Target: "/b"}),
+		"/a:/b:U,idmap":     bind(ask.Mount{Source: "/a", Target: "/b", Chown: true, Map: &record.MountMap{Kind: "userns"}}),
+		"/a:/b:rro,noexec":  bind(ask.Mount{Source: "/a", Target: "/b", ReadOnly: true, NoExec: true}),
 		"/b":                {Kind: ask.Volume, Target: "/b"},
-		"vol:/b":            {Kind: ask.Volume, Source: "vol", Target: "/b"},
-		"vol:/b:nocopy,ro":  {Kind: ask.Volume, Source: "vol", Target: "/b", ReadOnly: true, NoCopy: true},
+		"vol:/b":            {Kind: ask.Volume, Short: true, Source: "vol", Target: "/b"},
+		"vol:/b:nocopy,ro":  {Kind: ask.Volume, Short: true, Source: "vol", Target: "/b", ReadOnly: true, NoCopy: true},
 	} {
 		got, err := parseBind(raw)
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v %v", raw, got, err)
 		}
 	}
@@ -66,7 +69,10 @@ func TestParseBind(t *testing.T) {
 		"/a:/b/..":       "destination can't be '/'",
 		"/a:/b:ro,rw":    "invalid mode: ro,rw",
 		"/a:/b:":         "invalid mode: ",
-		"/a:/b:U":        "invalid mode: U",
+		"/a:/b:U,U":      "the 'U' option can only be set once",
+		"/a:/b:odd":      "invalid mode: odd",
+		"/a:/b:idmap=x":  "cannot use idmap x",
+		"v:/b":           "volume name is too short",
 		"/a:/b:nocopy":   "invalid mode: nocopy",
 		"vol:/b:rshared": "invalid mode: rshared",
 		":/b":            "invalid volume specification",
@@ -82,10 +88,10 @@ func TestParseBind(t *testing.T) {
 
 func TestTmpfs(t *testing.T) {
 	got, err := parseTmpfs("/run/", "rw,noexec,nosuid,size=64m,mode=1770")
-	if want := (ask.Mount{Kind: ask.Tmpfs, Target: "/run", TmpfsSize: 64 << 20, TmpfsMode: 0o1770}); err != nil || got != want {
+	if want := (ask.Mount{Kind: ask.Tmpfs, Target: "/run", TmpfsSize: 64 << 20, TmpfsMode: 0o1770}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v %v", got, err)
 	}
-	for _, bad := range []string{"size=x", "mode=9", "mode=77777", "odd", "suid", "uid=5"} {
+	for _, bad := range []string{"size=x", "mode=9", "mode=77777", "odd", "suid", "uid=x", "uid=1k", "huge=yes"} {
 		if m, err := parseTmpfs("/run", bad); err == nil {
 			t.Errorf("%s: %+v", bad, m)
 		}

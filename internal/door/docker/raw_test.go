@@ -72,7 +72,11 @@ func TestPathsAndVersions(t *testing.T) {
 		{"GET", "/networks/nope", 404, `{"message":"network nope not found"}`},
 		{"DELETE", "/networks/none", 403, `{"message":"none is a pre-defined network and cannot be removed"}`},
 		{"GET", "/volumes/nope", 404, `{"message":"get nope: no such volume"}`},
-		{"GET", "/volumes", 200, `{"Volumes":[],"Warnings":[]}`},
+		{"GET", "/volumes?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D", 200, `{"Volumes":[],"Warnings":[]}`},
+		{"GET", "/volumes/kept", 200, `{"CreatedAt":"1970-01-01T00:00:01Z","Driver":"local","Labels":null,"Mountpoint":"/v/kept/_data","Name":"kept","Options":null,"Scope":"local"}`},
+		{"DELETE", "/volumes/kept", 409, `{"message":"remove kept: volume is in use - [c1]"}`},
+		{"DELETE", "/volumes/nope", 404, `{"message":"get nope: no such volume"}`},
+		{"DELETE", "/volumes/nope?force=1", 204, ``},
 		{"GET", "/plugins", 200, `[]`},
 		{"GET", "/containers/json", 200, `[]`},
 		{"GET", "/containers/json?filters=%7B%22odd%22%3A%5B%22x%22%5D%7D", 400, `{"message":"invalid filter 'odd'"}`},
@@ -119,7 +123,11 @@ func TestCreateBodies(t *testing.T) {
 		{`{"Cmd":["a"],"Tty":true}`, 400, `no image specified`},
 		{`{"Image":"busybox","WorkingDir":"rel"}`, 400, `needs to be an absolute path`},
 		{`{"Image":"busybox","Env":["=x"]}`, 400, `invalid environment variable`},
-		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"userns"}}}]}}`, 501, `IDMapping`},
+		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"odd"}}}]}}`, 400, `invalid id mapping`},
+		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Source":"userns","User":"me"}}}]}}`, 400, `belongs to match-user`},
+		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"IDMapping":{"Odd":1}}}]}}`, 400, `IDMapping`},
+		{`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":"vol","Target":"/b","VolumeOptions":{"Subpath":"../x"}}]}}`, 400, `Subpath`},
+		{`{"Image":"busybox","HostConfig":{"VolumesFrom":["a:odd"]}}`, 400, `invalid mode`},
 		{`{"Image":"busybox","Cmd":"true","HostConfig":{"KernelMemory":5}}`, 201, `a kernel memory limit is deprecated`},
 		{`{"Image":"busybox","MacAddress":"02:42:ac:11:00:02"}`, 501, `MacAddress`},
 		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 400, `network mine not found`},
@@ -354,7 +362,7 @@ func TestLegacyFields(t *testing.T) {
 		t.Errorf("event: %s", body)
 	}
 	_, body = get(t, c, "GET", "/system/df", "")
-	for _, want := range []string{`"LayersSize":4194304`, `"Volumes":[]`, `"BuildCache":[]`, `"Containers":[{`} {
+	for _, want := range []string{`"LayersSize":4194304`, `"UsageData":{"RefCount":1,"Size":7}`, `"BuildCache":[]`, `"Containers":[{`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in %s", want, body)
 		}

@@ -1,5 +1,7 @@
 package docker
 
+import "fief/internal/words/ask"
+
 // This file refuses what a create asks for and this engine does not do. Every
 // field of a host config is read here or in create.go; what clients send at
 // its default passes.
@@ -56,8 +58,7 @@ func (h *hostBody) checkRest() error {
 		field{"HostConfig.DnsOptions", len(h.DNSOptions) > 0, without("--dns-option")},
 		field{"HostConfig.DnsSearch", len(h.DNSSearch) > 0, without("--dns-search")},
 		field{"HostConfig.ExtraHosts", len(h.ExtraHosts) > 0, without("--add-host")},
-		field{"HostConfig.VolumesFrom", len(h.VolumesFrom) > 0, without("--volumes-from")},
-		field{"HostConfig.VolumeDriver " + h.VolumeDriver, h.VolumeDriver != "" && h.VolumeDriver != "local", without("--volume-driver")},
+		field{"HostConfig.VolumeDriver " + h.VolumeDriver, h.VolumeDriver != "" && h.VolumeDriver != ask.LocalDriver, "the only volume driver is local"},
 		field{"HostConfig.StorageOpt " + storage, storage != "", "the only storage option is shift"},
 		field{"HostConfig.Umask", h.Umask != nil, "set the umask in the container's command"},
 		field{"HostConfig.MaskedPaths", h.MaskedPaths != nil, "the masked paths are fixed: leave it out"},

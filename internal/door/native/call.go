@@ -192,6 +192,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.verify()
 	case wire.Stats, wire.UpdateResources, wire.Pause, wire.Unpause:
 		return k.resources(v)
+	case wire.VolumeCreate, wire.VolumeList, wire.VolumeInspect, wire.VolumeRemove, wire.VolumeSize:
+		return k.volumes(v)
 	case wire.StatPath, wire.ReadPath, wire.WritePath:
 		return k.archives(v)
 	}

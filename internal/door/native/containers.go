@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -42,7 +43,7 @@ func (k *call) changes(v wire.Verb) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, k.engine.Remove(k.lasting(), r.Name, r.Force)
+		return nil, k.engine.Remove(k.lasting(), r.Name, ask.Remove{Force: r.Force, Volumes: r.Volumes})
 	case wire.Rename:
 		r, err := decode[wire.RenameCall](k)
 		if err != nil {

@@ -23,6 +23,7 @@ type Engine interface {
 	committer
 	copier
 	limiter
+	volumes
 }
 
 // runner makes containers.
@@ -53,7 +54,7 @@ type attacher interface {
 type lifecycle interface {
 	Stop(ctx context.Context, id string, s ask.Stop) error
 	Restart(ctx context.Context, id string, s ask.Stop) error
-	Remove(ctx context.Context, id string, force bool) error
+	Remove(ctx context.Context, id string, how ask.Remove) error
 	Rename(ctx context.Context, id, name string) error
 }
 

@@ -60,6 +60,13 @@ func SubDir(dir *os.File, name string) (*os.File, error) {
 	return Beneath(dir, name, dirFlags)
 }
 
+// Descend opens unsafeName below dir, across mounts and along symbolic links that
+// stay below dir; what leads out of it is EXDEV, absolute names and links too
+// (openat2(2), RESOLVE_BENEATH). The caller closes the result.
+func Descend(dir *os.File, unsafeName string, flags int) (*os.File, error) {
+	return resolve(dir, unsafeName, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS)
+}
+
 func resolve(dir *os.File, unsafeName string, flags int, how uint64) (*os.File, error) {
 	open := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: how}
 	for i := 0; ; i++ {

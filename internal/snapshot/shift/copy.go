@@ -25,9 +25,9 @@ const overflow = 65534
 
 // Job is a tree to be made again with the ids of a map.
 type Job struct {
-	Src, Dst *os.File // Dst is empty
-	Pair     idmap.Pair
-	Way      Way // Copy, Reflink or Metacopy
+	Src, Dst *os.File   // Dst is empty
+	Pair     idmap.Pair // zero: every id stays
+	Way      Way        // Copy, Reflink or Metacopy
 }
 
 type inode struct{ dev, ino uint64 }
@@ -194,6 +194,9 @@ func (c *copier) finish(from, to object, st *unix.Stat_t) error {
 }
 
 func toHost(m idmap.Map, id uint32) int {
+	if m.IsZero() {
+		return int(id)
+	}
 	if host, ok := m.ToHost(idmap.Inside(id)); ok {
 		return int(host)
 	}

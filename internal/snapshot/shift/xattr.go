@@ -83,6 +83,9 @@ func skipped(name string) bool {
 
 // shifted returns the value that an attribute must have under pair.
 func shifted(name string, value []byte, pair idmap.Pair) ([]byte, error) {
+	if pair.IsZero() {
+		return value, nil
+	}
 	switch name {
 	case capability:
 		return shiftCapability(value, pair)

@@ -39,12 +39,14 @@ type Container struct {
 	AttachStderr    bool      // without further effect
 	ConsoleSize     [2]uint16 // rows, columns; zeroes: unknown
 	Mounts          []Mount   // in the order given
-	ReadOnly        bool      // rootfs read-only; volumes and tmpfs stay writable
-	ShmSize         int64     // bytes; 0: 64 MiB
-	CapAdd, CapDrop []string  // as typed, "ALL" allowed
-	Seccomp         Seccomp   // which system call filter
-	NoNewPrivs      bool      // set no_new_privs
-	Ulimits         []Ulimit  // resource limits
+	VolumesFrom     []VolumesFrom
+	VolumeDriver    string   // of volumes that -v and the image ask for; empty: local
+	ReadOnly        bool     // rootfs read-only; volumes and tmpfs stay writable
+	ShmSize         int64    // bytes; 0: 64 MiB
+	CapAdd, CapDrop []string // as typed, "ALL" allowed
+	Seccomp         Seccomp  // which system call filter
+	NoNewPrivs      bool     // set no_new_privs
+	Ulimits         []Ulimit // resource limits
 	Sysctls         map[string]string
 	Resources       record.Resources // what it may use, and the host's devices
 	Userns          Userns           // never nil behind a door
@@ -75,31 +77,6 @@ const (
 	PullNever   Pull = "never"
 	PullNewer   Pull = "newer" // podman-run(1): always, but what is stored will do when that fails
 )
-
-// MountKind is the closed set of mounts a user can ask for.
-type MountKind string
-
-// The kinds. Volume is a named or anonymous volume.
-const (
-	Bind   MountKind = "bind"
-	Tmpfs  MountKind = "tmpfs"
-	Volume MountKind = "volume"
-)
-
-// Mount is one -v, --mount or --tmpfs.
-type Mount struct {
-	Kind        MountKind
-	Source      string // host path (bind) or volume name (volume; empty: anonymous)
-	Target      string // absolute path in the container
-	ReadOnly    bool
-	Recursive   bool   // bind: bring submounts along (the default of -v and --mount)
-	Propagation string // "", "rprivate", "private", "rslave", "slave", "rshared", "shared"
-	CreateSrc   bool   // -v makes a missing source directory; --mount refuses
-	TmpfsSize   int64  // bytes; 0: no limit of its own
-	TmpfsMode   uint32 // 0: 1777
-	TmpfsExec   bool   // without: noexec
-	NoCopy      bool   // volume: a new one is not filled from the image
-}
 
 // SeccompMode is the closed set of ways to filter system calls.
 type SeccompMode uint8

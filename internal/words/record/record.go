@@ -157,21 +157,6 @@ type Ulimit struct {
 	Soft, Hard int64
 }
 
-// Mount is a mount point of a container.
-type Mount struct {
-	Kind        string // "bind", "tmpfs", "volume"
-	Name        string // of a volume
-	Source      string
-	Target      string
-	ReadOnly    bool
-	Recursive   bool
-	Propagation string
-	TmpfsSize   int64
-	TmpfsMode   uint32
-	TmpfsExec   bool
-	CreateSrc   bool // a missing bind source is made
-}
-
 // Log is where output goes.
 type Log struct {
 	Driver   string

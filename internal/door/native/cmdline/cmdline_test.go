@@ -3,6 +3,7 @@ package cmdline_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -72,14 +73,14 @@ func TestMounts(t *testing.T) {
 	want := []ask.Mount{
 		{Kind: ask.Bind, Source: "/a", Target: "/b", ReadOnly: true, Recursive: true, Propagation: "rslave", CreateSrc: true},
 		{Kind: ask.Bind, Source: "/cwd/rel", Target: "/c", Recursive: true, CreateSrc: true},
-		{Kind: ask.Volume, Source: "vol", Target: "/d", Recursive: true},
+		{Kind: ask.Volume, Source: "vol", Target: "/d", Recursive: true, Short: true},
 		{Kind: ask.Volume, Target: "/e", Recursive: true},
 		{Kind: ask.Bind, Source: "/cwd/x", Target: "/f", ReadOnly: true},
 		{Kind: ask.Tmpfs, Target: "/g", TmpfsSize: 1 << 20, TmpfsMode: 0o700, Recursive: true},
 		{Kind: ask.Tmpfs, Target: "/h", TmpfsSize: 2 << 10, TmpfsMode: 0o1770, TmpfsExec: true},
 	}
 	for i, m := range r.Ask.Mounts {
-		if m != want[i] {
+		if !reflect.DeepEqual(m, want[i]) {
 			t.Errorf("mount %d:\n got %+v\nwant %+v", i, m, want[i])
 		}
 	}

@@ -11,12 +11,12 @@ type RunOptions struct {
 	attach, env, envFile, volumes, mounts, tmpfs          []string
 	ulimits, capAdd, capDrop, securityOpt, groups         []string
 	labels, labelFiles, annotations, logOpts, storageOpts []string
-	uidMaps, gidMaps                                      []string
+	uidMaps, gidMaps, volumesFrom                         []string
 
 	name, workdir, user, hostname, domainname, entrypoint string
 	stopSignal, pull, network, userns, shmSize, logDriver string
 	cidfile, platform, detachKeys, runtime                string
-	subUID, subGID, pid, ipc, uts, cgroupns               string
+	subUID, subGID, pid, ipc, uts, cgroupns, volumeDriver string
 	stopTimeout, healthRetries                            int
 	healthCmd, restart                                    string
 
@@ -110,6 +110,8 @@ func (o *RunOptions) identityFlags(fs *pflag.FlagSet) {
 func (o *RunOptions) storageFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&o.volumes, "volume", "v", nil, "Bind mount a volume")
 	fs.StringArrayVar(&o.mounts, "mount", nil, "Attach a filesystem mount to the container")
+	fs.StringArrayVar(&o.volumesFrom, "volumes-from", nil, "Mount volumes from the specified container(s)")
+	fs.StringVar(&o.volumeDriver, "volume-driver", "", "Optional volume driver for the container")
 	fs.StringArrayVar(&o.tmpfs, "tmpfs", nil, "Mount a tmpfs directory")
 	fs.BoolVar(&o.readOnly, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.StringVar(&o.shmSize, "shm-size", "", "Size of /dev/shm")

@@ -33,11 +33,12 @@ type Engine struct {
 	Far   []record.Image // the images that Pull finds
 	Now   func() time.Time
 
-	mu    sync.Mutex // guards everything below and the boxes
-	boxes []*box
-	execs map[string]*box
-	asks  []ask.Container
-	sizes [][2]uint16
+	mu      sync.Mutex // guards everything below and the boxes
+	boxes   []*box
+	execs   map[string]*box
+	asks    []ask.Container
+	volumes []record.Volume
+	sizes   [][2]uint16
 }
 
 // box is a container or an exec session.

@@ -139,7 +139,7 @@ func (e *Engine) Restart(ctx context.Context, id string, s ask.Stop) error {
 }
 
 // Remove removes a container.
-func (e *Engine) Remove(ctx context.Context, id string, force bool) error {
+func (e *Engine) Remove(ctx context.Context, id string, how ask.Remove) error {
 	e.mu.Lock()
 	b, err := e.find(id)
 	running := err == nil && b.rec.State.Status == record.Running
@@ -147,7 +147,7 @@ func (e *Engine) Remove(ctx context.Context, id string, force bool) error {
 	switch {
 	case err != nil:
 		return err
-	case running && !force:
+	case running && !how.Force:
 		return fault.Say(fault.Conflict, `cannot remove container "`+b.rec.Name+`": container is running: stop the container before removing or force remove`)
 	case running:
 		if err := e.Stop(ctx, id, ask.Stop{Signal: "KILL"}); err != nil {

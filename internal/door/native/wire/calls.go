@@ -189,8 +189,9 @@ type KillCall struct{ ID, Signal string }
 
 // RemoveCall removes a container or an image.
 type RemoveCall struct {
-	Name  string
-	Force bool
+	Name    string
+	Force   bool
+	Volumes bool // of a container: with its anonymous volumes
 }
 
 // LayoutCall loads the OCI layout in the directory Name.

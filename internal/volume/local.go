@@ -1,0 +1,261 @@
+package volume
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"fief/internal/kernel/fd"
+	"fief/internal/kernel/sysx"
+	"fief/internal/words/failpoint"
+	"fief/internal/words/fault"
+)
+
+// checkOptions knows the options of Docker's local driver, in its words. A quota
+// (size) would need a file system with project quotas; it is refused as Docker
+// refuses it where there is none.
+func checkOptions(o map[string]string) error {
+	for key := range o {
+		switch key {
+		case "type", "o", "device":
+		case "size":
+			return errors.New("quota size requested but no quota support")
+		default:
+			return errors.New(`invalid option: "` + key + `"`)
+		}
+	}
+	if len(o) == 0 {
+		return nil
+	}
+	for _, key := range []string{"device", "type"} {
+		if o[key] == "" {
+			return errors.New(`missing required option: "` + key + `"`)
+		}
+	}
+	if bound, _ := isBind(o["o"]); bound && systemPath(o["device"]) {
+		return errors.New("device " + o["device"] + " belongs to the host's system: container root would be its owner; bind it with -v")
+	}
+	return nil
+}
+
+func isBind(options string) (bound, deep bool) {
+	words := strings.Split(options, ",")
+	deep = slices.Contains(words, "rbind")
+	return deep || slices.Contains(words, "bind"), deep
+}
+
+// Use says that user, a container that starts, has the volume, which is mounted
+// for the first of them if its driver is to mount something. It may be repeated.
+func (s *Store) Use(name, user string) error {
+	e, err := s.find(name)
+	if err != nil || len(e.rec.Options) == 0 {
+		return err
+	}
+	e.io.Lock()
+	defer e.io.Unlock()
+	at, err := s.open(e)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	mounted, err := isMount(at)
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		if err := mountOptions(at, e.rec.Options); err != nil {
+			return fault.Wrap(fault.Invalid, "use volume", name, err, "see the options in fief volume inspect "+name)
+		}
+		failpoint.Hit("volume-mounted")
+	}
+	e.users[user] = struct{}{}
+	return nil
+}
+
+// Free ends the use of a volume by user; after the last what the driver mounted
+// is unmounted. It may be repeated.
+func (s *Store) Free(name, user string) {
+	e, err := s.find(name)
+	if err != nil || len(e.rec.Options) == 0 {
+		return
+	}
+	e.io.Lock()
+	defer e.io.Unlock()
+	delete(e.users, user)
+	if len(e.users) > 0 {
+		return
+	}
+	if err := s.unmount(e); err != nil {
+		slog.Warn("cannot unmount a volume", "volume", name, "error", err)
+	}
+}
+
+// unmount takes away what the driver mounted. Containers have clones of it, so
+// that it may be in use. Preconditions: e.io is held.
+func (s *Store) unmount(e *entry) error {
+	if len(e.rec.Options) == 0 {
+		return nil
+	}
+	for {
+		at, err := s.open(e)
+		if err != nil {
+			return nil // nothing is there to be unmounted
+		}
+		mounted, err := isMount(at)
+		at.Close()
+		if err != nil || !mounted {
+			return err
+		}
+		path := s.shown(e.rec.Name, e).Mountpoint
+		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return sysx.Fault("unmount", path, err)
+		}
+	}
+}
+
+// isMount reports whether f is the root of a mount (statx(2), Linux 5.8).
+func isMount(f *os.File) (bool, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, 0, &st); err != nil {
+		return false, sysx.Fault("look at", f.Name(), err)
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+// mountOptions mounts on at what the options of a volume say, as mount(8) with
+// -t, -o and a device does.
+func mountOptions(at *os.File, o map[string]string) error {
+	flags, rest, propagation := parseFlags(o["o"])
+	kind, device := o["type"], o["device"]
+	rest, err := resolved(kind, rest)
+	if err != nil {
+		return err
+	}
+	target := fd.Path(at)
+	words := strings.Join(rest, ",")
+	if err := unix.Mount(device, target, kind, flags, words); err != nil {
+		return errors.New("failed to mount local volume: mount " + device + ":" + at.Name() + ", data: " + hidden(words) + ": " + err.Error())
+	}
+	if flags&unix.MS_BIND != 0 && flags&^(unix.MS_BIND|unix.MS_REC) != 0 {
+		// A bind takes no other flag before it is remounted (mount(2)).
+		if err := remount(at, flags|unix.MS_REMOUNT); err != nil {
+			return err
+		}
+	}
+	if propagation == 0 {
+		return nil
+	}
+	return sysx.Fault("set propagation of", at.Name(), unix.Mount("", at.Name(), "", propagation, ""))
+}
+
+// remount sets the flags of what was just mounted on at; at itself is below it.
+func remount(at *os.File, flags uintptr) error {
+	err := unix.Mount("", at.Name(), "", flags, "")
+	if err != nil {
+		_ = unix.Unmount(at.Name(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	return sysx.Fault("set the flags of the mount on", at.Name(), err)
+}
+
+// resolved replaces a name in addr= by its address: the kernel knows no names.
+// Docker's driver does so for nfs and cifs.
+func resolved(kind string, words []string) ([]string, error) {
+	if kind != "nfs" && kind != "nfs4" && kind != "cifs" {
+		return words, nil
+	}
+	out := slices.Clone(words)
+	for i, w := range out {
+		name, ok := strings.CutPrefix(w, "addr=")
+		if !ok || net.ParseIP(name) != nil {
+			continue
+		}
+		ip, err := net.ResolveIPAddr("ip", name)
+		if err != nil {
+			return nil, fault.Wrap(fault.Unavailable, "find the address of", name, err, "")
+		}
+		out[i] = "addr=" + ip.String()
+	}
+	return out, nil
+}
+
+// hidden is what of the options may be shown: no password.
+func hidden(words string) string {
+	list := strings.Split(words, ",")
+	for i, w := range list {
+		if strings.HasPrefix(w, "password=") || strings.HasPrefix(w, "pass=") {
+			list[i] = "password=********"
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// parseFlags takes the words of mount(8) that are flags of mount(2) out of a list
+// of options.
+func parseFlags(options string) (flags uintptr, rest []string, propagation uintptr) {
+	for word := range strings.SplitSeq(options, ",") {
+		set, clear := flagOf(word)
+		p := propagationOf(word)
+		switch {
+		case set != 0 || clear != 0:
+			flags = flags&^clear | set
+		case p != 0:
+			propagation = p
+		case word != "" && word != "defaults":
+			rest = append(rest, word)
+		}
+	}
+	return flags, rest, propagation
+}
+
+// flagOf is what a word sets and clears; mount(8), "Filesystem-independent mount
+// options".
+func flagOf(word string) (set, clear uintptr) {
+	if word == "rbind" {
+		return unix.MS_BIND | unix.MS_REC, 0
+	}
+	for _, f := range []struct {
+		on, off string
+		flag    uintptr
+	}{
+		{"ro", "rw", unix.MS_RDONLY}, {"nosuid", "suid", unix.MS_NOSUID}, {"nodev", "dev", unix.MS_NODEV}, {"noexec", "exec", unix.MS_NOEXEC},
+		{"sync", "async", unix.MS_SYNCHRONOUS}, {"mand", "nomand", unix.MS_MANDLOCK}, {"noatime", "atime", unix.MS_NOATIME},
+		{"nodiratime", "diratime", unix.MS_NODIRATIME}, {"relatime", "norelatime", unix.MS_RELATIME},
+		{"strictatime", "nostrictatime", unix.MS_STRICTATIME}, {"bind", "", unix.MS_BIND}, {"dirsync", "", unix.MS_DIRSYNC},
+	} {
+		switch word {
+		case "":
+			return 0, 0
+		case f.on:
+			return f.flag, 0
+		case f.off:
+			return 0, f.flag
+		}
+	}
+	return 0, 0
+}
+
+func propagationOf(word string) uintptr {
+	word, deep := strings.CutPrefix(word, "r")
+	var p uintptr
+	switch word {
+	case "private":
+		p = unix.MS_PRIVATE
+	case "shared":
+		p = unix.MS_SHARED
+	case "slave":
+		p = unix.MS_SLAVE
+	case "unbindable":
+		p = unix.MS_UNBINDABLE
+	default:
+		return 0
+	}
+	if deep {
+		p |= unix.MS_REC
+	}
+	return p
+}
