@@ -150,7 +150,7 @@ func (e *Engine) recoverOne(ctx context.Context, c *container) (later func()) {
 		e.recoverEnded(c, rec, err)
 		return nil
 	}
-	e.rejoinVolumes(rec) // before those that nobody uses are settled
+	e.rejoinVolumes(rec)                                           // before those that nobody uses are settled
 	if rec.State.Status != record.Running || rec.Health.Probes() { // only the monitor knows what to show
 		e.hear(ctx, c, rec, k)
 		return nil

@@ -28,10 +28,13 @@ const (
 // it meanwhile waits: a volume is filled once. What was cut off is begun again by
 // the next call, or finished when all had been copied.
 //
+// One that shows the host's owners stays as it is: what an image stores as root's,
+// setuid programs among it, would be the host's root's.
+//
 // Full is Exhausted; the volume is empty then.
 func (s *Store) Fill(name string, copy func(dst *os.File) (bool, error)) error {
 	e, err := s.find(name)
-	if err != nil {
+	if err != nil || hostOwned(e.rec) {
 		return err
 	}
 	e.io.Lock()

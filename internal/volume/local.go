@@ -14,6 +14,7 @@ import (
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
+	"fief/internal/words/record"
 )
 
 // checkOptions knows the options of Docker's local driver, in its words. A quota
@@ -37,16 +38,27 @@ func checkOptions(o map[string]string) error {
 			return errors.New(`missing required option: "` + key + `"`)
 		}
 	}
-	if bound, _ := isBind(o["o"]); bound && systemPath(o["device"]) {
-		return errors.New("device " + o["device"] + " belongs to the host's system: container root would be its owner; bind it with -v")
+	if isBind(o["o"]) && slices.Contains(strings.Split(o["o"], ","), insideIDs) && systemPath(o["device"]) {
+		return errors.New("device " + o["device"] + " belongs to the host's system: with " + insideIDs + " container root would be its owner")
 	}
 	return nil
 }
 
-func isBind(options string) (bound, deep bool) {
+// insideIDs is a word of our own among the options of a bind: what is stored are
+// the container's ids. Without it a directory of the host's shows the host's
+// owners, as with -v: it is in reach of the host's users, and a program in it that
+// container root makes setuid root would make them root.
+const insideIDs = "idmap"
+
+// hostOwned reports whether a volume shows the host's owners: no id that a
+// container stores there is one of its own.
+func hostOwned(rec record.Volume) bool {
+	return isBind(rec.Options["o"]) && !slices.Contains(strings.Split(rec.Options["o"], ","), insideIDs)
+}
+
+func isBind(options string) bool {
 	words := strings.Split(options, ",")
-	deep = slices.Contains(words, "rbind")
-	return deep || slices.Contains(words, "bind"), deep
+	return slices.Contains(words, "bind") || slices.Contains(words, "rbind")
 }
 
 // Use says that user, a container that starts, has the volume, which is mounted
@@ -205,7 +217,7 @@ func parseFlags(options string) (flags uintptr, rest []string, propagation uintp
 			flags = flags&^clear | set
 		case p != 0:
 			propagation = p
-		case word != "" && word != "defaults":
+		case word != "" && word != "defaults" && word != insideIDs:
 			rest = append(rest, word)
 		}
 	}

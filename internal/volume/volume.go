@@ -53,7 +53,8 @@ func Prepare(m record.Mount, as As) (*os.File, error) {
 }
 
 // Mount is Prepare of a volume, whose use by the container has begun (Use). What
-// is stored are inside ids, shown through as unless m.Map says otherwise.
+// is stored are inside ids, shown through as unless m.Map says otherwise; one that
+// binds a directory of the host is shown as a bind unless it says idmap.
 func (s *Store) Mount(m record.Mount, as As) (*os.File, error) {
 	e, err := s.find(m.Name)
 	if err != nil {
@@ -79,6 +80,9 @@ func (s *Store) Mount(m record.Mount, as As) (*os.File, error) {
 		return nil, err
 	}
 	m.Recursive = true
+	if hostOwned(e.rec) {
+		m.Kind = "bind"
+	}
 	return shown(f, m, as)
 }
 
@@ -148,7 +152,7 @@ func mapped(f *os.File, m record.Mount, pair idmap.Pair) error {
 	}
 	hint := "bind it without an id map, put it on ext4, xfs, btrfs or tmpfs, or run the container with --userns=host"
 	if m.Kind == "volume" {
-		hint = "move the data root to ext4, xfs, btrfs or tmpfs, keep the volume elsewhere with --opt type=none --opt o=bind --opt device=DIR, or run the container with --userns=host"
+		hint = "move the data root to ext4, xfs, btrfs or tmpfs, keep the volume elsewhere with --opt type=none --opt o=bind,idmap --opt device=DIR, or run the container with --userns=host"
 	}
 	return fault.Wrap(fault.Unsupported, "show the files of "+m.Kind, m.Source, errors.Unwrap(err), hint)
 }
