@@ -200,7 +200,7 @@ func (v *victim) meet(t *testing.T, c hostile) {
 	case !c.harmless && (fault.ClassOf(err) == fault.Internal || fault.ClassOf(err) == fault.Canceled):
 		t.Errorf("an error of class %v: %v", fault.ClassOf(err), err)
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > 2*time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	if err == nil {
