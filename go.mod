@@ -4,6 +4,8 @@ go 1.26.0
 
 require github.com/moby/sys/mountinfo v0.7.3
 
+require github.com/miekg/dns v1.1.73
+
 require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
 	github.com/Microsoft/go-winio v0.6.2 // indirect
