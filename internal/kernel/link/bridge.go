@@ -109,6 +109,17 @@ type Found struct {
 	Name, Kind    string
 }
 
+// Index is the number of a device of the caller's network namespace; NotFound
+// when there is none.
+func Index(name string) (int32, error) {
+	c, err := open()
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	return c.index(name)
+}
+
 // Devices lists the devices of the caller's network namespace.
 func Devices() ([]Found, error) {
 	c, err := open()

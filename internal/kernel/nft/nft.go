@@ -72,6 +72,17 @@ func Drop() error {
 	return refusal("remove the table of networks", c.Flush())
 }
 
+// Present reports whether there is a table.
+func Present() (bool, error) {
+	all, err := (&nftables.Conn{}).ListTablesOfFamily(nftables.TableFamilyINet)
+	for _, t := range all {
+		if t.Name == TableName {
+			return true, nil
+		}
+	}
+	return false, refusal("read", err)
+}
+
 // Intact reports whether the table is as Replace makes it for s, by the number
 // of its rules and elements.
 func Intact(s State) (bool, error) {

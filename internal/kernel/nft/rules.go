@@ -94,6 +94,7 @@ func newTable(c *nftables.Conn) *table {
 //	  ip daddr 127.0.0.0/8 return
 //	  fib daddr type local jump publish }
 //	chain output     { type nat hook output priority dstnat
+//	  ip6 daddr ::1 return
 //	  fib daddr type local jump publish }
 //	chain publish    {
 //	  dnat ip to ip daddr . meta l4proto . th dport map @at4
@@ -116,7 +117,8 @@ func newTable(c *nftables.Conn) *table {
 // a bridge would open to them (CVE-2020-8558); the return in prerouting keeps
 // neighbours of the host from ports published on 127.0.0.1, which are rewritten
 // before the kernel would drop such packets (moby#45610). A packet of the host's
-// own to such a port goes through output. A container that uses its own
+// own to such a port goes through output, but for one to ::1, which the kernel
+// lets nowhere else. A container that uses its own
 // published port is told by its address, because with br_netfilter the first rule
 // of postrouting does not see where the packet has come in. iifname in postrouting needs Linux 5.7,
 // dnat in family inet 5.2.
@@ -132,6 +134,7 @@ func (t *table) chains() {
 	t.rule(pre, loopback(16), verdict(expr.VerdictReturn, ""))
 	t.rule(pre, local(), verdict(expr.VerdictJump, publish.Name))
 	out := hook("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	t.rule(out, family(unix.NFPROTO_IPV6), payload(24, 16, reg0), []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: netip.IPv6Loopback().AsSlice()}}, verdict(expr.VerdictReturn, ""))
 	t.rule(out, local(), verdict(expr.VerdictJump, publish.Name))
 	t.rule(publish, family(unix.NFPROTO_IPV4), payload(16, 4, reg0), port(reg1, reg2), t.lookup(mapAt4), dnat(unix.NFPROTO_IPV4, reg1))
 	t.rule(publish, family(unix.NFPROTO_IPV4), port(reg0, reg1), t.lookup(mapAny4), dnat(unix.NFPROTO_IPV4, reg1))
