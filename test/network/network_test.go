@@ -80,7 +80,7 @@ func run(t *testing.T, d *testenv.Daemon, name string, flags ...string) linktest
 	t.Helper()
 	d.Must(t, append(append([]string{"run", "-d", "--name", name}, flags...), "host", "sleep", "1000")...)
 	s := space(t, d, name)
-	s.Echo(t, "tcp", ":80")
+	s.Serve(t, "80")
 	return s
 }
 
@@ -132,7 +132,7 @@ func reach(t *testing.T, what string, ask func(string) (string, error), to, want
 func TestMatrix(t *testing.T) {
 	d := start(t)
 	out := world(t)
-	out.Echo(t, "tcp", ":80")
+	out.Serve(t, "80")
 	d.Must(t, "network", "create", "--ipv6", "one")
 	d.Must(t, "network", "create", "two")
 	d.Must(t, "network", "create", "--internal", "shut")
@@ -205,7 +205,7 @@ func TestPublish(t *testing.T) {
 			t.Errorf("%v: exit %d, %s", args, code, errs)
 		}
 	}
-	refused("Bind for 127.0.0.1:8081 failed: port is already allocated", "-p", "8081:80", "-p", "127.0.0.1:8081:81")
+	refused("Bind for 0.0.0.0:8081 failed: port is already allocated", "-p", "8081:80", "-p", "127.0.0.1:8081:81")
 	refused("port is already allocated", "-p", "0.0.0.0:9000:80")
 	l, err := net.Listen("tcp4", "0.0.0.0:8200")
 	if err != nil {

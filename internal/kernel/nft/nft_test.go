@@ -120,7 +120,7 @@ func TestPackets(t *testing.T) {
 		t.Fatalf("intact %v, %v", ok, err)
 	}
 	for _, s := range []linktest.Space{a, b, c, d, world} {
-		s.Echo(t, "tcp", ":80")
+		s.Serve(t, "80")
 	}
 	secret := linktest.Here(t).Echo(t, "tcp4", "127.0.0.1:0")
 	secretAt := net.JoinHostPort("127.0.0.1", strconv.Itoa(secret))

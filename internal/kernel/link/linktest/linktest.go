@@ -118,6 +118,22 @@ func onThread(do func() error) error {
 	return <-done
 }
 
+// Serve is Echo on a port of IPv4 and, where the namespace has it, of IPv6. Package
+// net itself finds out once, wherever it is then, whether there is IPv6.
+func (s Space) Serve(t testing.TB, port string) {
+	t.Helper()
+	s.Echo(t, "tcp4", ":"+port)
+	if err := s.Do(func() error { l, err := net.Listen("tcp6", "[::]:0"); closeAll(l); return err }); err == nil {
+		s.Echo(t, "tcp6", "[::]:"+port)
+	}
+}
+
+func closeAll(l net.Listener) {
+	if l != nil {
+		l.Close()
+	}
+}
+
 // Echo listens in the namespace and answers every connection with who it comes
 // from, then with what it is sent, until the test ends. It returns the port.
 func (s Space) Echo(t testing.TB, network, address string) int {
