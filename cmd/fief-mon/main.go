@@ -79,8 +79,8 @@ func launcher() serve.Launch {
 	if err != nil {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 	}
-	return func(plan []byte, files []int, meanwhile func() error) (serve.Process, error) {
-		p, err := lean.Start(plan, files, meanwhile)
+	return func(plan []byte, files []int, at serve.Moments) (serve.Process, error) {
+		p, err := lean.StartAt(plan, files, runtime.Callbacks{Prepare: at.Made}, at.Meanwhile)
 		return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
 	}
 }

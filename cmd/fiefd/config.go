@@ -39,6 +39,7 @@ type settings struct {
 	Ulimits        []string                    `toml:"default-ulimits"`
 	CDIDirs        []string                    `toml:"cdi-spec-dirs"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
+	AddressPools   []string                    `toml:"default-address-pools"`
 	Policy         policySettings              `toml:"policy"`
 	configFile     string
 	version        bool
@@ -67,6 +68,7 @@ func flags(s *settings) *pflag.FlagSet {
 	f.IntVar(&s.Pool, "pool-size", 4, "Monitors and id ranges kept ready for the next starts")
 	f.StringArrayVar(&s.CDIDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "Directory of CDI descriptions of devices")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
+	f.StringArrayVar(&s.AddressPools, "default-address-pool", nil, "Range that networks get subnets of, base=PREFIX,size=BITS (default 172.17.0.0/12 in /16 and 192.168.0.0/16 in /20)")
 	f.BoolVarP(&s.version, "version", "v", false, "Print the version and quit")
 	return f
 }
@@ -132,7 +134,8 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"id-registry": func() { s.IDRegistry = given.IDRegistry }, "debug": func() { s.Debug = given.Debug },
 		"log-driver": func() { s.LogDriver = given.LogDriver }, "log-opt": func() { s.LogOpts = given.LogOpts },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
-		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
+		"default-address-pool": func() { s.AddressPools = given.AddressPools },
+		"default-ulimit":       func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
 	} {
 		if f.Changed(name) {
 			put()

@@ -14,6 +14,7 @@ import (
 	"fief/internal/kernel/seccomp"
 	"fief/internal/launch"
 	"fief/internal/monitor"
+	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/spec"
 	"fief/internal/store"
@@ -112,9 +113,17 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	}
 	raiseLimits()
 
+	pools, err := s.ranges()
+	if err != nil {
+		return nil, err
+	}
+	nets, err := network.Open(network.Config{Networks: db.Bucket("networks"), Ranges: pools, Seed: ids.ID(), Log: slog.Default()})
+	if err != nil {
+		return nil, err
+	}
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: cfg.InitBinary, Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
-		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Cgroups: groups,
+		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Monitors: mons, Containers: containers, Networks: nets, Cgroups: groups,
 		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Events: &event.Bus{},
 		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: seccomp.Fingerprint},
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"fief/internal/launch"
+	"fief/internal/monitor"
 	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/spec"
@@ -27,6 +28,7 @@ type bundle struct {
 	compiler *launch.Compiler // the plan's
 	plan     plan.Plan
 	files    map[string]*os.File
+	net      monitor.Net
 	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
 }
 
@@ -86,6 +88,10 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
+	if rec, err = e.attach(c, rec, b); err != nil {
+		return nil, err
+	}
+	back.then(func() { e.detach(c) })
 	joined, err := e.join(rec, pair, b)
 	if err != nil {
 		return nil, err
@@ -202,7 +208,11 @@ func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File, j
 		facts.Hosts, facts.Hostname, facts.Resolv = filepath.Join(dir, "hosts"), filepath.Join(dir, "hostname"), filepath.Join(dir, "resolv.conf")
 		return facts, nil
 	}
-	files, err := network.FilesFor(rec)
+	links, err := e.linkLines(rec)
+	if err != nil {
+		return facts, err
+	}
+	files, err := network.FilesFor(rec, links)
 	if err != nil {
 		return facts, err
 	}

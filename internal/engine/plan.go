@@ -26,5 +26,6 @@ func (e *Engine) Plan(_ context.Context, a ask.Container) (string, error) {
 	}
 	defer b.close()
 	defer e.dropGroup(rec)
+	defer e.detach(c)
 	return b.plan.String(), nil
 }

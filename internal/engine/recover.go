@@ -59,6 +59,7 @@ const recoveries = 32
 func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	uppers, ids := map[string]bool{}, map[string]bool{}
 	var pairs []idmap.Pair
+	e.adopt(stored)
 	var each sync.WaitGroup
 	room := make(chan struct{}, recoveries)
 	for _, rec := range stored {
@@ -78,6 +79,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		})
 	}
 	each.Wait()
+	e.settleNetworks()
 	e.sweepLogs(ids)
 	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {

@@ -155,6 +155,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	var back undo
 	defer back.unless(&err)
 	back.then(func() { e.dropGroup(rec) })
+	back.then(func() { e.detach(c) })
 	encoded, err := b.plan.Encode()
 	if err != nil {
 		return err
@@ -173,6 +174,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		ID: rec.ID, Dir: e.runDir(rec.ID), Log: log,
 		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
+		Net: b.net,
 	}
 	defer closeAttached(run.Attach)
 	failpoint.Hit("container-starting")
@@ -196,6 +198,7 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 	}
 	rec := c.rec
 	c.mu.Unlock()
+	e.tellEndpoints("connect", rec, rec.Net.Endpoints)
 	e.tell("start", rec, nil)
 	e.saveSoon(rec)
 	if err := e.writeRun(rec); err != nil { // with the pid: the next daemon kills it if its monitor is gone by then

@@ -192,6 +192,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.verify()
 	case wire.Stats, wire.UpdateResources, wire.Pause, wire.Unpause:
 		return k.resources(v)
+	case wire.Networks, wire.Network, wire.CreateNetwork, wire.RemoveNetwork, wire.PruneNetworks, wire.ConnectNetwork, wire.DisconnectNetwork:
+		return k.networks(v)
 	case wire.StatPath, wire.ReadPath, wire.WritePath:
 		return k.archives(v)
 	}

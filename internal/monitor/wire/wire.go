@@ -62,6 +62,23 @@ type Start struct {
 	Dir  string // run directory: mon.sock and exit are made in it
 	Log  Log
 	Proc Proc
+	Net  Net
+}
+
+// Net is what connects the container's network namespace, once it is made: the
+// parts of a link.Wiring.
+type Net struct {
+	Outside  []byte
+	Spaces   []uint32
+	Settings []string
+	Inside   []byte
+	Devices  []NetDevice
+}
+
+// NetDevice is a link.Device.
+type NetDevice struct {
+	Name string
+	At   []uint32
 }
 
 // Log says where a container's output is noted.
