@@ -29,6 +29,7 @@ type bundle struct {
 	plan     plan.Plan
 	files    map[string]*os.File
 	net      monitor.Net
+	box      *os.File // for the sockets of a name server; nil: none
 	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
 }
 
@@ -45,8 +46,10 @@ func (b *bundle) close() {
 			f.Close()
 		}
 	}
-	if b.shm != nil {
-		b.shm.Close()
+	for _, f := range []*os.File{b.shm, b.box} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 

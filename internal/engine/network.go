@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -27,6 +28,12 @@ type networks interface {
 	Detach(record.Net)
 	Connect(network.Who, record.Net, record.Endpoint) (record.Endpoint, *network.Wiring, error)
 	Adopt(network.Who, record.Net)
+	// Name prepares the resolver of a container that has one, whose sockets are
+	// to be put into the box; port 0: it has none. Named begins to answer by what
+	// is in the box, NameIn by what it opens itself, or asks elsewhere from now on.
+	Name(container string) (port uint16, box *os.File, err error)
+	Named(container string) error
+	NameIn(container string, netns *os.File) error
 	Settle()
 	Rename(container, name string)
 	Close()
@@ -72,7 +79,7 @@ func (e *Engine) attach(c *container, rec record.Container, b *bundle) (record.C
 	if len(rec.Net.Endpoints) == 0 {
 		return rec, nil
 	}
-	net, w, err := e.rooms.Networks.Attach(network.Who{Container: rec.ID, Name: rec.Name}, rec.Net)
+	net, w, err := e.rooms.Networks.Attach(whoIs(rec), rec.Net)
 	if err != nil {
 		return rec, err
 	}
@@ -80,6 +87,12 @@ func (e *Engine) attach(c *container, rec record.Container, b *bundle) (record.C
 	for _, d := range w.Devices {
 		b.net.Devices = append(b.net.Devices, monitor.NetDevice(d))
 	}
+	var port uint16
+	if port, b.box, err = e.rooms.Networks.Name(rec.ID); err != nil {
+		e.rooms.Networks.Detach(net)
+		return rec, err
+	}
+	b.net.Port = uint32(port)
 	failpoint.Hit("network-attached")
 	rec = c.change(func(r *record.Container) { r.Net = net })
 	if err := e.writeRun(rec); err != nil {
@@ -88,6 +101,36 @@ func (e *Engine) attach(c *container, rec record.Container, b *bundle) (record.C
 	}
 	failpoint.Hit("network-noted")
 	return rec, nil
+}
+
+func whoIs(rec record.Container) network.Who {
+	return network.Who{Container: rec.ID, Name: rec.Name, Hostname: rec.Hostname}
+}
+
+// named begins to answer a started container's questions for names. It runs
+// without, should that fail.
+func (e *Engine) named(rec record.Container) {
+	if len(rec.Net.Endpoints) == 0 {
+		return
+	}
+	if err := e.rooms.Networks.Named(rec.ID); err != nil {
+		slog.Warn("a container cannot look up names", "container", rec.ID, "error", err)
+	}
+}
+
+// nameAgain does so for one that an earlier daemon has started.
+func (e *Engine) nameAgain(rec record.Container) {
+	if !slices.ContainsFunc(rec.Net.Endpoints, record.Endpoint.Up) {
+		return
+	}
+	netns, err := e.rooms.Spaces.Of(rec.State.PID, rec.State.StartedAt, "net")
+	if err == nil {
+		err = e.rooms.Networks.NameIn(rec.ID, netns)
+		netns.Close()
+	}
+	if err != nil {
+		slog.Warn("a container cannot look up names", "container", rec.ID, "error", err)
+	}
 }
 
 // detach gives back what a container that does not run had of its networks. It
@@ -193,7 +236,7 @@ func (e *Engine) adopt(stored []record.Container) {
 	}
 	for _, rec := range stored {
 		if slices.ContainsFunc(rec.Net.Endpoints, record.Endpoint.Up) {
-			e.rooms.Networks.Adopt(network.Who{Container: rec.ID, Name: rec.Name}, rec.Net)
+			e.rooms.Networks.Adopt(whoIs(rec), rec.Net)
 		}
 	}
 }
@@ -337,13 +380,16 @@ func (e *Engine) connectNow(rec record.Container, ep record.Endpoint) (record.En
 		return ep, err
 	}
 	defer netns.Close()
-	ep, w, err := e.rooms.Networks.Connect(network.Who{Container: rec.ID, Name: rec.Name}, rec.Net, ep)
+	ep, w, err := e.rooms.Networks.Connect(whoIs(rec), rec.Net, ep)
 	if err != nil {
 		return ep, err
 	}
 	if err := w.Apply(netns); err != nil {
 		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})
 		return ep, err
+	}
+	if err := e.rooms.Networks.NameIn(rec.ID, netns); err != nil {
+		slog.Warn("a container cannot look up names", "container", rec.ID, "error", err)
 	}
 	return ep, nil
 }

@@ -161,6 +161,7 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
 	}
 	e.saveSoon(rec)
+	e.nameAgain(rec)
 	go e.watch(c, mon)
 	e.noteHealth(c, mon)
 	go e.arm(c, mon)

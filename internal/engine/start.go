@@ -174,7 +174,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		ID: rec.ID, Dir: e.runDir(rec.ID), Log: log,
 		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
-		Net: b.net,
+		Net: b.net, Box: b.box,
 	}
 	defer closeAttached(run.Attach)
 	failpoint.Hit("container-starting")
@@ -184,6 +184,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	if err != nil {
 		return b.explain(err)
 	}
+	e.named(rec)
 	e.started(c, mon, pid)
 	return nil
 }

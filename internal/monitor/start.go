@@ -24,6 +24,7 @@ type Run struct {
 	PlanFiles []*os.File
 	Attach    []Attach
 	Net       Net
+	Box       *os.File // where the sockets of a name server are put, with a Net.Port
 }
 
 // Net connects the container's network namespace: see wire.Net.
@@ -68,6 +69,9 @@ func (m *Monitor) Start(ctx context.Context, r Run) (pid int, err error) {
 	files, err := fill(&p, r.Names, r.PlanFiles, r.Attach)
 	if err != nil {
 		return 0, err
+	}
+	if r.Net.Port != 0 {
+		files = append(files, r.Box)
 	}
 	return m.do(ctx, &wire.Start{ID: r.ID, Dir: r.Dir, Log: r.Log, Proc: p, Net: r.Net}, files)
 }

@@ -19,7 +19,7 @@ import (
 type Wiring = link.Wiring
 
 // Who is the container that is to be connected.
-type Who struct{ Container, Name string }
+type Who struct{ Container, Name, Hostname string }
 
 // Resolve completes endpoints as a user names them: the networks must exist and
 // be able to give what is wanted.
@@ -118,6 +118,7 @@ func (r *Room) Attach(who Who, asked record.Net) (out record.Net, w *Wiring, err
 	if err := r.publish(out, gw4, gw6); err != nil {
 		return out, nil, err
 	}
+	r.note(who.Container, out)
 	w = &Wiring{}
 	for i, e := range ends {
 		w.Connect(e.port(e == gw4, e == gw6))
@@ -138,7 +139,7 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 	if err := r.ready(n); err != nil {
 		return nil, err
 	}
-	e := &end{container: who.Container, name: who.Name, net: n, ep: ep}
+	e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep}
 	had4, had6 := ep.IP4.Addr(), ep.IP6.Addr()
 	e.ep.ID = ref.NewID()
 	e.ep.IP4, e.ep.IP6, e.ep.GW4, e.ep.GW6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}, netip.Addr{}
@@ -167,6 +168,7 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 		e.ep.Host = "veth" + e.ep.ID[:11]
 	}
 	r.ends[e.ep.ID] = e
+	r.version.Add(1)
 	return e, nil
 }
 
@@ -283,6 +285,7 @@ func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endp
 	if err != nil {
 		return ep, nil, err
 	}
+	r.note(who.Container, has)
 	w := &Wiring{}
 	open := !e.net.rec.Internal
 	w.Connect(e.port(out4 && open, out6 && open))
@@ -299,7 +302,7 @@ func (r *Room) Adopt(who Who, has record.Net) {
 		if ep.ID == "" || n == nil {
 			continue
 		}
-		e := &end{container: who.Container, name: who.Name, net: n, ep: ep}
+		e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep}
 		for _, ip := range []netip.Prefix{ep.IP4, ep.IP6} {
 			if p := n.pool(ip.Addr().Is4()); ip.IsValid() && p != nil {
 				p.hold(ep.ID, ip.Addr())
@@ -308,6 +311,8 @@ func (r *Room) Adopt(who Who, has record.Net) {
 		r.ends[ep.ID] = e
 		ends = append(ends, e)
 	}
+	r.note(who.Container, has)
+	r.version.Add(1)
 	gw4, gw6 := gateway(ends, true), gateway(ends, false)
 	for _, pub := range has.Published {
 		if err := r.rebind(pub, gw4, gw6); err != nil {
@@ -328,6 +333,7 @@ func (r *Room) Detach(has record.Net) {
 	}
 	r.release(ends)
 	r.mu.Unlock()
+	r.unname(ends)
 	if len(ends) > 0 {
 		time.AfterFunc(lingers, func() { r.sweep(ends) })
 	}
@@ -360,6 +366,7 @@ func (r *Room) release(ends []*end) {
 		e.ports = nil
 		e.net.release(e)
 		delete(r.ends, e.ep.ID)
+		r.version.Add(1)
 	}
 	if len(gone.Ports) == 0 || !r.tabled {
 		return

@@ -35,6 +35,10 @@ func FilesFor(c record.Container, links []string) (Files, error) {
 		f.Resolv = b
 		return f, nil
 	}
+	if Resolves(c.Net) {
+		f.Resolv = resolvNamed(b, c.Net)
+		return f, nil
+	}
 	f.Resolv = resolv(b, c.Net, c.Network != "host")
 	return f, nil
 }
@@ -114,10 +118,10 @@ func hostResolv() ([]byte, error) {
 	return b, nil
 }
 
-// resolver is what a resolv.conf says.
-type resolver struct{ servers, search, options []string }
+// conf is what a resolv.conf says.
+type conf struct{ servers, search, options []string }
 
-func parse(b []byte) (r resolver) {
+func parse(b []byte) (r conf) {
 	for line := range bytes.Lines(b) {
 		f := strings.Fields(string(line))
 		if len(f) < 2 {
@@ -155,6 +159,11 @@ func resolv(host []byte, n record.Net, apart bool) []byte {
 	if len(n.DNSOptions) > 0 {
 		r.options = n.DNSOptions
 	}
+	return r.text()
+}
+
+// text writes it down.
+func (r conf) text() []byte {
 	var b strings.Builder
 	for _, s := range r.servers {
 		b.WriteString("nameserver " + s + "\n")

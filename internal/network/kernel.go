@@ -264,6 +264,7 @@ func (r *Room) Settle() {
 // that only the daemon passes on; the default one, when nobody is on it, is
 // removed until it is needed again.
 func (r *Room) Close() {
+	r.names.Shutdown()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

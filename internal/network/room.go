@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"fief/internal/network/resolver"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -59,6 +61,10 @@ type Room struct {
 	tabled bool          // the table of rules has been made
 	stop   chan struct{} // closed by Close; nil until the table is watched
 	closed bool
+
+	names     *resolver.Service
+	version   atomic.Uint64         // of what may be known by name
+	resolving map[string]*resolving // by container
 }
 
 // network is a network with what is alive about it.
@@ -71,6 +77,7 @@ type network struct {
 // end is an endpoint in use.
 type end struct {
 	container, name string
+	hostname        string
 	net             *network
 	ep              record.Endpoint
 	ports           []*binding // published by way of it
@@ -81,7 +88,8 @@ func Open(cfg Config) (*Room, error) {
 	if len(cfg.Ranges) == 0 {
 		cfg.Ranges = DefaultRanges()
 	}
-	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}}
+	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}}
+	r.names = resolver.New(r, cfg.Log)
 	err := cfg.Networks.Each(func(id string, raw []byte) error {
 		var rec record.Network
 		if err := json.Unmarshal(raw, &rec); err != nil {
@@ -216,6 +224,7 @@ func (r *Room) Rename(container, name string) {
 	for _, e := range r.ends {
 		if e.container == container {
 			e.name = name
+			r.version.Add(1)
 		}
 	}
 }

@@ -22,6 +22,11 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 	}
 	v.started, v.id = true, m.ID
 	v.mu.Unlock()
+	box := -1
+	if m.Net.Port != 0 {
+		box, files = files[len(files)-1], files[:len(files)-1]
+		defer unix.Close(box)
+	}
 	defer func() {
 		if err != nil {
 			v.mu.Lock()
@@ -31,7 +36,7 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 		}
 	}()
 	s := newSession(v, "", &m.Proc)
-	if err := s.launch(&m.Proc, files, Moments{Made: connect(&m.Net), Meanwhile: func() error { return v.prepare(m) }}); err != nil {
+	if err := s.launch(&m.Proc, files, Moments{Made: connect(&m.Net, box), Meanwhile: func() error { return v.prepare(m) }}); err != nil {
 		if v.log != nil {
 			v.log.Close()
 		}

@@ -162,6 +162,7 @@ func (n *Net) fields(c *coder) {
 		c.text(&n.Devices[i].Name)
 		c.numbers(&n.Devices[i].At)
 	}
+	c.u32(&n.Port)
 }
 
 func (l *Log) fields(c *coder) {

@@ -26,7 +26,7 @@ import (
 )
 
 // Address is where containers find the resolver, at port 53.
-var Address = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+var Address = netin.Known.Addr()
 
 const (
 	// maxSlots bounds the questions of all containers that are on their way to
@@ -104,7 +104,7 @@ func Prepare(netns *os.File, container string) (netin.Sockets, error) {
 		if err != nil {
 			return s, err
 		}
-		if err := netin.Lead(netns, netip.AddrPortFrom(Address, 53), port); err != nil {
+		if err := netin.Lead(netns, netin.Known, port); err != nil {
 			s.Close()
 			return netin.Sockets{}, err
 		}
@@ -177,15 +177,16 @@ func (v *server) drop() {
 	v.netns.Close()
 }
 
-// Update changes who is asked for a container's other names. It does nothing for
-// a container that is not open.
-func (s *Service) Update(container string, up Upstream) {
+// Update changes who is asked for a container's other names. It reports whether
+// the container is open, else it does nothing.
+func (s *Service) Update(container string, up Upstream) bool {
 	s.mu.Lock()
 	v := s.open[container]
 	s.mu.Unlock()
 	if v != nil {
 		v.settings.Store(&up)
 	}
+	return v != nil
 }
 
 // Close ends a container's resolver, if there is one. Nothing of the namespace
