@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -130,6 +132,29 @@ func (e *Engine) nameAgain(rec record.Container) {
 	}
 	if err != nil {
 		slog.Warn("a container cannot look up names", "container", rec.ID, "error", err)
+	}
+}
+
+// resolveAnew has the resolv.conf of a running container say who answers it, when
+// that is another than before. One that the container has changed is its own.
+func (e *Engine) resolveAnew(before, after record.Container) {
+	if after.State.Status != record.Running || network.Resolves(before.Net) == network.Resolves(after.Net) {
+		return
+	}
+	old, err := network.FilesFor(before, nil)
+	if err != nil {
+		return
+	}
+	path := filepath.Join(e.runDir(after.ID), "resolv.conf")
+	if has, err := os.ReadFile(path); err != nil || !bytes.Equal(has, old.Resolv) {
+		return
+	}
+	now, err := network.FilesFor(after, nil)
+	if err == nil {
+		err = os.WriteFile(path, now.Resolv, 0o644) // in place: it is mounted
+	}
+	if err != nil {
+		slog.Warn("cannot name a container's resolver", "container", after.ID, "error", err)
 	}
 }
 
@@ -342,12 +367,14 @@ func (e *Engine) Connect(ctx context.Context, a ask.ConnectNetwork) error {
 			return err
 		}
 	}
+	before := rec
 	rec = c.change(func(r *record.Container) {
 		r.Net.Endpoints = append(slices.Clone(r.Net.Endpoints), ep)
 		if r.Network == string(ask.NetNone) {
 			r.Network = n.Name
 		}
 	})
+	e.resolveAnew(before, rec)
 	if err := e.keep(c); err != nil {
 		return err
 	}
@@ -422,6 +449,7 @@ func (e *Engine) Disconnect(ctx context.Context, a ask.DisconnectNetwork) error 
 		}
 		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})
 	}
+	before := rec
 	rec = c.change(func(r *record.Container) {
 		r.Net.Endpoints = slices.Delete(slices.Clone(r.Net.Endpoints), i, i+1)
 		if len(r.Net.Endpoints) == 0 {
@@ -430,6 +458,7 @@ func (e *Engine) Disconnect(ctx context.Context, a ask.DisconnectNetwork) error 
 			r.Network = r.Net.Endpoints[0].Network
 		}
 	})
+	e.resolveAnew(before, rec)
 	if err := e.keep(c); err != nil {
 		return err
 	}

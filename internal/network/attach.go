@@ -285,6 +285,7 @@ func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endp
 	if err != nil {
 		return ep, nil, err
 	}
+	has.Endpoints = append(slices.Clone(has.Endpoints), e.ep)
 	r.note(who.Container, has)
 	w := &Wiring{}
 	open := !e.net.rec.Internal

@@ -31,9 +31,10 @@ func Resolves(n record.Net) bool {
 	return slices.ContainsFunc(n.Endpoints, func(e record.Endpoint) bool { return e.NetworkID != "" && e.NetworkID != FixedID(DefaultName) })
 }
 
-// note remembers who a container wants to be asked. Preconditions: r.mu.
+// note remembers who a container wants to be asked, once it has a resolver: on
+// the default network nothing need be read. Preconditions: r.mu.
 func (r *Room) note(container string, n record.Net) {
-	if r.resolving[container] != nil {
+	if r.resolving[container] != nil || !Resolves(n) {
 		return
 	}
 	to := &resolving{}

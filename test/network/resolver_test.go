@@ -1,9 +1,13 @@
 package network_test
 
 import (
+	"net"
 	"strings"
 	"testing"
 
+	"github.com/miekg/dns"
+
+	"fief/internal/kernel/link/linktest"
 	"fief/internal/network/resolver"
 	"fief/internal/testenv"
 )
@@ -75,6 +79,61 @@ func TestResolverAgain(t *testing.T) {
 	if out := d.Must(t, "exec", "one", "cat", "/etc/resolv.conf"); !strings.Contains(out, "nameserver "+resolver.Address.String()+"\n") || !strings.Contains(out, "ndots:0") {
 		t.Errorf("resolv.conf: %s", out)
 	}
-	d.Must(t, "rm", "-f", "one", "two")
+	d.Must(t, "run", "-d", "--name", "late", "host", "sleep", "1000")
+	before := d.Must(t, "exec", "late", "cat", "/etc/resolv.conf")
+	d.Must(t, "network", "connect", "a", "late")
+	if out, want := lookup(t, d, "late", "two"), ip(t, d, "two", "a"); !strings.Contains(out, want) {
+		t.Errorf("connected late: %s, not %s", out, want)
+	}
+	d.Must(t, "network", "disconnect", "a", "late")
+	if after := d.Must(t, "exec", "late", "cat", "/etc/resolv.conf"); after != before {
+		t.Errorf("resolv.conf was %s and is %s", before, after)
+	}
+	d.Must(t, "network", "connect", "a", "late")
+	d.Must(t, "exec", "late", "sh", "-c", "echo '# mine' >> /etc/resolv.conf")
+	d.Must(t, "network", "disconnect", "a", "late")
+	if after := d.Must(t, "exec", "late", "cat", "/etc/resolv.conf"); !strings.Contains(after, "# mine") {
+		t.Errorf("resolv.conf was changed: %s", after)
+	}
+	d.Must(t, "rm", "-f", "one", "two", "late")
 	d.Must(t, "network", "rm", "a")
+}
+
+// TestResolverLeadsOut: others' names are asked for by the servers that the user
+// names, from where the container is: not where its networks lead nowhere.
+func TestResolverLeadsOut(t *testing.T) {
+	d := start(t)
+	nameServer(t, world(t))
+	d.Must(t, "network", "create", "a")
+	d.Must(t, "network", "create", "--internal", "shut")
+	d.Must(t, "run", "-d", "--name", "db", "--network", "shut", "host", "sleep", "1000")
+	if out := d.Must(t, "run", "--rm", "--network", "a", "--dns", "192.0.2.2", "host", "busybox", "nslookup", "example.com"); !strings.Contains(out, "192.0.2.53") {
+		t.Errorf("%s", out)
+	}
+	out := d.Must(t, "run", "--rm", "--network", "shut", "--dns", "192.0.2.2", "host", "sh", "-c", "busybox nslookup example.com; busybox nslookup db")
+	if strings.Contains(out, "192.0.2.53") || !strings.Contains(out, ip(t, d, "db", "shut")) {
+		t.Errorf("on a network that leads nowhere: %s", out)
+	}
+	d.Must(t, "rm", "-f", "db")
+	d.Must(t, "network", "rm", "a", "shut")
+}
+
+// nameServer says in a namespace that every name is 192.0.2.53.
+func nameServer(t *testing.T, s linktest.Space) {
+	t.Helper()
+	var c net.PacketConn
+	if err := s.Do(func() (err error) { c, err = net.ListenPacket("udp4", ":53"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	server := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg)
+		m.SetReply(q)
+		if q.Question[0].Qtype == dns.TypeA {
+			rr := dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}
+			m.Answer = []dns.RR{&dns.A{Hdr: rr, A: net.IPv4(192, 0, 2, 53)}}
+		}
+		w.WriteMsg(m)
+	})}
+	go server.ActivateAndServe()
 }
