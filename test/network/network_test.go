@@ -30,14 +30,13 @@ func start(t *testing.T, args ...string) *testenv.Daemon {
 	t.Cleanup(func() { // after the daemon's own end
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 			left := linktest.Left(t)
-			table, err := nft.Present()
-			if left == "" && !table && err == nil {
+			tables := tables(t)
+			if left == "" && len(tables) == 0 {
 				return
 			}
 			if time.Now().After(end) {
-				t.Errorf("left behind: device %q, table %v, %v", left, table, err)
+				t.Errorf("left behind: device %q, tables %q", left, tables)
 				link.Delete(left)
-				nft.Drop()
 				return
 			}
 		}
@@ -250,11 +249,13 @@ func TestFlush(t *testing.T) {
 	d := start(t)
 	out := world(t)
 	run(t, d, "web", "-p", "8080:80")
-	if err := nft.Drop(); err != nil {
-		t.Fatal(err)
+	for _, name := range tables(t) {
+		if err := nft.Table(name).Drop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if ok, _ := nft.Present(); ok {
+		if len(tables(t)) > 0 {
 			break
 		}
 		if time.Now().After(end) {
@@ -454,4 +455,39 @@ func TestShared(t *testing.T) {
 		}
 	}
 	d.Must(t, "rm", "-f", "second", "first")
+}
+
+// TestTwoDaemons: each has its own default network and its own rules.
+func TestTwoDaemons(t *testing.T) {
+	one := start(t)
+	a := run(t, one, "aa", "-p", "8080:80")
+	two := testenv.Start(t, "--pool-size", "0")
+	b := run(t, two, "bb", "-p", "8081:80")
+	if x, y := ip(t, one, "aa", "bridge"), ip(t, two, "bb", "bridge"); x == y {
+		t.Errorf("both containers have %s", x)
+	}
+	if len(tables(t)) != 2 {
+		t.Errorf("tables %q", tables(t))
+	}
+	reach(t, "of the first", linktest.Ask, "127.0.0.1:8080", "any")
+	reach(t, "of the second", linktest.Ask, "127.0.0.1:8081", "any")
+	reach(t, "from one to the other", a.Ask, net.JoinHostPort(ip(t, two, "bb", "bridge"), "80"), "")
+	reach(t, "and back", b.Ask, net.JoinHostPort(ip(t, one, "aa", "bridge"), "80"), "")
+	two.Must(t, "rm", "-f", "bb")
+	two.Stop(t)
+	reach(t, "of the first, after the second", linktest.Ask, "127.0.0.1:8080", "any")
+	two.Up(t)
+}
+
+// TestLeftover: what a killed daemon left of its default network goes with the
+// next one.
+func TestLeftover(t *testing.T) {
+	d := start(t)
+	d.Must(t, "run", "--rm", "host", "true")
+	d.Kill(t)
+	if linktest.Left(t) == "" || len(tables(t)) != 1 {
+		t.Error("the killed daemon has left nothing")
+	}
+	d.Up(t)
+	d.Must(t, "run", "--rm", "host", "true")
 }
