@@ -396,6 +396,7 @@ func (r *Room) release(ends []*end) {
 	if err != nil {
 		r.cfg.Log.Warn("cannot remove the rules of published ports", "error", err)
 	}
+	r.forget(gone.Ports)
 }
 
 func (n *network) release(e *end) {
