@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fief/internal/kernel/link"
 	"fief/internal/kernel/link/linktest"
 	"fief/internal/kernel/nft"
 	"fief/internal/testenv"
 )
+
+func TestMain(m *testing.M) { os.Exit(linktest.Main(m)) }
 
 // start starts a daemon in a network namespace of the test's own, and looks
 // afterwards that nothing of its networks is left in it.
@@ -41,26 +41,7 @@ func start(t *testing.T, args ...string) *testenv.Daemon {
 			}
 		}
 	})
-	up(t)
 	return testenv.Start(t, append([]string{"--pool-size", "0"}, args...)...)
-}
-
-// up raises the loopback of a new namespace.
-func up(t *testing.T) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // space is the network namespace of a container that runs.
@@ -490,4 +471,24 @@ func TestLeftover(t *testing.T) {
 	}
 	d.Up(t)
 	d.Must(t, "run", "--rm", "host", "true")
+}
+
+// TestMacvlan: a container is on the network of a device of the host, under an
+// address that its neighbours there see.
+func TestMacvlan(t *testing.T) {
+	d := start(t)
+	out := world(t)
+	out.Serve(t, "80")
+	d.Must(t, "network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.1", "--ip-range", "192.0.2.64/28", "-o", "parent=outside0", "lan")
+	c := run(t, d, "cc", "--network", "lan")
+	if got := ip(t, d, "cc", "lan"); got != "192.0.2.64" {
+		t.Errorf("it has %s", got)
+	}
+	reach(t, "from the neighbour", out.Ask, "192.0.2.64:80", "192.0.2.2")
+	reach(t, "the neighbour", c.Ask, "192.0.2.2:80", "192.0.2.64")
+	d.Must(t, "rm", "-f", "cc")
+	d.Must(t, "network", "rm", "lan")
+	if _, errs, code := d.Fief(t, "network", "create", "-d", "macvlan", "lan"); code == 0 || !strings.Contains(errs, "parent=DEVICE") {
+		t.Errorf("without a parent: exit %d, %s", code, errs)
+	}
 }

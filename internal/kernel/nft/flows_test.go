@@ -16,7 +16,6 @@ import (
 // container as soon as it is, and the next one when that has ended.
 func TestForget(t *testing.T) {
 	linktest.Alone(t)
-	raise("lo")
 	if err := link.Set("ipv4/ip_forward=1"); err != nil {
 		t.Fatal(err)
 	}

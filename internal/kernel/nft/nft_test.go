@@ -3,6 +3,7 @@ package nft_test
 import (
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"fief/internal/kernel/nft"
 	"fief/internal/words/fault"
 )
+
+func TestMain(m *testing.M) { os.Exit(linktest.Main(m)) }
 
 // table is the tests' table.
 const table = nft.Table("fief-test")
@@ -52,24 +55,8 @@ func wire(t *testing.T, p link.Port) linktest.Space {
 	if err := w.Apply(s.File); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Do(func() error { return raise("lo") }); err != nil {
-		t.Fatal(err)
-	}
+	s.Up(t, "lo")
 	return s
-}
-
-func raise(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return err
-	}
-	req.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
 func publish(proto uint8, host, to string) nft.Port {
@@ -80,7 +67,6 @@ func publish(proto uint8, host, to string) nft.Port {
 // one of the same kind, and an internal one.
 func TestPackets(t *testing.T) {
 	linktest.Alone(t)
-	raise("lo")
 	for _, s := range []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"} {
 		if err := link.Set(s); err != nil {
 			t.Fatal(err)
