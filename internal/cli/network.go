@@ -284,36 +284,47 @@ func setupNetworkDisconnect(fs *pflag.FlagSet) action {
 func setupNetworkPrune(fs *pflag.FlagSet) action {
 	flags := newPruneFlags(fs)
 	return func(c *Client, args []string) error {
-		f, err := parseFilters(*flags.filters, "label", "label!", "until")
-		if err != nil {
-			return err
-		}
-		until, err := f.time("until", time.Now())
-		if err != nil {
+		if err := flags.only(); err != nil {
 			return err
 		}
 		if !*flags.force && !c.confirm("WARNING! This will remove all custom networks not used by at least one container.") {
 			return nil
 		}
-		all, err := c.networks()
-		if err != nil {
-			return err
-		}
-		var keep []string
-		for _, n := range all {
-			goes := f.labels("label", n.Labels) && (len(f["label!"]) == 0 || !f.labels("label!", n.Labels)) && (until.IsZero() || n.Created.Before(until))
-			if !goes {
-				keep = append(keep, n.ID)
-			}
-		}
-		var gone record.Pruned
-		if err := c.call(wire.PruneNetworks, wire.PruneNetworksCall{Keep: keep}, &gone); err != nil {
-			return err
-		}
-		slices.Sort(gone.Networks)
-		c.block("Deleted Networks:", gone.Networks)
-		return nil
+		return c.pruneNetworks(*flags.filters)
 	}
+}
+
+// pruneNetworks removes networks that no container has.
+func (c *Client) pruneNetworks(filters []string) error {
+	f, err := parseFilters(filters, "label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	until, err := f.time("until", time.Now())
+	if err != nil {
+		return err
+	}
+	all, err := c.networks()
+	if fault.Is(err, fault.Unsupported) {
+		return nil // a daemon without networks has none to remove
+	}
+	if err != nil {
+		return err
+	}
+	var keep []string
+	for _, n := range all {
+		goes := f.labels("label", n.Labels) && (len(f["label!"]) == 0 || !f.labels("label!", n.Labels)) && (until.IsZero() || n.Created.Before(until))
+		if !goes {
+			keep = append(keep, n.ID)
+		}
+	}
+	var gone record.Pruned
+	if err := c.call(wire.PruneNetworks, wire.PruneNetworksCall{Keep: keep}, &gone); err != nil {
+		return err
+	}
+	slices.Sort(gone.Networks)
+	c.block("Deleted Networks:", gone.Networks)
+	return nil
 }
 
 func setupPort(*pflag.FlagSet) action {

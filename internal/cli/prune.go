@@ -80,6 +80,9 @@ func setupSystemPrune(fs *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
+		if err := c.pruneNetworks(*flags.filters); err != nil {
+			return c.reclaimed(containers, err)
+		}
 		images, err := c.pruneImages(*all, *flags.filters)
 		return c.reclaimed(containers+images, err)
 	}
@@ -90,7 +93,7 @@ func systemWarning(all bool, filters []string) string {
 	if all {
 		images = "all images without at least one container associated to them"
 	}
-	text := "WARNING! This will remove:\n  - all stopped containers\n  - " + images + "\n"
+	text := "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - " + images + "\n"
 	if len(filters) > 0 {
 		text += "\n  Items to be pruned will be filtered with:\n"
 		for _, f := range filters {

@@ -81,6 +81,8 @@ func (e *Engine) attach(c *container, rec record.Container, b *bundle) (record.C
 	if len(rec.Net.Endpoints) == 0 {
 		return rec, nil
 	}
+	e.detach(c)
+	rec = c.record()
 	net, w, err := e.rooms.Networks.Attach(whoIs(rec), rec.Net)
 	if err != nil {
 		return rec, err
@@ -375,6 +377,9 @@ func (e *Engine) Connect(ctx context.Context, a ask.ConnectNetwork) error {
 		}
 	})
 	e.resolveAnew(before, rec)
+	if c.record().State.Status != record.Running {
+		e.detach(c) // it has ended meanwhile, and gave back what it had then
+	}
 	if err := e.keep(c); err != nil {
 		return err
 	}

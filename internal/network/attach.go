@@ -175,18 +175,10 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 // ready makes sure that a network is there to be used: the default one gets its
 // subnet the first time, and the others' bridges may have been removed.
 func (r *Room) ready(n *network) error {
-	if n.rec.Name == DefaultName && len(n.rec.Subnets) == 0 {
-		subnets, err := r.subnets(nil, true, false)
-		if err != nil {
+	if n.rec.Name == DefaultName && n.index == 0 {
+		if err := r.prepareDefault(n); err != nil {
 			return err
 		}
-		rec := n.rec
-		rec.Subnets = subnets
-		if err := r.cfg.Networks.Put(rec.ID, rec); err != nil {
-			return err
-		}
-		n.rec = rec
-		n.open()
 	}
 	if n.rec.Driver == driverMacvlan || n.rec.Driver == driverIPvlan {
 		index, err := link.Index(n.rec.Device)
@@ -197,6 +189,39 @@ func (r *Room) ready(n *network) error {
 		return nil
 	}
 	return r.up(n)
+}
+
+// prepareDefault finds a subnet, once, and a device for the default network:
+// another daemon of the host may have the first.
+func (r *Room) prepareDefault(n *network) error {
+	rec := n.rec
+	all, err := link.Devices()
+	if err != nil {
+		return err
+	}
+	others := map[string]bool{}
+	for _, d := range all {
+		others[d.Name] = d.MAC != r.macOf(rec.ID)
+	}
+	for i := 1; others[rec.Device]; i++ {
+		rec.Device = defaultDevices + strconv.Itoa(i)
+	}
+	if len(rec.Subnets) == 0 {
+		if rec.Subnets, err = r.subnets(nil, true, false); err != nil {
+			return err
+		}
+	} else if rec.Device == n.rec.Device {
+		return nil
+	}
+	if err := r.cfg.Networks.Put(rec.ID, rec); err != nil {
+		return err
+	}
+	fresh := len(n.rec.Subnets) == 0
+	n.rec = rec
+	if fresh {
+		n.open()
+	}
+	return nil
 }
 
 // macFor makes the hardware address of the address, as Docker did for long:
@@ -372,13 +397,14 @@ func (r *Room) release(ends []*end) {
 	if len(gone.Ports) == 0 || !r.tabled {
 		return
 	}
-	err := nft.Remove(gone)
+	err := r.table().Remove(gone)
 	if fault.Is(err, fault.NotFound) { // somebody else has changed the table
-		err = nft.Replace(r.state())
+		err = r.table().Replace(r.state())
 	}
 	if err != nil {
 		r.cfg.Log.Warn("cannot remove the rules of published ports", "error", err)
 	}
+	r.forget(gone.Ports)
 }
 
 func (n *network) release(e *end) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"fief/internal/kernel/link"
@@ -34,7 +35,7 @@ func (r *Room) up(n *network) error {
 		n.index = 0
 		return needs(err)
 	}
-	b := link.Bridge{Name: n.rec.Device, MAC: macOf(n.rec.ID), MTU: n.mtu(), Settings: []string{"ipv4/conf/" + n.rec.Device + "/route_localnet=1"}}
+	b := link.Bridge{Name: n.rec.Device, MAC: r.macOf(n.rec.ID), MTU: n.mtu(), Settings: []string{"ipv4/conf/" + n.rec.Device + "/route_localnet=1"}}
 	six := false
 	for _, s := range n.rec.Subnets {
 		six = six || s.Prefix.Addr().Is6()
@@ -60,8 +61,16 @@ func needs(err error) error {
 	return fault.Wrap(fault.ClassOf(err), "make", "a network", err, "--network none and --network host need no bridge; fief check says what is missing")
 }
 
-func macOf(id string) [6]byte {
-	sum := sha256.Sum256([]byte(id))
+// table is the daemon's table of rules.
+func (r *Room) table() nft.Table {
+	sum := sha256.Sum256([]byte("fief table " + r.cfg.Seed))
+	return nft.Table("fief-" + hex.EncodeToString(sum[:4]))
+}
+
+// macOf is the hardware address of a network's bridge, by which the daemon knows
+// it from another's.
+func (r *Room) macOf(id string) [6]byte {
+	sum := sha256.Sum256([]byte(r.cfg.Seed + id))
 	mac := [6]byte(sum[:6])
 	mac[0] = mac[0]&^1 | 2 // of one station, locally administered
 	return mac
@@ -76,12 +85,12 @@ func (n *network) rules() nft.Bridge {
 // a table which says all it must.
 func (r *Room) inTable(s nft.State, add bool) error {
 	if r.tabled && add {
-		err := nft.Add(s)
+		err := r.table().Add(s)
 		if !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Exists) {
 			return err
 		}
 	}
-	if err := nft.Replace(r.state()); err != nil {
+	if err := r.table().Replace(r.state()); err != nil {
 		return err
 	}
 	r.tabled = true
@@ -123,7 +132,7 @@ func (r *Room) watch() error {
 		return nil
 	}
 	stop, lost := make(chan struct{}), make(chan struct{}, 1)
-	err := nft.Watch(stop, func() {
+	err := r.table().Watch(stop, func() {
 		select {
 		case lost <- struct{}{}:
 		default:
@@ -158,11 +167,11 @@ func (r *Room) mend() {
 	if !r.tabled || r.closed {
 		return
 	}
-	if whole, err := nft.Intact(r.state()); whole || err != nil {
+	if whole, err := r.table().Intact(r.state()); whole || err != nil {
 		return
 	}
 	r.cfg.Log.Warn("the rules of fief's networks were removed by another program; they are made again")
-	if err := nft.Replace(r.state()); err != nil {
+	if err := r.table().Replace(r.state()); err != nil {
 		r.cfg.Log.Error("cannot make the rules of networks again", "error", err)
 	}
 }
@@ -179,14 +188,14 @@ func (r *Room) down(n *network) {
 	}
 	for _, other := range r.nets {
 		if other.rec.Driver == driverBridge && other.index != 0 {
-			if err := nft.Remove(nft.State{Bridges: []nft.Bridge{n.rules()}}); err != nil && !fault.Is(err, fault.NotFound) {
+			if err := r.table().Remove(nft.State{Bridges: []nft.Bridge{n.rules()}}); err != nil && !fault.Is(err, fault.NotFound) {
 				r.cfg.Log.Warn("cannot remove the rules of a network", "network", n.rec.Name, "error", err)
 			}
 			return
 		}
 	}
 	r.tabled = false
-	if err := nft.Drop(); err != nil {
+	if err := r.table().Drop(); err != nil {
 		r.cfg.Log.Warn("cannot remove the rules of networks", "error", err)
 	}
 }
@@ -245,6 +254,7 @@ func (r *Room) Settle() {
 	}
 	for _, n := range r.nets {
 		if !used[n] && Fixed(n.rec) {
+			r.forgetDefault(n)
 			continue
 		}
 		if err := r.up(n); err != nil {
@@ -252,10 +262,27 @@ func (r *Room) Settle() {
 		}
 	}
 	if !r.tabled { // what a daemon before this one left behind without its networks
-		if left, err := nft.Present(); err == nil && left {
-			if err := nft.Drop(); err != nil {
+		if left, err := r.table().Present(); err == nil && left {
+			if err := r.table().Drop(); err != nil {
 				r.cfg.Log.Warn("cannot remove rules that were left", "error", err)
 			}
+		}
+	}
+}
+
+// forgetDefault removes the default bridge when a killed daemon has left it.
+func (r *Room) forgetDefault(n *network) {
+	if n.rec.Driver != driverBridge || len(n.rec.Subnets) == 0 {
+		return
+	}
+	all, err := link.Devices()
+	if err != nil {
+		return // it is found when it is needed
+	}
+	for _, d := range all {
+		if d.Name == n.rec.Device && d.MAC == r.macOf(n.rec.ID) {
+			n.index = d.Index
+			r.down(n)
 		}
 	}
 }

@@ -174,7 +174,24 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 		}
 		return external(first, err)
 	}
+	r.forget(s.Ports)
 	return nil
+}
+
+// forget has the kernel forget flows of UDP to ports that change hands.
+func (r *Room) forget(ports []nft.Port) {
+	var udp []uint16
+	for _, p := range ports {
+		if p.Proto == unix.IPPROTO_UDP {
+			udp = append(udp, p.Host.Port())
+		}
+	}
+	if len(udp) == 0 {
+		return
+	}
+	if err := nft.Forget(udp); err != nil {
+		r.cfg.Log.Warn("senders of UDP that began before may not reach a published port", "error", err)
+	}
 }
 
 func external(e *end, err error) error {

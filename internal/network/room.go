@@ -26,11 +26,11 @@ const (
 	driverHost    = "host"
 )
 
-// DefaultName is the network of containers for which none is named, and
-// DefaultDevice its bridge.
+// DefaultName is the network of containers for which none is named. Its bridge
+// is fief0, or fief1 and so on where that is another daemon's.
 const (
-	DefaultName   = "bridge"
-	DefaultDevice = "fief0"
+	DefaultName    = "bridge"
+	defaultDevices = "fief"
 )
 
 // Config is what a room is made of.
@@ -101,7 +101,7 @@ func Open(cfg Config) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, fixed := range []record.Network{{Name: "none", Driver: driverNull}, {Name: "host", Driver: driverHost}, {Name: DefaultName, Driver: driverBridge, Device: DefaultDevice}} {
+	for _, fixed := range []record.Network{{Name: "none", Driver: driverNull}, {Name: "host", Driver: driverHost}, {Name: DefaultName, Driver: driverBridge, Device: defaultDevices + "0"}} {
 		if r.named(fixed.Name) == nil {
 			fixed.Version, fixed.ID, fixed.Created = record.Version, FixedID(fixed.Name), time.Unix(0, 0).UTC()
 			r.add(fixed)

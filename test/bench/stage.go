@@ -110,6 +110,7 @@ func (s *stage) contestants() []*contestant {
 		{Group: "exec", Name: "fief exec held true", make: s.timed("exec", s.held, "true")},
 		{Group: "ps", Name: "fief ps", make: s.timed("ps")},
 	}
+	list = append(list, s.networks()...)
 	list = append(list, s.bundles()...)
 	return append(list, s.peers()...)
 }

@@ -1,6 +1,7 @@
 package network_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/nftables"
@@ -24,4 +25,19 @@ func drop(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// tables are those of daemons.
+func tables(t *testing.T) (out []string) {
+	t.Helper()
+	all, err := (&nftables.Conn{}).ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range all {
+		if strings.HasPrefix(table.Name, "fief-") {
+			out = append(out, table.Name)
+		}
+	}
+	return out
 }

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fief/internal/kernel/link"
 	"fief/internal/kernel/link/linktest"
 	"fief/internal/kernel/nft"
 	"fief/internal/testenv"
 )
+
+func TestMain(m *testing.M) { os.Exit(linktest.Main(m)) }
 
 // start starts a daemon in a network namespace of the test's own, and looks
 // afterwards that nothing of its networks is left in it.
@@ -30,38 +30,18 @@ func start(t *testing.T, args ...string) *testenv.Daemon {
 	t.Cleanup(func() { // after the daemon's own end
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 			left := linktest.Left(t)
-			table, err := nft.Present()
-			if left == "" && !table && err == nil {
+			tables := tables(t)
+			if left == "" && len(tables) == 0 {
 				return
 			}
 			if time.Now().After(end) {
-				t.Errorf("left behind: device %q, table %v, %v", left, table, err)
+				t.Errorf("left behind: device %q, tables %q", left, tables)
 				link.Delete(left)
-				nft.Drop()
 				return
 			}
 		}
 	})
-	up(t)
 	return testenv.Start(t, append([]string{"--pool-size", "0"}, args...)...)
-}
-
-// up raises the loopback of a new namespace.
-func up(t *testing.T) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // space is the network namespace of a container that runs.
@@ -250,11 +230,13 @@ func TestFlush(t *testing.T) {
 	d := start(t)
 	out := world(t)
 	run(t, d, "web", "-p", "8080:80")
-	if err := nft.Drop(); err != nil {
-		t.Fatal(err)
+	for _, name := range tables(t) {
+		if err := nft.Table(name).Drop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if ok, _ := nft.Present(); ok {
+		if len(tables(t)) > 0 {
 			break
 		}
 		if time.Now().After(end) {
@@ -454,4 +436,59 @@ func TestShared(t *testing.T) {
 		}
 	}
 	d.Must(t, "rm", "-f", "second", "first")
+}
+
+// TestTwoDaemons: each has its own default network and its own rules.
+func TestTwoDaemons(t *testing.T) {
+	one := start(t)
+	a := run(t, one, "aa", "-p", "8080:80")
+	two := testenv.Start(t, "--pool-size", "0")
+	b := run(t, two, "bb", "-p", "8081:80")
+	if x, y := ip(t, one, "aa", "bridge"), ip(t, two, "bb", "bridge"); x == y {
+		t.Errorf("both containers have %s", x)
+	}
+	if len(tables(t)) != 2 {
+		t.Errorf("tables %q", tables(t))
+	}
+	reach(t, "of the first", linktest.Ask, "127.0.0.1:8080", "any")
+	reach(t, "of the second", linktest.Ask, "127.0.0.1:8081", "any")
+	reach(t, "from one to the other", a.Ask, net.JoinHostPort(ip(t, two, "bb", "bridge"), "80"), "")
+	reach(t, "and back", b.Ask, net.JoinHostPort(ip(t, one, "aa", "bridge"), "80"), "")
+	two.Must(t, "rm", "-f", "bb")
+	two.Stop(t)
+	reach(t, "of the first, after the second", linktest.Ask, "127.0.0.1:8080", "any")
+	two.Up(t)
+}
+
+// TestLeftover: what a killed daemon left of its default network goes with the
+// next one.
+func TestLeftover(t *testing.T) {
+	d := start(t)
+	d.Must(t, "run", "--rm", "host", "true")
+	d.Kill(t)
+	if linktest.Left(t) == "" || len(tables(t)) != 1 {
+		t.Error("the killed daemon has left nothing")
+	}
+	d.Up(t)
+	d.Must(t, "run", "--rm", "host", "true")
+}
+
+// TestMacvlan: a container is on the network of a device of the host, under an
+// address that its neighbours there see.
+func TestMacvlan(t *testing.T) {
+	d := start(t)
+	out := world(t)
+	out.Serve(t, "80")
+	d.Must(t, "network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.1", "--ip-range", "192.0.2.64/28", "-o", "parent=outside0", "lan")
+	c := run(t, d, "cc", "--network", "lan")
+	if got := ip(t, d, "cc", "lan"); got != "192.0.2.64" {
+		t.Errorf("it has %s", got)
+	}
+	reach(t, "from the neighbour", out.Ask, "192.0.2.64:80", "192.0.2.2")
+	reach(t, "the neighbour", c.Ask, "192.0.2.2:80", "192.0.2.64")
+	d.Must(t, "rm", "-f", "cc")
+	d.Must(t, "network", "rm", "lan")
+	if _, errs, code := d.Fief(t, "network", "create", "-d", "macvlan", "lan"); code == 0 || !strings.Contains(errs, "parent=DEVICE") {
+		t.Errorf("without a parent: exit %d, %s", code, errs)
+	}
 }

@@ -98,13 +98,14 @@ func (f filters) event(e record.Event) bool {
 		f.any("container", func(v string) bool { return e.Type == "container" && actorIs(e, v) }) &&
 		f.any("image", func(v string) bool { return imageIs(e, v) }) &&
 		f.any("daemon", func(v string) bool { return e.Type == "daemon" && actorIs(e, v) }) &&
+		f.any("network", func(v string) bool { return e.Type == "network" && actorIs(e, v) }) &&
 		!f.absentKind() && f.labels(e.Attrs)
 }
 
 // absentKind reports whether the filters ask for objects that do not exist
 // here.
 func (f filters) absentKind() bool {
-	return slices.ContainsFunc([]string{"network", "volume", "plugin", "service", "node", "secret", "config"}, f.has)
+	return slices.ContainsFunc([]string{"volume", "plugin", "service", "node", "secret", "config"}, f.has)
 }
 
 func actorIs(e record.Event, v string) bool {

@@ -20,7 +20,8 @@ type Bridge struct {
 }
 
 // Make makes the bridge, or makes an existing one what it should be, and
-// returns its index. Another device of the name is Exists.
+// returns its index. Another device of the name is Exists, also a bridge with
+// another hardware address.
 func (b Bridge) Make() (int32, error) {
 	if err := validName(b.Name); err != nil {
 		return 0, fault.New(fault.Invalid, "make bridge", b.Name, "not a name of a network device", "a name has 1 to 15 characters, without / and :")
@@ -60,7 +61,7 @@ func (b Bridge) device(c *conn) error {
 		if d.Name != b.Name {
 			continue
 		}
-		if d.Kind != "bridge" {
+		if d.Kind != "bridge" || d.MAC != b.MAC {
 			return fault.New(fault.Exists, "make bridge", b.Name, "there is another network device of that name", "choose another with -o com.docker.network.bridge.name=NAME")
 		}
 		return nil
@@ -107,6 +108,7 @@ func deleteIn(netns *os.File, name string) error {
 type Found struct {
 	Index, Master int32
 	Name, Kind    string
+	MAC           [6]byte // zero: it has none of that length
 }
 
 // Index is the number of a device of the caller's network namespace; NotFound
@@ -143,6 +145,9 @@ func (c *conn) devices() ([]Found, error) {
 		attrs := attributes(m[unix.SizeofIfInfomsg:])
 		d := Found{Index: int32(binary.NativeEndian.Uint32(m[4:])), Name: trim(attrs[unix.IFLA_IFNAME])}
 		d.Kind = trim(attributes(attrs[unix.IFLA_LINKINFO])[unix.IFLA_INFO_KIND])
+		if mac := attrs[unix.IFLA_ADDRESS]; len(mac) == len(d.MAC) {
+			d.MAC = [6]byte(mac)
+		}
 		if v := attrs[unix.IFLA_MASTER]; len(v) == 4 {
 			d.Master = int32(binary.NativeEndian.Uint32(v))
 		}

@@ -2,12 +2,15 @@ package link_test
 
 import (
 	"net/netip"
+	"os"
 	"testing"
 
 	"fief/internal/kernel/link"
 	"fief/internal/kernel/link/linktest"
 	"fief/internal/words/fault"
 )
+
+func TestMain(m *testing.M) { os.Exit(linktest.Main(m)) }
 
 func addr(s string) link.Addr {
 	p := netip.MustParsePrefix(s)

@@ -23,16 +23,16 @@ const needed = "fief needs CAP_NET_ADMIN in the daemon's network namespace and a
 // Replace makes the table say what s says, and that only, in one transaction:
 // no packet meets half of it, and connections that were rewritten stay so. A
 // kernel without nf_tables is Unsupported, a missing capability Denied.
-func Replace(s State) error {
+func (name Table) Replace(s State) error {
 	c := &nftables.Conn{}
-	t := newTable(c)
+	t := name.objects(c)
 	c.AddTable(t.t) // a table that is not there cannot be deleted
 	c.DelTable(t.t)
 	c.AddTable(t.t)
 	lists := elements(s)
-	for _, name := range []string{setNets, setInternal, setMasq, setSame, mapAt4, mapAny4, mapAt6, mapAny6, setSelf4, setSelf6} {
-		if err := c.AddSet(t.sets[name], nil); err != nil {
-			return fault.Wrap(fault.Internal, "describe", "set "+name, err, "")
+	for _, set := range []string{setNets, setInternal, setMasq, setSame, mapAt4, mapAny4, mapAt6, mapAny6, setSelf4, setSelf6} {
+		if err := c.AddSet(t.sets[set], nil); err != nil {
+			return fault.Wrap(fault.Internal, "describe", "set "+set, err, "")
 		}
 	}
 	t.chains()
@@ -44,15 +44,15 @@ func Replace(s State) error {
 
 // Add adds to the table what s says. Without the table, NotFound. What is there
 // already with another meaning is Exists, and nothing is added.
-func Add(s State) error { return change(s, true) }
+func (name Table) Add(s State) error { return name.change(s, true) }
 
 // Remove takes away what s says. Without the table, or without one of the
 // elements, NotFound; nothing is taken away then.
-func Remove(s State) error { return change(s, false) }
+func (name Table) Remove(s State) error { return name.change(s, false) }
 
-func change(s State, add bool) error {
+func (name Table) change(s State, add bool) error {
 	c := &nftables.Conn{}
-	t := newTable(c)
+	t := name.objects(c)
 	do, word := c.SetAddElements, "add to the table of networks"
 	if !add {
 		do, word = c.SetDeleteElements, "take from the table of networks"
@@ -64,19 +64,19 @@ func change(s State, add bool) error {
 }
 
 // Drop removes the table, if there is one.
-func Drop() error {
+func (name Table) Drop() error {
 	c := &nftables.Conn{}
-	t := newTable(c)
+	t := name.objects(c)
 	c.AddTable(t.t)
 	c.DelTable(t.t)
 	return refusal("remove the table of networks", c.Flush())
 }
 
 // Present reports whether there is a table.
-func Present() (bool, error) {
+func (name Table) Present() (bool, error) {
 	all, err := (&nftables.Conn{}).ListTablesOfFamily(nftables.TableFamilyINet)
 	for _, t := range all {
-		if t.Name == TableName {
+		if t.Name == string(name) {
 			return true, nil
 		}
 	}
@@ -85,7 +85,7 @@ func Present() (bool, error) {
 
 // Intact reports whether the table is as Replace makes it for s, by the number
 // of its rules and elements.
-func Intact(s State) (bool, error) {
+func (name Table) Intact(s State) (bool, error) {
 	c := &nftables.Conn{}
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
@@ -93,7 +93,7 @@ func Intact(s State) (bool, error) {
 	}
 	rules := 0
 	for _, ch := range chains {
-		if ch.Table.Name != TableName {
+		if ch.Table.Name != string(name) {
 			continue
 		}
 		list, err := c.GetRules(ch.Table, ch)
@@ -102,15 +102,15 @@ func Intact(s State) (bool, error) {
 		}
 		rules += len(list)
 	}
-	scratch := newTable(&nftables.Conn{})
+	scratch := name.objects(&nftables.Conn{})
 	scratch.chains()
 	if rules != scratch.rules {
 		return false, nil
 	}
 	want := elements(s)
-	for name, set := range scratch.sets {
+	for which, set := range scratch.sets {
 		have, err := c.GetSetElements(set)
-		if err != nil || len(have) != len(want[name]) {
+		if err != nil || len(have) != len(want[which]) {
 			return false, nil
 		}
 	}
@@ -205,7 +205,7 @@ func Droppers() ([]string, error) {
 	}
 	var out []string
 	for _, c := range chains {
-		if c.Table.Name == TableName || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward ||
+		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward ||
 			c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
 			continue
 		}
@@ -220,7 +220,7 @@ func Droppers() ([]string, error) {
 
 // Watch calls lost whenever something of the table may have been removed, by
 // fief or by others, until stop is closed. It returns at once.
-func Watch(stop <-chan struct{}, lost func()) error {
+func (name Table) Watch(stop <-chan struct{}, lost func()) error {
 	const group = 1 << (unix.NFNLGRP_NFTABLES - 1)
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: group})
 	if err != nil {
@@ -241,7 +241,7 @@ func Watch(stop <-chan struct{}, lost func()) error {
 				return
 			}
 			for _, m := range list {
-				if about(m) {
+				if name.lost(m) {
 					lost()
 					break
 				}
@@ -251,10 +251,10 @@ func Watch(stop <-chan struct{}, lost func()) error {
 	return nil
 }
 
-// about reports whether a message tells of a removal from fief's table. Elements
+// lost reports whether a message tells of a removal from fief's table. Elements
 // come and go with every container and are not looked at. The table's name is
 // the first attribute of all of them (linux/netfilter/nf_tables.h).
-func about(m netlink.Message) bool {
+func (name Table) lost(m netlink.Message) bool {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
 		return false
 	}
@@ -268,5 +268,5 @@ func about(m netlink.Message) bool {
 		return false
 	}
 	attrs, err := netlink.UnmarshalAttributes(m.Data[head:])
-	return err == nil && len(attrs) > 0 && strings.TrimRight(string(attrs[0].Data), "\x00") == TableName
+	return err == nil && len(attrs) > 0 && strings.TrimRight(string(attrs[0].Data), "\x00") == string(name)
 }

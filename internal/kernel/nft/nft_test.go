@@ -3,6 +3,7 @@ package nft_test
 import (
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"testing"
@@ -16,6 +17,11 @@ import (
 	"fief/internal/kernel/nft"
 	"fief/internal/words/fault"
 )
+
+func TestMain(m *testing.M) { os.Exit(linktest.Main(m)) }
+
+// table is the tests' table.
+const table = nft.Table("fief-test")
 
 func addr(s string) link.Addr {
 	p := netip.MustParsePrefix(s)
@@ -49,24 +55,8 @@ func wire(t *testing.T, p link.Port) linktest.Space {
 	if err := w.Apply(s.File); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Do(func() error { return raise("lo") }); err != nil {
-		t.Fatal(err)
-	}
+	s.Up(t, "lo")
 	return s
-}
-
-func raise(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return err
-	}
-	req.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 
 func publish(proto uint8, host, to string) nft.Port {
@@ -77,7 +67,6 @@ func publish(proto uint8, host, to string) nft.Port {
 // one of the same kind, and an internal one.
 func TestPackets(t *testing.T) {
 	linktest.Alone(t)
-	raise("lo")
 	for _, s := range []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"} {
 		if err := link.Set(s); err != nil {
 			t.Fatal(err)
@@ -108,15 +97,15 @@ func TestPackets(t *testing.T) {
 		},
 		Published: []netip.Addr{netip.MustParseAddr("10.91.1.2"), netip.MustParseAddr("fd91:1::2")},
 	}
-	if err := nft.Replace(state); err != nil {
+	if err := table.Replace(state); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := nft.Drop(); err != nil {
+		if err := table.Drop(); err != nil {
 			t.Error(err)
 		}
 	})
-	if ok, err := nft.Intact(state); !ok || err != nil {
+	if ok, err := table.Intact(state); !ok || err != nil {
 		t.Fatalf("intact %v, %v", ok, err)
 	}
 	for _, s := range []linktest.Space{a, b, c, d, world} {
@@ -200,17 +189,17 @@ func overTheWire(s linktest.Space, port string) (who string, err error) {
 // intact when somebody has flushed it.
 func TestElements(t *testing.T) {
 	linktest.Alone(t)
-	if err := nft.Add(nft.State{Bridges: []nft.Bridge{{Name: "x"}}}); !fault.Is(err, fault.NotFound) {
+	if err := table.Add(nft.State{Bridges: []nft.Bridge{{Name: "x"}}}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("adding without a table: %v", err)
 	}
 	state := nft.State{Bridges: []nft.Bridge{{Name: "x", Masquerade: true}, {Name: "y", Internal: true, Separate: true}}}
-	if err := nft.Replace(state); err != nil {
+	if err := table.Replace(state); err != nil {
 		t.Fatal(err)
 	}
 	lost := make(chan struct{}, 100)
 	stop := make(chan struct{})
 	defer close(stop)
-	if err := nft.Watch(stop, func() { lost <- struct{}{} }); err != nil {
+	if err := table.Watch(stop, func() { lost <- struct{}{} }); err != nil {
 		t.Fatal(err)
 	}
 	var ports []nft.Port
@@ -218,19 +207,19 @@ func TestElements(t *testing.T) {
 		ports = append(ports, publish(unix.IPPROTO_UDP, "0.0.0.0:"+strconv.Itoa(1000+i), "10.0.0.2:"+strconv.Itoa(1+i)))
 	}
 	ports = append(ports, publish(unix.IPPROTO_SCTP, "[fd00::1]:5", "[fd00::2]:6"))
-	if err := nft.Add(nft.State{Ports: ports}); err != nil {
+	if err := table.Add(nft.State{Ports: ports}); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := nft.Intact(nft.State{Bridges: state.Bridges, Ports: ports}); !ok {
+	if ok, _ := table.Intact(nft.State{Bridges: state.Bridges, Ports: ports}); !ok {
 		t.Error("not intact after ports were added")
 	}
-	if err := nft.Add(nft.State{Ports: []nft.Port{publish(unix.IPPROTO_UDP, "0.0.0.0:1000", "10.0.0.9:1")}}); !fault.Is(err, fault.Exists) {
+	if err := table.Add(nft.State{Ports: []nft.Port{publish(unix.IPPROTO_UDP, "0.0.0.0:1000", "10.0.0.9:1")}}); !fault.Is(err, fault.Exists) {
 		t.Errorf("a port given twice: %v", err)
 	}
-	if err := nft.Remove(nft.State{Ports: ports}); err != nil {
+	if err := table.Remove(nft.State{Ports: ports}); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := nft.Intact(state); !ok {
+	if ok, _ := table.Intact(state); !ok {
 		t.Error("not intact after ports were removed")
 	}
 	select {
@@ -248,10 +237,10 @@ func TestElements(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("nobody told of a flush")
 	}
-	if ok, err := nft.Intact(state); ok || err != nil {
+	if ok, err := table.Intact(state); ok || err != nil {
 		t.Errorf("intact after a flush: %v, %v", ok, err)
 	}
-	if err := nft.Drop(); err != nil {
+	if err := table.Drop(); err != nil {
 		t.Error(err)
 	}
 }

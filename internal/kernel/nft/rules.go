@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TableName is the table's name, in family inet.
-const TableName = "fief"
+// Table is the name of a table in family inet. Each daemon of a host has its
+// own.
+type Table string
 
 // Bridge is a network's bridge device.
 type Bridge struct {
@@ -66,14 +67,14 @@ const (
 	reg5 = unix.NFT_REG32_05
 )
 
-func newTable(c *nftables.Conn) *table {
-	t := &table{t: &nftables.Table{Family: nftables.TableFamilyINet, Name: TableName}, sets: map[string]*nftables.Set{}, conn: c}
-	name, at, port := nftables.TypeIFName, nftables.TypeIPAddr, nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
+func (name Table) objects(c *nftables.Conn) *table {
+	t := &table{t: &nftables.Table{Family: nftables.TableFamilyINet, Name: string(name)}, sets: map[string]*nftables.Set{}, conn: c}
+	device, at, port := nftables.TypeIFName, nftables.TypeIPAddr, nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
 	at6 := nftables.TypeIP6Addr
 	concat := func(types ...nftables.SetDatatype) nftables.SetDatatype { return nftables.MustConcatSetType(types...) }
 	for _, s := range []nftables.Set{
-		{Name: setNets, KeyType: name}, {Name: setInternal, KeyType: name}, {Name: setMasq, KeyType: name},
-		{Name: setSame, KeyType: concat(name, name), Concatenation: true},
+		{Name: setNets, KeyType: device}, {Name: setInternal, KeyType: device}, {Name: setMasq, KeyType: device},
+		{Name: setSame, KeyType: concat(device, device), Concatenation: true},
 		{Name: mapAt4, KeyType: concat(at, nftables.TypeInetProto, nftables.TypeInetService), DataType: concat(at, nftables.TypeInetService), IsMap: true, Concatenation: true},
 		{Name: mapAny4, KeyType: port, DataType: concat(at, nftables.TypeInetService), IsMap: true, Concatenation: true},
 		{Name: mapAt6, KeyType: concat(at6, nftables.TypeInetProto, nftables.TypeInetService), DataType: concat(at6, nftables.TypeInetService), IsMap: true, Concatenation: true},
