@@ -2,8 +2,12 @@ package network_test
 
 import (
 	"net"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -61,8 +65,41 @@ func TestResolver(t *testing.T) {
 	if out := lookup(t, d, "two", "web"); strings.Contains(out, at) {
 		t.Errorf("it has ended: %s", out)
 	}
+	if _, err := exec.LookPath("docker"); err == nil {
+		out, said, _ := testenv.Output(t, d.Command(t, "docker", "run", "--rm", "--network", "a", "--network-alias", "me", "host", "busybox", "ping", "-c", "1", "-W", "10", "two"))
+		if !strings.Contains(out, "1 packets received") {
+			t.Errorf("docker: %s%s", out, said)
+		}
+	}
 	d.Must(t, "rm", "-f", "two", "far")
 	d.Must(t, "network", "rm", "a", "b")
+	held(t, d)
+}
+
+// held looks that the daemon has no descriptor of a network namespace left, nor
+// sockets in which others could arrive.
+func held(t *testing.T, d *testenv.Daemon) {
+	t.Helper()
+	dir := "/proc/" + strconv.Itoa(d.PID()) + "/fd"
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		var left []string
+		fds, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range fds {
+			if to, _ := os.Readlink(dir + "/" + fd.Name()); strings.HasPrefix(to, "net:[") {
+				left = append(left, to)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("the daemon holds %v", left)
+			return
+		}
+	}
 }
 
 // TestResolverAgain: the next daemon answers who runs, and who was connected late.
