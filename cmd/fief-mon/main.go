@@ -85,12 +85,12 @@ func launcher() serve.Launch {
 		os.Stderr.WriteString("fief-mon: " + err.Error() + "\n")
 	}
 	others := &foreign.Caller{Binary: "/proc/self/exe"}
-	return func(plan []byte, files []int, meanwhile func() error) (serve.Process, error) {
+	return func(plan []byte, files []int, at serve.Moments) (serve.Process, error) {
 		if errand.Is(plan) {
-			p, err := others.Start(plan, files, meanwhile)
+			p, err := others.Start(plan, files, at.Made, at.Meanwhile)
 			return serve.Process(p), err
 		}
-		p, err := lean.Start(plan, files, meanwhile)
+		p, err := lean.StartAt(plan, files, runtime.Callbacks{Prepare: at.Made}, at.Meanwhile)
 		return serve.Process{PID: p.PID, PIDFD: p.PIDFD, Console: p.Console}, err
 	}
 }

@@ -40,6 +40,7 @@ type settings struct {
 	CDIDirs        []string                    `toml:"cdi-spec-dirs"`
 	ExecOpts       []string                    `toml:"exec-opts"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
+	AddressPools   []string                    `toml:"default-address-pools"`
 	Policy         policySettings              `toml:"policy"`
 	Runtimes       map[string]runtimeSettings  `toml:"runtimes"` // the same
 	configFile     string
@@ -70,6 +71,7 @@ func flags(s *settings) *pflag.FlagSet {
 	f.StringArrayVar(&s.CDIDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "Directory of CDI descriptions of devices")
 	f.StringArrayVar(&s.ExecOpts, "exec-opt", nil, "Option of the runtime: native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
+	f.StringArrayVar(&s.AddressPools, "default-address-pool", nil, "Range that networks get subnets of, base=PREFIX,size=BITS (default 172.17.0.0/12 in /16 and 192.168.0.0/16 in /20)")
 	f.BoolVarP(&s.version, "version", "v", false, "Print the version and quit")
 	return f
 }
@@ -136,7 +138,8 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"log-driver": func() { s.LogDriver = given.LogDriver }, "log-opt": func() { s.LogOpts = given.LogOpts },
 		"log-level": func() { s.LogLevel = given.LogLevel }, "pool-size": func() { s.Pool = given.Pool },
 		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
-		"exec-opt": func() { s.ExecOpts = given.ExecOpts },
+		"exec-opt":             func() { s.ExecOpts = given.ExecOpts },
+		"default-address-pool": func() { s.AddressPools = given.AddressPools },
 	} {
 		if f.Changed(name) {
 			put()

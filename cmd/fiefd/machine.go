@@ -16,6 +16,7 @@ import (
 	"fief/internal/kernel/seccomp/fingerprint"
 	"fief/internal/launch"
 	"fief/internal/monitor"
+	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/spec"
 	"fief/internal/store"
@@ -129,11 +130,19 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 		return nil, err
 	}
 	m.then(func() { view.Close() })
+	pools, err := s.ranges()
+	if err != nil {
+		return nil, err
+	}
+	nets, err := network.Open(network.Config{Networks: db.Bucket("networks"), Ranges: pools, Seed: ids.ID(), Log: slog.Default()})
+	if err != nil {
+		return nil, err
+	}
 	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug})
 	m.engine = engine.New(cfg, engine.Rooms{
-		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Volumes: volumes, Monitors: mons, Containers: containers, Cgroups: groups,
-		Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(cfg.InitBinary), Events: &event.Bus{},
-		Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
+		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Volumes: volumes, Networks: nets, Monitors: mons,
+		Containers: containers, Cgroups: groups, Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(cfg.InitBinary),
+		Events: &event.Bus{}, Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
 	})
 	m.then(m.engine.Close)
 	return m, m.engine.Recover(ctx, stored)

@@ -29,6 +29,7 @@ const (
 	Privileges = "privileges"
 	Limits     = "limits"
 	IDs        = "ids"
+	Network    = "network"
 	Host       = "host"
 )
 
@@ -65,7 +66,7 @@ func Run(o Options, ladder func(dir string) ([]probe.Answer, error)) []record.Ch
 	for _, part := range []func() []record.Check{
 		kernel, func() []record.Check { return namespaces(o) }, cgroups, func() []record.Check { return storage(o, ladder) },
 		func() []record.Check { return privileges(o) }, func() []record.Check { return limits(o) },
-		func() []record.Check { return ids(o) }, func() []record.Check { return host(o) },
+		func() []record.Check { return ids(o) }, networks, func() []record.Check { return host(o) },
 	} {
 		out = append(out, part()...)
 	}

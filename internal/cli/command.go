@@ -67,7 +67,7 @@ func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 // Commands returns all commands, in the order of help.
 func Commands() []Command {
 	var all []Command
-	for _, group := range [][]Command{runCommands(), lifecycleCommands(), resourceCommands(), lookCommands(), idCommands(), imageCommands(), commitCommands(), registryCommands(), systemCommands(), copyCommands(), volumeCommands()} {
+	for _, group := range [][]Command{runCommands(), lifecycleCommands(), resourceCommands(), lookCommands(), idCommands(), imageCommands(), commitCommands(), registryCommands(), systemCommands(), copyCommands(), volumeCommands(), networkCommands()} {
 		all = append(all, group...)
 	}
 	return all
@@ -105,7 +105,7 @@ func aliases() map[string]string { return map[string]string{"list": "ps", "ls": 
 // groups are docker's management commands: fief has one command for each deed.
 func groups() map[string]map[string]string {
 	container := map[string]string{"ls": "ps", "list": "ps", "ps": "ps", "prune": "container-prune", "inspect": "inspect"}
-	for _, c := range []string{"run", "create", "start", "stop", "kill", "restart", "wait", "rm", "logs", "exec", "attach", "top", "rename", "update", "commit", "export", "diff", "cp", "stats", "pause", "unpause"} {
+	for _, c := range []string{"run", "create", "start", "stop", "kill", "restart", "wait", "rm", "logs", "exec", "attach", "top", "rename", "update", "commit", "export", "diff", "cp", "stats", "pause", "unpause", "port"} {
 		container[c] = c
 	}
 	return map[string]map[string]string{
@@ -117,6 +117,10 @@ func groups() map[string]map[string]string {
 		"volume": {
 			"create": "volume-create", "ls": "volume-ls", "list": "volume-ls", "inspect": "volume-inspect", "rm": "volume-rm",
 			"remove": "volume-rm", "prune": "volume-prune",
+		},
+		"network": {
+			"create": "network-create", "ls": "network-ls", "list": "network-ls", "inspect": "network-inspect", "rm": "network-rm", "remove": "network-rm",
+			"connect": "network-connect", "disconnect": "network-disconnect", "prune": "network-prune",
 		},
 		"healthcheck": {"run": "healthcheck-run"},
 		"ids":         {"ls": "ids", "list": "ids", "who": "ids-who"},

@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/cli/show"
 	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 	"fief/internal/words/ref"
@@ -57,7 +58,7 @@ func (f filterSet) labels(key string, has map[string]string) bool {
 // expressions, which the daemon matches, since linking them into fief slows
 // every start of it.
 func containerFilter(given []string, now time.Time) (func(record.Container) bool, error) {
-	f, err := parseFilters(given, "id", "label", "label!", "status", "exited", "ancestor", "network", "volume", "until", "health")
+	f, err := parseFilters(given, "id", "label", "label!", "status", "exited", "ancestor", "network", "volume", "until", "health", "publish", "expose")
 	if err != nil {
 		return nil, err
 	}
@@ -77,11 +78,30 @@ func containerFilter(given []string, now time.Time) (func(record.Container) bool
 			f.any("status", func(v string) bool { return v == c.State.Word() }) &&
 			f.any("exited", func(v string) bool { return c.State.Status == record.Exited && v == strconv.Itoa(c.State.ExitCode) }) &&
 			f.any("ancestor", func(v string) bool { return madeOf(c, v) }) &&
-			f.any("network", func(v string) bool { return v == c.Network }) &&
+			f.any("network", func(v string) bool { return onNetwork(c, v) }) &&
+			f.any("publish", func(v string) bool { return hasPort(c, v, true) }) && f.any("expose", func(v string) bool { return hasPort(c, v, false) }) &&
 			f.any("health", func(v string) bool { return v == c.HealthOf() }) &&
 			f.any("volume", func(v string) bool { return mountsAt(c, v) }) &&
 			(until.IsZero() || c.Created.Before(until))
 	}, nil
+}
+
+func onNetwork(c record.Container, v string) bool {
+	return v == c.Network || slices.ContainsFunc(c.Net.Endpoints, func(e record.Endpoint) bool { return e.Network == v || strings.HasPrefix(e.NetworkID, v) })
+}
+
+// hasPort reports whether a container has published, or exposes, one of the
+// ports PORT[-END][/PROTO].
+func hasPort(c record.Container, v string, published bool) bool {
+	ports, err := ask.ParseExpose(v)
+	has := c.Net.Exposed
+	if published {
+		has = nil
+		for _, p := range c.Net.Published {
+			has = append(has, strconv.Itoa(int(p.Host))+"/"+p.Proto)
+		}
+	}
+	return err == nil && slices.ContainsFunc(ports, func(p string) bool { return slices.Contains(has, p) })
 }
 
 func madeOf(c record.Container, image string) bool {

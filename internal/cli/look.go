@@ -133,7 +133,7 @@ func setupTop(fs *pflag.FlagSet) action {
 
 func setupEvents(fs *pflag.FlagSet) action {
 	format := fs.String("format", "", "Format output using a Go TEMPLATE, or 'json'")
-	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image, volume)")
+	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image, network, volume)")
 	since := fs.String("since", "", "Show all events created since timestamp")
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
@@ -146,7 +146,7 @@ func setupEvents(fs *pflag.FlagSet) action {
 			}
 			call.Since = t
 		}
-		f, err := parseFilters(*filters, "type", "event", "container", "image", "volume")
+		f, err := parseFilters(*filters, "type", "event", "container", "image", "network", "volume")
 		if err != nil {
 			return err
 		}
@@ -168,6 +168,7 @@ func (c *Client) event(body []byte, f filterSet, format string) error {
 		f.any("event", func(v string) bool { return v == e.Action }) &&
 		f.any("container", func(v string) bool { return e.Type == "container" && (v == e.ID || v == e.Attrs["name"]) }) &&
 		f.any("image", func(v string) bool { return v == e.Attrs["image"] || e.Type == "image" && v == e.ID }) &&
+		f.any("network", func(v string) bool { return e.Type == "network" && (v == e.ID || v == e.Attrs["name"]) }) &&
 		f.any("volume", func(v string) bool { return e.Type == "volume" && v == e.ID })
 	if !fits {
 		return nil

@@ -85,6 +85,9 @@ func setupSystemPrune(fs *pflag.FlagSet) action {
 		if err != nil {
 			return err
 		}
+		if err := c.pruneNetworks(*flags.filters); err != nil {
+			return c.reclaimed(containers, err)
+		}
 		var volume int64
 		if *volumes {
 			if volume, err = c.pruneVolumes(false, *flags.filters); err != nil {
@@ -106,7 +109,7 @@ func systemWarning(all, volumes bool, filters []string) string {
 	if all {
 		images = "all images without at least one container associated to them"
 	}
-	text := "WARNING! This will remove:\n  - all stopped containers\n"
+	text := "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n"
 	if volumes {
 		text += "  - all anonymous volumes not used by at least one container\n"
 	}

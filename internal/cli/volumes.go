@@ -41,7 +41,14 @@ func setupVolumeCreate(fs *pflag.FlagSet) action {
 	name := fs.String("name", "", "Specify volume name")
 	fs.Lookup("name").Hidden = true
 	return func(c *Client, args []string) error {
-		want := ask.CreateVolume{Name: *name, Driver: *driver, Labels: pairs(*labels), Options: pairs(*options)}
+		want := ask.CreateVolume{Name: *name, Driver: *driver}
+		var err error
+		if want.Labels, err = pairs("volume create", "--label", *labels); err != nil {
+			return err
+		}
+		if want.Options, err = pairs("volume create", "--opt", *options); err != nil {
+			return err
+		}
 		if len(args) > 0 {
 			if *name != "" {
 				return fault.Say(fault.Invalid, "conflicting options: cannot specify a volume-name through both --name and as a positional arg")
@@ -55,19 +62,6 @@ func setupVolumeCreate(fs *pflag.FlagSet) action {
 		c.line(v.Name)
 		return nil
 	}
-}
-
-// pairs reads KEY=VALUE words; a word alone has an empty value.
-func pairs(words []string) map[string]string {
-	if len(words) == 0 {
-		return nil
-	}
-	out := map[string]string{}
-	for _, w := range words {
-		k, v, _ := strings.Cut(w, "=")
-		out[k] = v
-	}
-	return out
 }
 
 func setupVolumeList(fs *pflag.FlagSet) action {

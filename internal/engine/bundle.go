@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"fief/internal/launch"
+	"fief/internal/monitor"
 	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/spec"
@@ -29,6 +30,8 @@ type bundle struct {
 	errand   *errand.Errand   // what another runtime is to do instead; nil: nothing
 	command  string           // of the errand's process
 	files    map[string]*os.File
+	net      monitor.Net
+	box      *os.File // for the sockets of a name server; nil: none
 	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
 }
 
@@ -47,8 +50,10 @@ func (b *bundle) close() {
 			f.Close()
 		}
 	}
-	if b.shm != nil {
-		b.shm.Close()
+	for _, f := range []*os.File{b.shm, b.box} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 
@@ -101,6 +106,10 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
+	if rec, err = e.attach(c, rec, b); err != nil {
+		return nil, err
+	}
+	back.then(func() { e.detach(c) })
 	joined, err := e.join(rec, pair, b)
 	if err != nil {
 		return nil, err
@@ -230,7 +239,11 @@ func (e *Engine) factsOf(rec record.Container, pair idmap.Pair, root *os.File, j
 		facts.Hosts, facts.Hostname, facts.Resolv = filepath.Join(dir, "hosts"), filepath.Join(dir, "hostname"), filepath.Join(dir, "resolv.conf")
 		return facts, nil
 	}
-	files, err := network.FilesFor(rec)
+	links, err := e.linkLines(rec)
+	if err != nil {
+		return facts, err
+	}
+	files, err := network.FilesFor(rec, links)
 	if err != nil {
 		return facts, err
 	}

@@ -85,6 +85,9 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 		return nil, nil, err
 	}
 
+	if err := e.resolveNetworks(&rec, a, img); err != nil {
+		return nil, nil, err
+	}
 	if err := e.logged(&rec, a.Log); err != nil {
 		return nil, nil, err
 	}
@@ -110,7 +113,7 @@ func (e *Engine) make(a ask.Container, tr *trace) (c *container, warnings []stri
 	rec.Rootfs.Way, rec.Rootfs.Why, rec.Rootfs.Asked = way.Way, way.Why, way.Asked
 	c = &container{id: rec.ID, rec: rec, mapped: mapped, claim: make(chan struct{}, 1)}
 	e.table.add(c)
-	return c, slices.Concat(limited, warningsFor(a), damageWarnings(img)), nil
+	return c, slices.Concat(limited, damageWarnings(img)), nil
 }
 
 func closeMapped(m *snapshot.Mapped) {
@@ -142,14 +145,6 @@ func checkRename(old, to string) error {
 		return fault.Say(fault.Invalid, "Renaming a container with the same name as its current name")
 	}
 	return ref.CheckName(to)
-}
-
-// warningsFor says what a client may not expect.
-func warningsFor(a ask.Container) []string {
-	if !a.NetworkDefault || a.Network != ask.NetNone {
-		return nil
-	}
-	return []string{"the container has no network: bridges do not exist yet, so the default is --network none"}
 }
 
 // merge fills a record from what was asked and what the image says. Every

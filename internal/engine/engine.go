@@ -49,6 +49,7 @@ type Rooms struct {
 	Monitors   monitors
 	Compiler   *launch.Compiler
 	Containers documents
+	Networks   networks // nil: none but none and host
 	Cgroups    cgroups
 	Processes  processes
 	Devices    devices
@@ -236,6 +237,9 @@ func New(cfg Config, rooms Rooms) *Engine {
 func (e *Engine) Close() {
 	close(e.closing)
 	e.berths.close()
+	if e.rooms.Networks != nil {
+		e.rooms.Networks.Close()
+	}
 	e.rooms.Monitors.Close()
 }
 

@@ -57,8 +57,10 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 		s.Health = &h
 	}
 	cancel, pause := c.again(ran)
-	rec := c.rec
 	c.mu.Unlock()
+	eps := c.record().Net.Endpoints
+	e.detach(c)
+	rec := c.record()
 	failpoint.Hit("container-ended")
 	e.endSessions(c.id)
 	e.disengage(rec)
@@ -75,6 +77,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	e.tell("die", rec, map[string]string{
 		"exitCode": strconv.Itoa(exit.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
 	})
+	e.tellEndpoints("disconnect", rec, eps)
 	if rec.AutoRemove {
 		e.table.remember(c.id, exit)
 		e.discard(c, rec)

@@ -26,6 +26,7 @@ func (e *Engine) Plan(_ context.Context, a ask.Container) (string, error) {
 	}
 	defer b.close()
 	defer e.dropGroup(rec)
+	defer e.detach(c)
 	defer e.leaveVolumes(rec)
 	if b.errand != nil {
 		return b.describe(), nil

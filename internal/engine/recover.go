@@ -67,6 +67,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	uppers, ids := map[string]bool{}, map[string]bool{}
 	var pairs []idmap.Pair
 	var all []*container
+	e.adopt(stored)
 	for _, rec := range stored {
 		uppers[rec.Rootfs.Upper], ids[rec.ID] = true, true
 		if pair, err := pairOf(rec.Identity); err == nil {
@@ -87,6 +88,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	})
 	close(later)
 	e.settleVolumes()
+	e.settleNetworks()
 	e.sweepLogs(ids)
 	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
@@ -226,6 +228,7 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
 	}
 	e.saveSoon(rec)
+	e.nameAgain(rec)
 	go e.watch(c, mon)
 	e.noteHealth(c, mon)
 	go e.arm(c, mon)

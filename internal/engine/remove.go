@@ -110,6 +110,7 @@ func (e *Engine) forget(c *container) {
 // discard takes a container out of the table and drops what it had on disk.
 // The name is free again only when nothing of it can be found any more.
 func (e *Engine) discard(c *container, rec record.Container) {
+	e.detach(c)
 	c.mu.Lock()
 	already := c.gone
 	c.gone = true
@@ -187,6 +188,9 @@ func (e *Engine) Rename(ctx context.Context, name, to string) error {
 		return err
 	}
 	e.table.release(old)
+	if len(rec.Net.Endpoints) > 0 {
+		e.rooms.Networks.Rename(rec.ID, rec.Name)
+	}
 	e.tell("rename", rec, map[string]string{"oldName": "/" + old})
 	return nil
 }

@@ -156,6 +156,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	defer back.unless(&err)
 	back.then(func() { e.leaveVolumes(rec) })
 	back.then(func() { e.dropGroup(rec) })
+	back.then(func() { e.detach(c) })
 	back.then(func() { e.disengage(c.record()) })
 	encoded, err := b.encode()
 	if err != nil {
@@ -175,6 +176,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		ID: rec.ID, Dir: e.runDir(rec.ID), Log: log,
 		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
+		Net: b.net, Box: b.box,
 	}
 	defer closeAttached(run.Attach)
 	failpoint.Hit("container-starting")
@@ -184,6 +186,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 	if err != nil {
 		return b.explain(err)
 	}
+	e.named(rec)
 	e.started(c, mon, pid)
 	return nil
 }
@@ -198,6 +201,7 @@ func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
 	}
 	rec := c.rec
 	c.mu.Unlock()
+	e.tellEndpoints("connect", rec, rec.Net.Endpoints)
 	e.tell("start", rec, nil)
 	e.saveSoon(rec)
 	if err := e.writeRun(rec); err != nil { // with the pid: the next daemon kills it if its monitor is gone by then

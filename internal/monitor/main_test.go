@@ -57,7 +57,7 @@ func daemon(dir, script string) {
 
 // launchHost takes NUL-separated words for a plan: the first is a list of
 // options (tty, pidns), the others are the command.
-func launchHost(encoded []byte, files []int, meanwhile func() error) (serve.Process, error) {
+func launchHost(encoded []byte, files []int, at serve.Moments) (serve.Process, error) {
 	words := strings.Split(string(encoded), "\x00")
 	out := serve.Process{PIDFD: -1, Console: -1}
 	attr := &syscall.ProcAttr{Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &out.PIDFD}}
@@ -79,8 +79,8 @@ func launchHost(encoded []byte, files []int, meanwhile func() error) (serve.Proc
 		attr.Sys.Setctty = true
 		out.Console = master
 	}
-	if meanwhile != nil {
-		if err := meanwhile(); err != nil {
+	if at.Meanwhile != nil {
+		if err := at.Meanwhile(); err != nil {
 			unix.Close(out.Console)
 			return out, err
 		}

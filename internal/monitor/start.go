@@ -23,7 +23,15 @@ type Run struct {
 	Names     []string  // plan.Files: what each slot of the descriptor table is for
 	PlanFiles []*os.File
 	Attach    []Attach
+	Net       Net
+	Box       *os.File // where the sockets of a name server are put, with a Net.Port
 }
+
+// Net connects the container's network namespace: see wire.Net.
+type Net = wire.Net
+
+// NetDevice is a part of Net.
+type NetDevice = wire.NetDevice
 
 // Log says where a container's output is noted: see wire.Log.
 type Log = wire.Log
@@ -62,7 +70,10 @@ func (m *Monitor) Start(ctx context.Context, r Run) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return m.do(ctx, &wire.Start{ID: r.ID, Dir: r.Dir, Log: r.Log, Proc: p}, files)
+	if r.Net.Port != 0 {
+		files = append(files, r.Box)
+	}
+	return m.do(ctx, &wire.Start{ID: r.ID, Dir: r.Dir, Log: r.Log, Proc: p, Net: r.Net}, files)
 }
 
 // Exec starts another process in the container. Its end comes through Exits.

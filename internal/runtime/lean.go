@@ -40,6 +40,11 @@ func (n *Lean) Start(encoded []byte, files []int, meanwhile func() error) (Proce
 	return start(encoded, files, hooks{meanwhile: meanwhile}, n)
 }
 
+// StartAt is Start with callbacks.
+func (n *Lean) StartAt(encoded []byte, files []int, c Callbacks, meanwhile func() error) (Process, error) {
+	return start(encoded, files, hooks{Callbacks: c, meanwhile: meanwhile}, n)
+}
+
 // StartWith is the function StartWith.
 func (n *Lean) StartWith(encoded []byte, files []int, c Callbacks) (Process, error) {
 	return start(encoded, files, hooks{Callbacks: c}, n)

@@ -77,6 +77,7 @@ func main() {
 		rows, judged := stage.images(im)
 		list, verdicts = append(list, rows...), judged
 	}
+	verdicts = append(judgeNetworks(list), verdicts...)
 	more := map[string]any{}
 	if *only == "" || strings.Contains(*only, "memory") {
 		more["monitor_memory"] = stage.monitors()

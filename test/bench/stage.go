@@ -115,6 +115,7 @@ func (s *stage) contestants() []*contestant {
 		{Group: "ps", Name: "fief ps", make: s.timed("ps")},
 	}
 	list = append(list, s.execs()...)
+	list = append(list, s.networks()...)
 	list = append(list, s.bundles()...)
 	return append(list, s.peers()...)
 }

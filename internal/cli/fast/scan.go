@@ -143,7 +143,7 @@ func runFlag(name string) treat {
 	switch name {
 	case "detach":
 		return detach
-	case "interactive", "rm", "read-only", "init", "no-healthcheck", "privileged":
+	case "interactive", "rm", "read-only", "init", "no-healthcheck", "privileged", "publish-all":
 		return plain
 	case "env":
 		return env
@@ -156,6 +156,7 @@ func runFlag(name string) treat {
 		"subuidname", "subgidname", "pid", "ipc", "uts", "cgroupns",
 		"volume", "volumes-from", "volume-driver", "mount", "tmpfs", "shm-size", "storage-opt", "name", "label", "annotation", "platform",
 		"log-driver", "log-opt", "runtime", "restart",
+		"publish", "expose", "network-alias", "net-alias", "ip", "ip6", "mac-address", "link", "add-host", "dns", "dns-search", "dns-option", "dns-opt",
 		"health-cmd", "health-interval", "health-retries", "health-timeout", "health-start-period", "health-start-interval":
 		return value
 	}
@@ -191,6 +192,10 @@ func longName(short byte) string {
 		return "interactive"
 	case 'l':
 		return "label"
+	case 'p':
+		return "publish"
+	case 'P':
+		return "publish-all"
 	case 'u':
 		return "user"
 	case 'v':

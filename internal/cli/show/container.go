@@ -55,7 +55,7 @@ func ContainerTable(format string, size bool) Table {
 // its sizes in bytes, negative when not known.
 func ContainerRow(c record.Container, trunc bool, now time.Time, upper, whole int64) Container {
 	row := Container{
-		ID: c.ID, Image: c.Image, Names: c.Name, Networks: c.Network, Platform: c.Platform, State: c.State.Word(),
+		ID: c.ID, Image: c.Image, Names: c.Name, Networks: networkNames(c), Ports: Ports(c), Platform: c.Platform, State: c.State.Word(),
 		Status: Status(c.State, now), RunningFor: Ago(c.Created, now), CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		Labels: joinLabels(c.Labels), labels: c.Labels, Userns: hostIDs(c.Identity),
 	}
@@ -72,6 +72,17 @@ func ContainerRow(c record.Container, trunc bool, now time.Time, upper, whole in
 		row.Size = fmt.Sprintf("%s (virtual %s)", Bytes(upper), Bytes(whole))
 	}
 	return row
+}
+
+func networkNames(c record.Container) string {
+	if len(c.Net.Endpoints) == 0 {
+		return c.Network
+	}
+	var names []string
+	for _, e := range c.Net.Endpoints {
+		names = append(names, e.Network)
+	}
+	return strings.Join(names, ",")
 }
 
 // Status is docker's sentence about a state.

@@ -120,8 +120,6 @@ type config struct {
 	Healthcheck *record.Health `json:",omitempty"`
 }
 
-type networkSettings struct{ Networks map[string]struct{} }
-
 type ids struct {
 	Identity record.Identity
 	Rootfs   record.Rootfs
@@ -135,7 +133,7 @@ func Inspected(c record.Container) any {
 		LogPath: c.LogPath, Name: "/" + c.Name, RestartCount: c.State.Restarts, Driver: "overlay2", Platform: "linux",
 		ExecIDs: c.Execs, HostConfig: hostConfigOf(c), Mounts: mountPoints(c.Mounts), Config: configOf(c),
 		GraphDriver:     graphDriver{Name: "overlay2", Data: map[string]string{"Shift": c.Rootfs.Way, "Why": c.Rootfs.Why}},
-		NetworkSettings: networkSettings{map[string]struct{}{c.Network: {}}},
+		NetworkSettings: networkSettingsOf(c),
 		Fief:            ids{c.Identity, c.Rootfs, c.Manifest},
 	}
 }

@@ -67,7 +67,7 @@ func (b *createBody) ask(name, platform string) (ask.Container, []string, error)
 	if b.HostConfig == nil {
 		b.HostConfig = &hostBody{}
 	}
-	for _, check := range []func() error{b.checkJoined, b.checkConfig, b.HostConfig.checkLimits, b.HostConfig.checkRest, b.checkNetwork} {
+	for _, check := range []func() error{b.checkJoined, b.HostConfig.checkLimits, b.HostConfig.checkRest} {
 		if err := check(); err != nil {
 			return ask.Container{}, nil, err
 		}
@@ -128,27 +128,7 @@ func (b *createBody) process(name, platform string) (ask.Container, error) {
 		}
 		a.WorkDir = path.Clean(b.WorkingDir)
 	}
-	network := string(b.HostConfig.NetworkMode)
-	if b.NetworkDisabled {
-		network = "none"
-	}
-	a.Network, a.NetworkDefault = networkAsked(network)
-	return a, nil
-}
-
-// networkAsked: until bridges exist the default network is none. The engine
-// warns of it.
-func networkAsked(mode string) (n ask.Network, byDefault bool) {
-	switch mode {
-	case "host", networkID("host"):
-		return ask.NetHost, false
-	case "none", networkID("none"):
-		return ask.NetNone, false
-	}
-	if mode == "container" || joins(mode) {
-		return ask.Network(mode), false
-	}
-	return ask.NetNone, true
+	return a, b.networking(&a)
 }
 
 // fill adds the half of an ask that HostConfig holds.

@@ -99,13 +99,14 @@ func (f filters) event(e record.Event) bool {
 		f.any("image", func(v string) bool { return imageIs(e, v) }) &&
 		f.any("daemon", func(v string) bool { return e.Type == "daemon" && actorIs(e, v) }) &&
 		f.any("volume", func(v string) bool { return volumeIs(e, v) }) &&
+		f.any("network", func(v string) bool { return e.Type == "network" && actorIs(e, v) }) &&
 		!f.absentKind() && f.labels(e.Attrs)
 }
 
 // absentKind reports whether the filters ask for objects that do not exist
 // here.
 func (f filters) absentKind() bool {
-	return slices.ContainsFunc([]string{"network", "plugin", "service", "node", "secret", "config"}, f.has)
+	return slices.ContainsFunc([]string{"plugin", "service", "node", "secret", "config"}, f.has)
 }
 
 func actorIs(e record.Event, v string) bool {

@@ -27,6 +27,7 @@ import (
 // fake is an engine whose containers are plain processes of this machine. It
 // keeps the order and the errors of the real one, and isolates nothing.
 type fake struct {
+	made       []record.Network
 	mu         sync.Mutex
 	containers map[string]*proc
 	execs      map[string]*proc
@@ -125,6 +126,9 @@ func (f *fake) Inspect(_ context.Context, id string) (record.Container, error) {
 }
 
 func (f *fake) Create(ctx context.Context, a ask.Container) (engine.Created, error) {
+	if err := f.knows(ctx, a); err != nil {
+		return engine.Created{}, err
+	}
 	f.mu.Lock()
 	f.asked = a
 	f.mu.Unlock()
@@ -143,7 +147,7 @@ func (f *fake) Create(ctx context.Context, a ask.Container) (engine.Created, err
 		ID: ref.NewID(), Name: a.Name, Created: time.Now(), Image: a.Image, ImageID: img.ID, Platform: "linux/amd64",
 		Path: argv[0], Args: argv[1:], Cmd: argv, Env: a.Env, TTY: a.TTY, OpenStdin: a.OpenStdin, StdinOnce: a.StdinOnce,
 		AttachStdin: a.AttachStdin, AttachStdout: a.AttachStdout, AttachStderr: a.AttachStderr,
-		Labels: a.Labels, AutoRemove: a.AutoRemove, Network: string(a.Network), Log: record.Log{Driver: a.Log.Driver},
+		Labels: a.Labels, AutoRemove: a.AutoRemove, Network: string(a.Network), Net: a.Net, Log: record.Log{Driver: a.Log.Driver},
 		PIDMode: a.PID.String(), IPCMode: a.IPC.String(), UTSMode: a.UTS.String(), CgroupnsMode: a.Cgroupns.String(),
 		Privileged: a.Privileged, Annotations: a.Annotations, Identity: record.Identity{Asked: ask.UsernsText(a.Userns)},
 		State: record.State{Status: record.Created},

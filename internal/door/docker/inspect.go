@@ -72,7 +72,7 @@ func inspectOf(c record.Container) inspectResponse {
 			Mounts:      mountPoints(c), Config: configOf(c),
 		},
 		HostConfig:      hostConfigOf(c),
-		NetworkSettings: networkSettings{Ports: network.PortMap{}, Networks: networksOf(c)},
+		NetworkSettings: networkSettingsOf(c),
 		UserNamespace:   userNamespace{Mode: c.Identity.Mode, UIDMap: spansOf(c.Identity.UID), GIDMap: spansOf(c.Identity.GID)},
 	}
 }
@@ -127,7 +127,7 @@ func configOf(c record.Container) *container.Config {
 		Hostname: c.Hostname, Domainname: c.Domainname, User: c.User,
 		AttachStdin: c.AttachStdin, AttachStdout: c.AttachStdout, AttachStderr: c.AttachStderr,
 		Tty: c.TTY, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: notNil(c.Env), Cmd: c.Cmd, Image: c.Image,
-		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labelsOf(c.Labels),
+		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: labelsOf(c.Labels), ExposedPorts: exposedOf(c),
 		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Healthcheck: healthConfigOf(c.Health),
 		Volumes: volumeConfig(c),
 	}
@@ -154,7 +154,8 @@ func dockerConfigOf(c record.Container) container.HostConfig {
 	init := c.Init
 	return container.HostConfig{
 		LogConfig:   container.LogConfig{Type: cmp.Or(c.Log.Driver, "json-file"), Config: logOptsOf(c.Log)},
-		NetworkMode: container.NetworkMode(c.Network), PortBindings: network.PortMap{},
+		NetworkMode: container.NetworkMode(c.Network), PortBindings: portsAsked(c), PublishAllPorts: c.Net.PublishAll, Links: c.Net.Links, ExtraHosts: c.Net.Hosts,
+		DNS: dnsOf(c), DNSOptions: notNil(c.Net.DNSOptions), DNSSearch: notNil(c.Net.DNSSearch),
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
 		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		PidMode: container.PidMode(c.PIDMode), IpcMode: container.IpcMode(cmp.Or(c.IPCMode, "shareable")),

@@ -128,6 +128,13 @@ func (f filters) checkList() error {
 			return invalid("invalid filter 'health=%s'", v)
 		}
 	}
+	for _, key := range []string{"publish", "expose"} {
+		for _, v := range f[key] {
+			if _, err := hasPort(v, nil); err != nil {
+				return err
+			}
+		}
+	}
 	_, err := f.truth("is-task", false)
 	return err
 }
@@ -154,20 +161,20 @@ func (d *door) ancestors(ctx context.Context, names []string) map[string]bool {
 }
 
 // container reports whether the filters about one container's own facts pass.
-// No container has ports or a swarm task yet.
+// No container has a swarm task.
 func (f filters) container(c record.Container) bool {
-	never := func(string) bool { return false }
 	return f.any("id", func(v string) bool { return resembles(v, c.ID) }) &&
 		f.any("name", func(v string) bool { return resembles(v, c.Name) || resembles(v, "/"+c.Name) }) &&
 		f.any("status", func(v string) bool { return v == c.State.Word() }) &&
 		f.any("exited", func(v string) bool {
 			return c.State.Status == record.Exited && v == strconv.Itoa(c.State.ExitCode)
 		}) &&
-		f.any("network", func(v string) bool { return v == c.Network || strings.HasPrefix(networkID(c.Network), v) }) &&
+		f.any("network", func(v string) bool { return onNetwork(c, v) }) &&
 		f.any("volume", func(v string) bool { return mountsAt(c, v) }) &&
 		f.any("health", func(v string) bool { return v == c.HealthOf() }) &&
 		f.any("is-task", func(v string) bool { return !isTrue(v) }) &&
-		f.any("publish", never) && f.any("expose", never) && f.labels(c.Labels)
+		f.any("publish", func(v string) bool { return publishes(c, v) }) &&
+		f.any("expose", func(v string) bool { return exposes(c, v) }) && f.labels(c.Labels)
 }
 
 func mountsAt(c record.Container, v string) bool {
@@ -177,7 +184,7 @@ func mountsAt(c record.Container, v string) bool {
 func summarize(c record.Container, version int) container.Summary {
 	s := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: c.Image, ImageID: c.ImageID, Command: commandLine(c),
-		Created: c.Created.Unix(), Ports: []container.PortSummary{}, Labels: labelsOf(c.Labels),
+		Created: c.Created.Unix(), Ports: portSummaries(c), Labels: labelsOf(c.Labels),
 		State: container.ContainerState(c.State.Word()), Status: statusText(c.State),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          mountPoints(c),
@@ -229,7 +236,14 @@ func networksOf(c record.Container) map[string]*network.EndpointSettings {
 	if c.Network == "" || joins(c.Network) { // the other container's, as Docker has it
 		return map[string]*network.EndpointSettings{}
 	}
-	return map[string]*network.EndpointSettings{c.Network: {NetworkID: networkID(c.Network)}}
+	out := map[string]*network.EndpointSettings{}
+	for _, e := range c.Net.Endpoints {
+		out[e.Network] = settingsOf(c, e)
+	}
+	if len(out) == 0 {
+		out[c.Network] = &network.EndpointSettings{NetworkID: networkID(c.Network)}
+	}
+	return out
 }
 
 func labelsOf(labels map[string]string) map[string]string {

@@ -38,9 +38,6 @@ var refusals = [...]refusal{
 	{"GET /containers/*/attach/ws", "attaching over a websocket", "use POST /containers/{id}/attach"},
 	{"GET /containers/*/checkpoints", "checkpointing", ""},
 	{"POST /containers/*/checkpoints", "checkpointing", ""},
-	{"POST /networks/create", "creating a network", "use --network none or --network host"},
-	{"POST /networks/*/connect", "connecting a container with a network", "use --network none or --network host"},
-	{"POST /networks/*/disconnect", "disconnecting a container from a network", "use --network none or --network host"},
 	{"POST /volumes/create", "creating a volume", "mount a host directory: -v /path:/path"},
 	{"POST /plugins/*", "plugins", ""},
 }

@@ -194,6 +194,8 @@ func (k *call) dispatch(v wire.Verb) (any, error) {
 		return k.resources(v)
 	case wire.VolumeCreate, wire.VolumeList, wire.VolumeInspect, wire.VolumeRemove, wire.VolumeSize:
 		return k.volumes(v)
+	case wire.Networks, wire.Network, wire.CreateNetwork, wire.RemoveNetwork, wire.PruneNetworks, wire.ConnectNetwork, wire.DisconnectNetwork:
+		return k.networks(v)
 	case wire.StatPath, wire.ReadPath, wire.WritePath:
 		return k.archives(v)
 	}

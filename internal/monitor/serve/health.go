@@ -121,7 +121,7 @@ func (h *health) probe() wire.Check {
 	proc := h.conf.Proc
 	files, err := copies(h.file)
 	if err == nil {
-		err = s.launch(&proc, files, nil)
+		err = s.launch(&proc, files, Moments{})
 	}
 	if err == nil {
 		s.run()

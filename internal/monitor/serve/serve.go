@@ -29,10 +29,19 @@ type Process struct {
 
 // Launch carries out an encoded plan with the descriptors it expects, in slot
 // order, which it does not close. The program is a child of this process and
-// waited for by it. A step that failed is a *plan.Failure. meanwhile, unless
-// nil, is called once at most, before Launch returns, best while the child is at
-// work; when it fails the child is ended and its error returned.
-type Launch func(plan []byte, files []int, meanwhile func() error) (Process, error)
+// waited for by it. A step that failed is a *plan.Failure.
+type Launch func(plan []byte, files []int, at Moments) (Process, error)
+
+// Moments are what is done in the course of a launch; each may be nil and is
+// called once at most, before Launch returns. When one fails the child is ended
+// and its error returned.
+type Moments struct {
+	// Made is called when the child's namespaces exist and nothing else has
+	// happened in it.
+	Made func(pid int) error
+	// Meanwhile is called best while the child is at work.
+	Meanwhile func() error
+}
 
 // Config is what a monitor is made of. Conn is the daemon's SOCK_SEQPACKET
 // connection, taken over. Label is the build label told to daemons.

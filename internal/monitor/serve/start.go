@@ -22,6 +22,11 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 	}
 	v.started, v.id = true, m.ID
 	v.mu.Unlock()
+	box := -1
+	if m.Net.Port != 0 {
+		box, files = files[len(files)-1], files[:len(files)-1]
+		defer unix.Close(box)
+	}
 	defer func() {
 		if err != nil {
 			v.mu.Lock()
@@ -31,7 +36,7 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 		}
 	}()
 	s := newSession(v, "", &m.Proc)
-	if err := s.launch(&m.Proc, files, func() error { return v.prepare(m) }); err != nil {
+	if err := s.launch(&m.Proc, files, Moments{Made: connect(&m.Net, box), Meanwhile: func() error { return v.prepare(m) }}); err != nil {
 		if v.log != nil {
 			v.log.Close()
 		}
@@ -75,7 +80,7 @@ func (v *server) exec(m *wire.Exec, files []int) (int, error) {
 		wire.CloseAll(files)
 		err = notRunning("")
 	default:
-		err = s.launch(&m.Proc, files, nil)
+		err = s.launch(&m.Proc, files, Moments{})
 	}
 	if err != nil {
 		v.mu.Lock()
@@ -112,7 +117,7 @@ func (s *session) run() {
 
 // launch starts the program with its streams and its first clients. All
 // descriptors are used up, also on failure, which leaves nothing behind.
-func (s *session) launch(p *wire.Proc, files []int, meanwhile func() error) error {
+func (s *session) launch(p *wire.Proc, files []int, at Moments) error {
 	table, clients := split(p, files)
 	err := s.streams(p, table)
 	// What is in the table is the program's: after the start only it holds it.
@@ -133,7 +138,7 @@ func (s *session) launch(p *wire.Proc, files []int, meanwhile func() error) erro
 		clients = clients[n:]
 	}
 	if err == nil {
-		err = s.spawn(p, table, meanwhile)
+		err = s.spawn(p, table, at)
 	}
 	if err != nil {
 		s.abandon()
@@ -230,9 +235,9 @@ func (s *session) dupPIDFD() (int, error) {
 }
 
 // spawn runs the launcher and takes over what it returns.
-func (s *session) spawn(p *wire.Proc, table []int, meanwhile func() error) error {
+func (s *session) spawn(p *wire.Proc, table []int, at Moments) error {
 	s.began = time.Now()
-	proc, err := s.v.launch(p.Plan, table, meanwhile)
+	proc, err := s.v.launch(p.Plan, table, at)
 	if err != nil {
 		return err
 	}

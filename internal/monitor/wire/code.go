@@ -125,6 +125,15 @@ func (c *coder) texts(p *[]string) {
 	}
 }
 
+func (c *coder) numbers(p *[]uint32) {
+	if n := c.count(len(*p), 4); c.reading && n > 0 {
+		*p = make([]uint32, n)
+	}
+	for i := range *p {
+		c.u32(&(*p)[i])
+	}
+}
+
 func (m *Hello) fields(c *coder) {
 	c.u32(&m.Version)
 	c.text(&m.Label)
@@ -138,6 +147,22 @@ func (m *Start) fields(c *coder) {
 	c.text(&m.Dir)
 	m.Log.fields(c)
 	m.Proc.fields(c)
+	m.Net.fields(c)
+}
+
+func (n *Net) fields(c *coder) {
+	c.bytes(&n.Outside)
+	c.numbers(&n.Spaces)
+	c.texts(&n.Settings)
+	c.bytes(&n.Inside)
+	if k := c.count(len(n.Devices), 8); c.reading && k > 0 {
+		n.Devices = make([]NetDevice, k)
+	}
+	for i := range n.Devices {
+		c.text(&n.Devices[i].Name)
+		c.numbers(&n.Devices[i].At)
+	}
+	c.u32(&n.Port)
 }
 
 func (l *Log) fields(c *coder) {

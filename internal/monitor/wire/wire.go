@@ -56,12 +56,32 @@ type Hello struct {
 }
 
 // Start makes an idle monitor the owner of a container. Descriptors: those of
-// Proc.
+// Proc, then one for Net unless its Port is 0.
 type Start struct {
 	ID   string
 	Dir  string // run directory: mon.sock and exit are made in it
 	Log  Log
 	Proc Proc
+	Net  Net
+}
+
+// Net is what connects the container's network namespace, once it is made: the
+// parts of a link.Wiring.
+type Net struct {
+	Outside  []byte
+	Spaces   []uint32
+	Settings []string
+	Inside   []byte
+	Devices  []NetDevice
+	// Port is where a name server for the namespace is to listen, 0: there is none.
+	// What is opened is put into the box that the message brings (netin.Serve).
+	Port uint32
+}
+
+// NetDevice is a link.Device.
+type NetDevice struct {
+	Name string
+	At   []uint32
 }
 
 // Log says where a container's output is noted.
@@ -306,7 +326,7 @@ func blank(op Op) Message {
 func Files(m Message) int {
 	switch m := m.(type) {
 	case *Start:
-		return m.Proc.files()
+		return m.Proc.files() + m.Net.files()
 	case *Exec:
 		return m.Proc.files()
 	case *Health:
@@ -315,6 +335,13 @@ func Files(m Message) int {
 		return m.Client.Files()
 	}
 	return 0
+}
+
+func (n *Net) files() int {
+	if n.Port == 0 {
+		return 0
+	}
+	return 1
 }
 
 func (p *Proc) files() int {

@@ -41,12 +41,13 @@ type Caller struct {
 const defaultLimit = time.Minute
 
 // Start carries out an encoded errand, Create or Exec, with the descriptors it
-// names, which stay the caller's. meanwhile, unless nil, is called once at most,
-// before the program runs; its error ends what was begun and is returned.
+// names, which stay the caller's. made, which is told the process, and then
+// meanwhile are called once at most, unless nil, before the program runs; an error
+// ends what was begun and is returned.
 //
 // Failures are in the runtime's own words. What a failed Create left is not
 // cleaned up: that is a Delete, also for one whose caller was killed.
-func (c *Caller) Start(encoded []byte, files []int, meanwhile func() error) (Process, error) {
+func (c *Caller) Start(encoded []byte, files []int, made func(pid int) error, meanwhile func() error) (Process, error) {
 	e, err := errand.Decode(encoded, len(files))
 	if err != nil {
 		return Process{}, err
@@ -69,7 +70,10 @@ func (c *Caller) Start(encoded []byte, files []int, meanwhile func() error) (Pro
 	if err != nil {
 		return Process{}, err
 	}
-	if meanwhile != nil {
+	if made != nil {
+		err = made(p.PID)
+	}
+	if err == nil && meanwhile != nil {
 		err = meanwhile()
 	}
 	if err == nil && e.Verb == errand.Create {

@@ -50,7 +50,8 @@ type Container struct {
 	Sysctls         map[string]string
 	Resources       record.Resources // what it may use, and the host's devices
 	Userns          Userns           // never nil behind a door
-	Network         Network          // none, host or container:NAME at this stage
+	Network         Network          // none, host, container:NAME or a network
+	Net             record.Net       // the networks, and what is to be published and known there
 	PID             Space            // which pid namespace
 	IPC             Space            // which ipc namespace
 	UTS             Space            // which uts namespace
@@ -105,7 +106,7 @@ type Ulimit struct {
 // Network is where the container's network comes from.
 type Network string
 
-// The networks of this stage. "container:NAME" is another container's.
+// The networks that are none of fief's. "container:NAME" is another container's.
 const (
 	NetNone Network = "none"
 	NetHost Network = "host"

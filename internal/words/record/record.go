@@ -76,7 +76,8 @@ type Container struct {
 	Sysctls      map[string]string `json:",omitempty"`
 	Resources    Resources
 	Mounts       []Mount
-	Network      string // "none", "host" or "container:ID"
+	Network      string // "none", "host", "container:ID" or the name of a network
+	Net          Net
 	NetworkAsked string // what the client said: "", "default", "none", "host", "container:NAME"
 	PIDMode      string // "" for one of its own, "host" or "container:ID"
 	IPCMode      string // the same; "private" for one that cannot be joined, "none" for one without /dev/shm

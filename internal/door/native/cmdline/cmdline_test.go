@@ -96,7 +96,7 @@ func TestRest(t *testing.T) {
 	if !ok {
 		t.Errorf("got %+v", a)
 	}
-	if a := run(t).Ask; a.Network != ask.NetNone || !a.NetworkDefault {
+	if a := run(t).Ask; a.Network != ask.NetBridge || !a.NetworkDefault {
 		t.Errorf("default network: %q, %v", a.Network, a.NetworkDefault)
 	}
 }

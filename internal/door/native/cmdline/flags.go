@@ -14,7 +14,7 @@ type RunOptions struct {
 	uidMaps, gidMaps, volumesFrom                         []string
 
 	name, workdir, user, hostname, domainname, entrypoint string
-	stopSignal, pull, network, userns, shmSize, logDriver string
+	stopSignal, pull, userns, shmSize, logDriver          string
 	cidfile, platform, detachKeys, runtime                string
 	subUID, subGID, pid, ipc, uts, cgroupns, volumeDriver string
 	stopTimeout, healthRetries                            int
@@ -27,6 +27,7 @@ type RunOptions struct {
 	privileged                                       bool
 
 	resources *ResourceOptions
+	network   networkOptions
 	fs        *pflag.FlagSet
 }
 
@@ -87,9 +88,7 @@ func (o *RunOptions) isolationFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.capAdd, "cap-add", nil, "Add Linux capabilities")
 	fs.StringArrayVar(&o.capDrop, "cap-drop", nil, "Drop Linux capabilities")
 	fs.StringArrayVar(&o.securityOpt, "security-opt", nil, "Security Options (seccomp=PROFILE, no-new-privileges)")
-	fs.StringVar(&o.network, "network", "", `Connect a container to a network ("none", "host", "container:NAME")`)
-	fs.StringVar(&o.network, "net", "", "Connect a container to a network")
-	fs.Lookup("net").Hidden = true
+	o.network.flags(fs)
 	fs.BoolVar(&o.privileged, "privileged", false, "Give extended privileges to this container (needs --userns=host)")
 	o.identityFlags(fs)
 	fs.StringVar(&o.pid, "pid", "", `PID namespace to use ("private", "host", "container:NAME")`)

@@ -48,19 +48,19 @@ func TestIdentity(t *testing.T) {
 func TestSpaces(t *testing.T) {
 	web := ask.Space{Mode: ask.SpaceContainer, Container: "web"}
 	for words, want := range map[string]ask.Container{
-		"": {Network: ask.NetNone},
-		"--pid private --ipc private --uts private --cgroupns private": {IPC: ask.Space{Mode: ask.SpacePrivate}, Network: ask.NetNone},
-		"--pid= --ipc= --uts= --cgroupns= --network=":                  {Network: ask.NetNone},
+		"": {Network: ask.NetBridge},
+		"--pid private --ipc private --uts private --cgroupns private": {IPC: ask.Space{Mode: ask.SpacePrivate}, Network: ask.NetBridge},
+		"--pid= --ipc= --uts= --cgroupns= --network=":                  {Network: ask.NetBridge},
 		"--pid host --net host":                                        {PID: ask.Space{Mode: ask.SpaceHost}, Network: ask.NetHost},
 		"--ipc host --uts host --cgroupns host": {IPC: ask.Space{Mode: ask.SpaceHost}, UTS: ask.Space{Mode: ask.SpaceHost},
-			Cgroupns: ask.Space{Mode: ask.SpaceHost}, Network: ask.NetNone},
+			Cgroupns: ask.Space{Mode: ask.SpaceHost}, Network: ask.NetBridge},
 		"--pid container:web --ipc=container:web --uts=container:web --cgroupns=container:web --network container:web": {
 			PID: web, IPC: web, UTS: web, Cgroupns: web, Network: "container:web"},
-		"--ipc shareable":                    {Network: ask.NetNone},
-		"--ipc none":                         {IPC: ask.Space{Mode: ask.SpaceNone}, Network: ask.NetNone},
-		"--privileged --userns host":         {Privileged: true, Network: ask.NetNone},
-		"--privileged":                       {Privileged: true, Network: ask.NetNone},
-		"--privileged=false -h a":            {Network: ask.NetNone},
+		"--ipc shareable":                    {Network: ask.NetBridge},
+		"--ipc none":                         {IPC: ask.Space{Mode: ask.SpaceNone}, Network: ask.NetBridge},
+		"--privileged --userns host":         {Privileged: true, Network: ask.NetBridge},
+		"--privileged":                       {Privileged: true, Network: ask.NetBridge},
+		"--privileged=false -h a":            {Network: ask.NetBridge},
 		"--network container:web --pid host": {PID: ask.Space{Mode: ask.SpaceHost}, Network: "container:web"},
 	} {
 		a := run(t, strings.Fields(words)...).Ask

@@ -26,7 +26,7 @@ func (o *RunOptions) Resolve(args []string, c Client) (Run, error) {
 		r.Ask.Cmd = args[1:]
 	}
 	for _, step := range []func(*Run, Client) error{
-		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.healthy, o.restarts, o.rest, o.spaces,
+		o.streams, o.process, o.environment, o.labelled, o.mounted, o.limits, o.security, o.identity, o.logged, o.healthy, o.restarts, o.rest, o.networked, o.spaces,
 	} {
 		if err := step(&r, c); err != nil {
 			return Run{}, err
@@ -138,10 +138,6 @@ func (o *RunOptions) rest(r *Run, _ Client) error {
 			return invalid("--storage-opt", opt, "the option is shift=WAY")
 		}
 		r.Ask.Shift = way
-	}
-	r.Ask.Network, r.Ask.NetworkDefault = ask.Network(o.network), false
-	if o.network == "" || o.network == "default" {
-		r.Ask.Network, r.Ask.NetworkDefault = ask.NetNone, true
 	}
 	return nil
 }

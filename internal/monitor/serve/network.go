@@ -1,0 +1,40 @@
+package serve
+
+import (
+	"os"
+	"strconv"
+
+	"fief/internal/kernel/link"
+	"fief/internal/kernel/netin"
+	"fief/internal/monitor/wire"
+	"fief/internal/words/fault"
+)
+
+// connect returns what connects a container's network namespace when it has
+// been made; nil when nothing does. The requests were made by the daemon: this
+// process has no netlink library and decides nothing. The sockets of a name
+// server are the daemon's as well, and are opened here because it has no time
+// to before the program asks: what is asked meanwhile waits in them.
+func connect(n *wire.Net, box int) func(pid int) error {
+	w := link.Wiring{Outside: n.Outside, Spaces: n.Spaces, Settings: n.Settings, Inside: n.Inside}
+	for _, d := range n.Devices {
+		w.Devices = append(w.Devices, link.Device(d))
+	}
+	if n.Port == 0 {
+		if w.Empty() {
+			return nil
+		}
+		return func(pid int) error { return w.ApplyTo(strconv.Itoa(pid)) }
+	}
+	return func(pid int) error {
+		netns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+		if err != nil {
+			return fault.Wrap(fault.Internal, "open", "network namespace", err, "")
+		}
+		defer netns.Close()
+		if err := w.Apply(netns); err != nil {
+			return err
+		}
+		return netin.Serve(netns, uint16(n.Port), box)
+	}
+}

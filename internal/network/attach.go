@@ -1,0 +1,416 @@
+package network
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"fief/internal/kernel/link"
+	"fief/internal/kernel/nft"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+	"fief/internal/words/ref"
+)
+
+// Wiring is what connects a container's network namespace: see link.Wiring.
+type Wiring = link.Wiring
+
+// Who is the container that is to be connected.
+type Who struct{ Container, Name, Hostname string }
+
+// Resolve completes endpoints as a user names them: the networks must exist and
+// be able to give what is wanted.
+func (r *Room) Resolve(eps []record.Endpoint) ([]record.Endpoint, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := slices.Clone(eps)
+	seen := map[string]bool{}
+	for i := range out {
+		e := &out[i]
+		n, err := r.find(e.Network)
+		if err != nil { // no NotFound: docker's client takes that of a create for a missing image
+			return nil, fault.Say(fault.Invalid, err.Error())
+		}
+		if len(out) > 1 && (n.rec.Driver == driverNull || n.rec.Driver == driverHost) {
+			return nil, fault.Say(fault.Invalid, "container cannot be connected to multiple networks with one of the networks in "+n.rec.Name+" mode")
+		}
+		if seen[n.rec.ID] {
+			return nil, fault.Say(fault.Invalid, "network "+strconv.Quote(n.rec.Name)+" is specified multiple times")
+		}
+		seen[n.rec.ID] = true
+		e.Network, e.NetworkID = n.rec.Name, n.rec.ID
+		if err := n.can(*e); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// can refuses, in Docker's words, what a network cannot give.
+func (n *network) can(e record.Endpoint) error {
+	wants := e.WantIP4.IsValid() || e.WantIP6.IsValid()
+	if n.rec.Name == DefaultName {
+		if wants {
+			return fault.Say(fault.Invalid, "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only")
+		}
+		if len(e.Aliases) > 0 {
+			return fault.Say(fault.Invalid, "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks")
+		}
+	}
+	if e.WantMAC != "" {
+		if mac, err := net.ParseMAC(e.WantMAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+			return fault.Say(fault.Invalid, "invalid MAC address: "+e.WantMAC)
+		}
+	}
+	for _, want := range []netip.Addr{e.WantIP4, e.WantIP6} {
+		if !want.IsValid() {
+			continue
+		}
+		p := n.pool(want.Is4())
+		if p == nil || !p.subnet.Prefix.Contains(want) {
+			return fault.Say(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nno configured subnet or ip-range contain the IP address "+want.String())
+		}
+		if p.subnet.Chosen {
+			return fault.Say(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets")
+		}
+	}
+	return nil
+}
+
+// pool is the addresses of a family; nil when the network has none. Of several
+// subnets the first gives the addresses.
+func (n *network) pool(four bool) *pool {
+	for _, p := range n.pools {
+		if p.subnet.Prefix.Addr().Is4() == four {
+			return p
+		}
+	}
+	return nil
+}
+
+// Attach gives a container what it asked for: addresses, devices, ports. The
+// wiring is for whoever has its network namespace. Nothing is left by a failure;
+// what was given is given back by Detach.
+func (r *Room) Attach(who Who, asked record.Net) (out record.Net, w *Wiring, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out = asked
+	out.Published = nil
+	out.Endpoints = slices.Clone(asked.Endpoints)
+	var ends []*end
+	defer func() {
+		if err != nil {
+			r.release(ends)
+		}
+	}()
+	for i, ep := range out.Endpoints {
+		ep.Device = "eth" + strconv.Itoa(i)
+		e, err := r.join(who, ep)
+		if err != nil {
+			return out, nil, err
+		}
+		ends = append(ends, e)
+	}
+	gw4, gw6 := gateway(ends, true), gateway(ends, false)
+	if err := r.publish(out, gw4, gw6); err != nil {
+		return out, nil, err
+	}
+	r.note(who.Container, out)
+	w = &Wiring{}
+	for i, e := range ends {
+		w.Connect(e.port(e == gw4, e == gw6))
+		out.Endpoints[i] = e.ep
+		for _, b := range e.ports {
+			out.Published = append(out.Published, b.pub)
+		}
+	}
+	return out, w, nil
+}
+
+// join takes a place on a network. Preconditions: r.mu.
+func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
+	n := r.nets[ep.NetworkID]
+	if n == nil {
+		return nil, fault.Say(fault.NotFound, "network "+cmp.Or(ep.NetworkID, ep.Network)+" not found")
+	}
+	if err := r.ready(n); err != nil {
+		return nil, err
+	}
+	e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep}
+	had4, had6 := ep.IP4.Addr(), ep.IP6.Addr()
+	e.ep.ID = ref.NewID()
+	e.ep.IP4, e.ep.IP6, e.ep.GW4, e.ep.GW6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}, netip.Addr{}
+	for _, family := range []struct {
+		four      bool
+		want, had netip.Addr
+		ip        *netip.Prefix
+		gw        *netip.Addr
+	}{{true, ep.WantIP4, had4, &e.ep.IP4, &e.ep.GW4}, {false, ep.WantIP6, had6, &e.ep.IP6, &e.ep.GW6}} {
+		p := n.pool(family.four)
+		if p == nil {
+			continue
+		}
+		a, err := p.take(e.ep.ID, family.want, family.had)
+		if err != nil {
+			n.release(e)
+			if fault.Is(err, fault.Exhausted) {
+				return nil, fault.Say(fault.Exhausted, err.Error()+": "+n.rec.Name+" ("+n.rec.ID+")")
+			}
+			return nil, err
+		}
+		*family.ip, *family.gw = netip.PrefixFrom(a, p.subnet.Prefix.Bits()), p.subnet.Gateway
+	}
+	e.ep.MAC = cmp.Or(ep.WantMAC, macFor(e.ep))
+	if n.rec.Driver == driverBridge {
+		e.ep.Host = "veth" + e.ep.ID[:11]
+	}
+	r.ends[e.ep.ID] = e
+	r.version.Add(1)
+	return e, nil
+}
+
+// ready makes sure that a network is there to be used: the default one gets its
+// subnet the first time, and the others' bridges may have been removed.
+func (r *Room) ready(n *network) error {
+	if n.rec.Name == DefaultName && n.index == 0 {
+		if err := r.prepareDefault(n); err != nil {
+			return err
+		}
+	}
+	if n.rec.Driver == driverMacvlan || n.rec.Driver == driverIPvlan {
+		index, err := link.Index(n.rec.Device)
+		if err != nil {
+			return fault.New(fault.NotFound, "use network", n.rec.Name, "the host has no device "+n.rec.Device, "")
+		}
+		n.index = index
+		return nil
+	}
+	return r.up(n)
+}
+
+// prepareDefault finds a subnet, once, and a device for the default network:
+// another daemon of the host may have the first.
+func (r *Room) prepareDefault(n *network) error {
+	rec := n.rec
+	all, err := link.Devices()
+	if err != nil {
+		return err
+	}
+	others := map[string]bool{}
+	for _, d := range all {
+		others[d.Name] = d.MAC != r.macOf(rec.ID)
+	}
+	for i := 1; others[rec.Device]; i++ {
+		rec.Device = defaultDevices + strconv.Itoa(i)
+	}
+	if len(rec.Subnets) == 0 {
+		if rec.Subnets, err = r.subnets(nil, true, false); err != nil {
+			return err
+		}
+	} else if rec.Device == n.rec.Device {
+		return nil
+	}
+	if err := r.cfg.Networks.Put(rec.ID, rec); err != nil {
+		return err
+	}
+	fresh := len(n.rec.Subnets) == 0
+	n.rec = rec
+	if fresh {
+		n.open()
+	}
+	return nil
+}
+
+// macFor makes the hardware address of the address, as Docker did for long:
+// what neighbours know of an address stays true when it is given again.
+func macFor(e record.Endpoint) string {
+	b := e.IP4.Addr().AsSlice()
+	if len(b) == 0 {
+		b = e.IP6.Addr().AsSlice()
+	}
+	if len(b) < 4 {
+		return ""
+	}
+	return net.HardwareAddr(append([]byte{2, 0x42}, b[len(b)-4:]...)).String()
+}
+
+// gateway picks the endpoint that leads out: the highest priority, then the
+// first by name, as Docker does. Nil when none does.
+func gateway(ends []*end, four bool) (best *end) {
+	for _, e := range ends {
+		ip := e.ep.IP6
+		if four {
+			ip = e.ep.IP4
+		}
+		if !ip.IsValid() || e.net.rec.Internal {
+			continue
+		}
+		if best == nil || e.ep.GwPriority > best.ep.GwPriority || e.ep.GwPriority == best.ep.GwPriority && e.ep.Network < best.ep.Network {
+			best = e
+		}
+	}
+	return best
+}
+
+// port describes the endpoint's devices; out4 and out6 say that it leads out.
+func (e *end) port(out4, out6 bool) link.Port {
+	p := link.Port{Host: e.ep.Host, Master: e.net.index, Name: e.ep.Device, MTU: e.net.mtu(), Isolated: !e.net.option(optICC, true)}
+	if mac, err := net.ParseMAC(e.ep.MAC); err == nil {
+		copy(p.MAC[:], mac)
+	}
+	if e.net.rec.Driver == driverBridge {
+		p.Hairpin = link.Get("bridge/bridge-nf-call-iptables") == "1"
+	} else {
+		p.Kind = e.net.rec.Driver
+		p.Mode, _ = vlanMode(e.net.rec) // looked at when the network was created
+		if e.net.rec.Options[optMTU] == "" {
+			p.MTU = 0
+		}
+	}
+	for _, a := range []struct {
+		ip  netip.Prefix
+		gw  netip.Addr
+		out bool
+	}{{e.ep.IP4, e.ep.GW4, out4}, {e.ep.IP6, e.ep.GW6, out6}} {
+		if !a.ip.IsValid() {
+			continue
+		}
+		p.Addrs = append(p.Addrs, link.Addr{IP: a.ip.Addr().AsSlice(), Bits: uint8(a.ip.Bits())})
+		if a.out && a.gw.IsValid() {
+			p.Routes = append(p.Routes, link.Route{Via: a.gw.AsSlice()})
+		}
+	}
+	if !e.ep.IP6.IsValid() {
+		p.Settings = append(p.Settings, "ipv6/conf/"+e.ep.Device+"/disable_ipv6=1")
+	}
+	return p
+}
+
+// Connect is Attach of one more endpoint of a running container, which has its
+// other ones. It gets the next free device and no default route, unless the
+// container has no other way out.
+func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endpoint, *Wiring, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out4, out6 := true, true
+	taken := map[string]bool{}
+	for _, old := range has.Endpoints {
+		taken[old.Device] = true
+		if e := r.ends[old.ID]; e != nil && !e.net.rec.Internal {
+			out4, out6 = out4 && !old.IP4.IsValid(), out6 && !old.IP6.IsValid()
+		}
+	}
+	for i := 0; ep.Device == "" || taken[ep.Device]; i++ {
+		ep.Device = "eth" + strconv.Itoa(i)
+	}
+	e, err := r.join(who, ep)
+	if err != nil {
+		return ep, nil, err
+	}
+	has.Endpoints = append(slices.Clone(has.Endpoints), e.ep)
+	r.note(who.Container, has)
+	w := &Wiring{}
+	open := !e.net.rec.Internal
+	w.Connect(e.port(out4 && open, out6 && open))
+	return e.ep, w, nil
+}
+
+// Adopt takes up a container that has run under an earlier daemon.
+func (r *Room) Adopt(who Who, has record.Net) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ends []*end
+	for _, ep := range has.Endpoints {
+		n := r.nets[ep.NetworkID]
+		if ep.ID == "" || n == nil {
+			continue
+		}
+		e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep}
+		for _, ip := range []netip.Prefix{ep.IP4, ep.IP6} {
+			if p := n.pool(ip.Addr().Is4()); ip.IsValid() && p != nil {
+				p.hold(ep.ID, ip.Addr())
+			}
+		}
+		r.ends[ep.ID] = e
+		ends = append(ends, e)
+	}
+	r.note(who.Container, has)
+	r.version.Add(1)
+	gw4, gw6 := gateway(ends, true), gateway(ends, false)
+	for _, pub := range has.Published {
+		if err := r.rebind(pub, gw4, gw6); err != nil {
+			r.cfg.Log.Warn("cannot take a published port again; its connections go on", "container", who.Name, "error", err)
+		}
+	}
+}
+
+// Detach gives back what Attach and Connect gave. Devices are the namespace's,
+// and go with it: to delete one takes the kernel 15 ms.
+func (r *Room) Detach(has record.Net) {
+	r.mu.Lock()
+	var ends []*end
+	for _, ep := range has.Endpoints {
+		if e := r.ends[ep.ID]; e != nil {
+			ends = append(ends, e)
+		}
+	}
+	r.release(ends)
+	r.mu.Unlock()
+	r.unname(ends)
+	if len(ends) > 0 {
+		time.AfterFunc(lingers, func() { r.sweep(ends) })
+	}
+}
+
+// lingers is how long a device may outlive its namespace's last process. One
+// that is there longer is in a namespace that another container has joined.
+const lingers = time.Second
+
+func (r *Room) sweep(ends []*end) {
+	for _, e := range ends {
+		if e.ep.Host == "" {
+			continue
+		}
+		if err := link.Delete(e.ep.Host); err != nil && !fault.Is(err, fault.NotFound) {
+			r.cfg.Log.Warn("cannot remove a network device", "device", e.ep.Host, "error", err)
+		}
+	}
+}
+
+// release ends endpoints. Preconditions: r.mu.
+func (r *Room) release(ends []*end) {
+	var gone nft.State
+	for _, e := range ends {
+		s := e.rules()
+		gone.Ports, gone.Published = append(gone.Ports, s.Ports...), append(gone.Published, s.Published...)
+		for _, b := range e.ports {
+			r.ports.free(b)
+		}
+		e.ports = nil
+		e.net.release(e)
+		delete(r.ends, e.ep.ID)
+		r.version.Add(1)
+	}
+	if len(gone.Ports) == 0 || !r.tabled {
+		return
+	}
+	err := r.table().Remove(gone)
+	if fault.Is(err, fault.NotFound) { // somebody else has changed the table
+		err = r.table().Replace(r.state())
+	}
+	if err != nil {
+		r.cfg.Log.Warn("cannot remove the rules of published ports", "error", err)
+	}
+	r.forget(gone.Ports)
+}
+
+func (n *network) release(e *end) {
+	for _, ip := range []netip.Prefix{e.ep.IP4, e.ep.IP6} {
+		if p := n.pool(ip.Addr().Is4()); ip.IsValid() && p != nil {
+			p.release(e.ep.ID, ip.Addr())
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package network
+
+import (
+	"crypto/sha256"
+	"net/netip"
+
+	"fief/internal/kernel/link"
+	"fief/internal/words/fault"
+	"fief/internal/words/record"
+)
+
+// Range is a range that networks get subnets of, each of Size bits.
+type Range struct {
+	Base netip.Prefix
+	Size int
+}
+
+// DefaultRanges are dockerd's (its documentation, "Default address pools").
+func DefaultRanges() []Range {
+	var out []Range
+	for _, r := range []struct {
+		base string
+		size int
+	}{
+		{"172.17.0.0/16", 16}, {"172.18.0.0/16", 16}, {"172.19.0.0/16", 16}, {"172.20.0.0/14", 16}, {"172.24.0.0/14", 16}, {"172.28.0.0/14", 16},
+		{"192.168.0.0/16", 20},
+	} {
+		out = append(out, Range{netip.MustParsePrefix(r.base), r.size})
+	}
+	return out
+}
+
+// unique is the range of IPv6 subnets when none is given: unique local
+// addresses (RFC 4193) whose global id comes from the data root's.
+func unique(seed string) Range {
+	sum := sha256.Sum256([]byte("fief ula " + seed))
+	b := [16]byte{0xfd}
+	copy(b[1:6], sum[:])
+	return Range{netip.PrefixFrom(netip.AddrFrom16(b), 48), 64}
+}
+
+// taken are the prefixes that a new subnet must not overlap: those of other
+// networks, and what the host has routes to.
+func (r *Room) taken() (own, host []netip.Prefix) {
+	for _, n := range r.nets {
+		for _, s := range n.rec.Subnets {
+			own = append(own, s.Prefix)
+		}
+	}
+	list, err := link.Destinations()
+	if err != nil {
+		r.cfg.Log.Warn("cannot read the host's routes: subnets are chosen without them", "error", err)
+	}
+	for _, d := range list {
+		if a, ok := netip.AddrFromSlice(d.IP); ok {
+			host = append(host, netip.PrefixFrom(a, int(d.Bits)))
+		}
+	}
+	return own, host
+}
+
+func overlaps(p netip.Prefix, with []netip.Prefix) bool {
+	for _, o := range with {
+		if p.Overlaps(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// choose finds the first subnet of the ranges that overlaps nothing.
+func choose(ranges []Range, taken ...[]netip.Prefix) (netip.Prefix, bool) {
+	for _, from := range ranges {
+		for p := netip.PrefixFrom(from.Base.Masked().Addr(), from.Size); from.Base.Contains(p.Addr()); {
+			free := true
+			for _, t := range taken {
+				free = free && !overlaps(p, t)
+			}
+			if free {
+				return p, true
+			}
+			next := lastOf(p).Next()
+			if !next.IsValid() {
+				break
+			}
+			p = netip.PrefixFrom(next, from.Size)
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// subnets completes the subnets of a new network: those asked for are checked,
+// and one is chosen for each family without any. Preconditions: r.mu.
+func (r *Room) subnets(asked []record.Subnet, v4, v6 bool) ([]record.Subnet, error) {
+	own, host := r.taken()
+	var out []record.Subnet
+	has := map[bool]bool{}
+	for _, s := range asked {
+		if !s.Prefix.IsValid() { // a gateway or range alone has nothing to be in
+			return nil, fault.Say(fault.Invalid, "invalid network config: a gateway, IP range or auxiliary address needs a subnet")
+		}
+		s.Prefix = s.Prefix.Masked()
+		if overlaps(s.Prefix, own) {
+			return nil, fault.Say(fault.Denied, "invalid pool request: Pool overlaps with other one on this address space")
+		}
+		if err := checkSubnet(s); err != nil {
+			return nil, err
+		}
+		own = append(own, s.Prefix)
+		has[s.Prefix.Addr().Is4()] = true
+		out = append(out, s)
+	}
+	for _, family := range []struct {
+		want   bool
+		four   bool
+		ranges []Range
+	}{{v4, true, r.cfg.Ranges}, {v6, false, []Range{unique(r.cfg.Seed)}}} {
+		if !family.want || has[family.four] {
+			continue
+		}
+		var ranges []Range
+		for _, x := range family.ranges {
+			if x.Base.Addr().Is4() == family.four {
+				ranges = append(ranges, x)
+			}
+		}
+		p, ok := choose(ranges, own, host)
+		if !ok {
+			f := fault.Say(fault.Exhausted, "all predefined address pools have been fully subnetted")
+			f.Hint = "remove networks, name a subnet with --subnet, or give fiefd more with --default-address-pool"
+			return nil, f
+		}
+		out = append(out, record.Subnet{Prefix: p, Chosen: true})
+	}
+	for i, s := range out {
+		if !s.Gateway.IsValid() {
+			out[i].Gateway = firstHost(s)
+		}
+	}
+	return out, nil
+}
+
+// firstHost is the lowest address that is not auxiliary.
+func firstHost(s record.Subnet) netip.Addr {
+	from := s.Prefix
+	if s.Range.IsValid() {
+		from = s.Range
+	}
+	a := from.Masked().Addr()
+	if a == s.Prefix.Addr() {
+		a = a.Next()
+	}
+	for {
+		used := false
+		for _, x := range s.Aux {
+			used = used || x == a
+		}
+		if !used {
+			return a
+		}
+		a = a.Next()
+	}
+}
+
+func checkSubnet(s record.Subnet) error {
+	bad := func(why string) error { return fault.Say(fault.Invalid, "invalid network config:\n"+why) }
+	if a := s.Prefix.Addr(); a.Is4In6() || a.Zone() != "" {
+		return bad("invalid subnet " + s.Prefix.String() + ": not an IPv4 or IPv6 prefix")
+	}
+	if s.Prefix.Addr().Is4() && s.Prefix.Bits() > 30 || s.Prefix.Bits() > 126 {
+		return bad("invalid subnet " + s.Prefix.String() + ": too small for a gateway and a container")
+	}
+	if s.Range.IsValid() && (!s.Prefix.Contains(s.Range.Addr()) || s.Range.Bits() < s.Prefix.Bits()) {
+		return bad("invalid ip-range " + s.Range.String() + ": not in subnet " + s.Prefix.String())
+	}
+	if s.Gateway.IsValid() && !s.Prefix.Contains(s.Gateway) {
+		return bad("invalid gateway " + s.Gateway.String() + ": parent subnet is " + s.Prefix.String())
+	}
+	for _, a := range s.Aux {
+		if !s.Prefix.Contains(a) {
+			return bad("invalid auxiliary address " + a.String() + ": parent subnet is " + s.Prefix.String())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package network
+
+import (
+	"cmp"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"fief/internal/kernel/netin"
+	"fief/internal/network/resolver"
+	"fief/internal/words/record"
+	"fief/internal/words/ref"
+)
+
+// resolving is what the resolver of a container asks others by, and until it
+// answers the box in which its sockets arrive.
+type resolving struct {
+	servers   []resolver.Server
+	qualified bool
+	box       *os.File
+}
+
+// dnsPort is where servers are asked.
+const dnsPort = 53
+
+// Resolves reports whether a container's names are looked up by fief: it is on a
+// network that is not the default one, which has no names, as in Docker.
+func Resolves(n record.Net) bool {
+	return slices.ContainsFunc(n.Endpoints, func(e record.Endpoint) bool { return e.NetworkID != "" && e.NetworkID != FixedID(DefaultName) })
+}
+
+// note remembers who a container wants to be asked, once it has a resolver: on
+// the default network nothing need be read. Preconditions: r.mu.
+func (r *Room) note(container string, n record.Net) {
+	if r.resolving[container] != nil || !Resolves(n) {
+		return
+	}
+	to := &resolving{}
+	b, err := readBounded("/etc/resolv.conf")
+	if err != nil && !os.IsNotExist(err) {
+		r.cfg.Log.Warn("cannot read the host's name servers", "error", err)
+	}
+	host := parse(b)
+	servers, options := host.servers, host.options
+	if len(n.DNS) > 0 {
+		servers = n.DNS
+	}
+	if len(n.DNSOptions) > 0 {
+		options = n.DNSOptions
+	}
+	for _, s := range servers {
+		if a, err := netip.ParseAddr(s); err == nil {
+			to.servers = append(to.servers, resolver.Server{Addr: netip.AddrPortFrom(a, dnsPort), Host: len(n.DNS) == 0})
+		}
+	}
+	dots, set := ndots(options)
+	to.qualified = set && dots > 0
+	r.resolving[container] = to
+}
+
+// ndots is the option of that name (resolv.conf(5)), the last one.
+func ndots(options []string) (n int, set bool) {
+	for _, o := range options {
+		if v, ok := strings.CutPrefix(o, "ndots:"); ok {
+			if d, err := strconv.Atoi(v); err == nil && d >= 0 {
+				n, set = d, true
+			}
+		}
+	}
+	return n, set
+}
+
+// upstream is who is asked for a container now, and whether it has a resolver at
+// all. Preconditions: r.mu.
+func (r *Room) upstream(container string) (up resolver.Upstream, needed bool) {
+	to := r.resolving[container]
+	if to == nil {
+		return up, false
+	}
+	up = resolver.Upstream{Servers: to.servers, Qualified: to.qualified, Closed: true}
+	for _, e := range r.ends {
+		if e.container == container {
+			needed = needed || e.net.rec.Name != DefaultName
+			up.Closed = up.Closed && e.net.rec.Internal
+		}
+	}
+	return up, needed
+}
+
+// Name prepares the resolver of a container that was attached: whoever has its
+// network namespace first opens the sockets on the port and puts them into the
+// box (netin.Serve), which the caller closes. Port 0: it has none.
+func (r *Room) Name(container string) (port uint16, box *os.File, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, needed := r.upstream(container); !needed {
+		return 0, nil, nil
+	}
+	ours, theirs, err := netin.Box()
+	if err != nil {
+		return 0, nil, err
+	}
+	to := r.resolving[container]
+	if to.box != nil {
+		to.box.Close()
+	}
+	to.box = ours
+	return resolver.Port(container), theirs, nil
+}
+
+// Named begins to answer a container by the sockets that are in its box.
+func (r *Room) Named(container string) error {
+	r.mu.Lock()
+	up, needed := r.upstream(container)
+	var box *os.File
+	if to := r.resolving[container]; to != nil {
+		box, to.box = to.box, nil
+	}
+	r.mu.Unlock()
+	if box == nil {
+		return nil
+	}
+	defer box.Close()
+	netns, sockets, err := netin.Take(box)
+	if err != nil {
+		return err
+	}
+	defer netns.Close()
+	if !needed { // it has ended already
+		sockets.Close()
+		return nil
+	}
+	return r.answer(container, netns, sockets, up)
+}
+
+// NameIn is Named for a container that runs, in whose namespace the sockets are
+// opened now, unless it has a resolver, which is then told who to ask.
+func (r *Room) NameIn(container string, netns *os.File) error {
+	r.mu.Lock()
+	up, needed := r.upstream(container)
+	r.mu.Unlock()
+	if !needed || r.names.Update(container, up) {
+		return nil
+	}
+	sockets, err := resolver.Prepare(netns, container)
+	if err != nil {
+		return err
+	}
+	return r.answer(container, netns, sockets, up)
+}
+
+// answer opens a resolver, unless its container has ended meanwhile: nobody would
+// close it.
+func (r *Room) answer(container string, netns *os.File, sockets netin.Sockets, up resolver.Upstream) error {
+	if err := r.names.Open(container, netns, sockets, up); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	_, needed := r.upstream(container)
+	r.mu.Unlock()
+	if !needed {
+		r.names.Close(container)
+	}
+	return nil
+}
+
+// unname ends the resolvers of containers that have left all networks with names;
+// those of others are told where they can still ask. It waits for questions that
+// are being answered, and these may wait for r.mu.
+func (r *Room) unname(left []*end) {
+	for _, e := range left {
+		r.mu.Lock()
+		up, needed := r.upstream(e.container)
+		if to := r.resolving[e.container]; to != nil && !needed {
+			if to.box != nil {
+				to.box.Close()
+			}
+			delete(r.resolving, e.container)
+		}
+		r.mu.Unlock()
+		if needed {
+			r.names.Update(e.container, up)
+		} else {
+			r.names.Close(e.container)
+		}
+	}
+}
+
+// Version is that of resolver.Directory.
+func (r *Room) Version() uint64 { return r.version.Load() }
+
+// Hosts is that of resolver.Directory: first the network that leads out, as in
+// Docker. What is linked is known by its alias to the one that links it only.
+func (r *Room) Hosts(container string) []resolver.Host {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var own []*end
+	on := map[*network][]*end{}
+	for _, e := range r.ends {
+		on[e.net] = append(on[e.net], e)
+		if e.container == container && e.net.rec.Name != DefaultName {
+			own = append(own, e)
+		}
+	}
+	slices.SortFunc(own, before)
+	var out []resolver.Host
+	for _, mine := range own {
+		for _, e := range on[mine.net] {
+			out = append(out, e.host(slices.Concat([]string{e.name}, e.ep.Aliases, []string{ref.Short(e.container), e.hostname})...))
+		}
+		for _, l := range mine.ep.Links {
+			name, alias, ok := strings.Cut(l, ":")
+			for _, e := range on[mine.net] {
+				if ok && (e.name == name || len(name) > 0 && strings.HasPrefix(e.container, name)) {
+					out = append(out, e.host(alias))
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (e *end) host(names ...string) resolver.Host {
+	h := resolver.Host{Network: e.net.rec.Name, Names: names}
+	for _, p := range []netip.Prefix{e.ep.IP4, e.ep.IP6} {
+		if p.IsValid() {
+			h.Addrs = append(h.Addrs, p.Addr())
+		}
+	}
+	return h
+}
+
+// before orders a container's endpoints by where its names are looked for.
+func before(a, b *end) int {
+	return cmp.Or(
+		cmp.Compare(order(a.net.rec.Internal), order(b.net.rec.Internal)),
+		cmp.Compare(b.ep.GwPriority, a.ep.GwPriority),
+		cmp.Compare(a.net.rec.Name, b.net.rec.Name),
+	)
+}
+
+func order(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
+}
+
+// resolvNamed is the resolv.conf of a container whose names fief looks up. A name
+// of one label is asked for as it is first: it is a container's (ndots:0).
+func resolvNamed(host []byte, n record.Net) []byte {
+	r := parse(host)
+	r.servers = []string{resolver.Address.String()}
+	if len(n.DNSSearch) > 0 {
+		r.search = n.DNSSearch
+	}
+	if len(n.DNSOptions) > 0 {
+		r.options = n.DNSOptions
+	}
+	r.options = slices.Clone(r.options)
+	if _, set := ndots(r.options); !set {
+		r.options = append(r.options, "ndots:0")
+	}
+	return r.text()
+}
