@@ -492,3 +492,20 @@ func TestMacvlan(t *testing.T) {
 		t.Errorf("without a parent: exit %d, %s", code, errs)
 	}
 }
+
+// TestWithoutCapability: a daemon that may not change the network says what it
+// needs, and runs containers that need none.
+func TestWithoutCapability(t *testing.T) {
+	testenv.NeedRoot(t)
+	linktest.Alone(t)
+	d := testenv.StartWrapped(t, []string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"}, "--pool-size", "0")
+	for _, args := range [][]string{{"run", "--rm", "host", "true"}, {"network", "create", "mine"}} {
+		if _, errs, code := d.Fief(t, args...); code == 0 || !strings.Contains(errs, "CAP_NET_ADMIN") || !strings.Contains(errs, "--network none") {
+			t.Errorf("%v: exit %d, %s", args, code, errs)
+		}
+	}
+	d.Must(t, "run", "--rm", "--network", "none", "host", "true")
+	if got := d.Must(t, "network", "ls", "-q", "--filter", "type=custom"); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
