@@ -220,6 +220,9 @@ func (r *Room) prepareDefault(n *network) error {
 	n.rec = rec
 	if fresh {
 		n.open()
+		for _, w := range Warnings(rec) {
+			r.cfg.Log.Warn(w)
+		}
 	}
 	return nil
 }

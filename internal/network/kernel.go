@@ -208,7 +208,7 @@ func (r *Room) forwarding(n *network) error {
 	}
 	if link.Get("ipv4/ip_forward") != "1" {
 		if err := link.Set("ipv4/ip_forward=1"); err != nil {
-			return fault.Wrap(fault.Denied, "let the host forward packets", "", err, "set net.ipv4.ip_forward=1")
+			return fault.Wrap(fault.Denied, "let the host forward packets", "", err, "fiefd needs CAP_NET_ADMIN and a writable /proc/sys/net, or net.ipv4.ip_forward=1 set by somebody else; --network none and host need neither")
 		}
 		r.cfg.Log.Warn("this host forwards IPv4 packets from now on, between all its networks unless its firewall says otherwise", "sysctl", "net.ipv4.ip_forward=1")
 	}
@@ -236,7 +236,7 @@ func (r *Room) forwarding6() error {
 		}
 	}
 	if err := link.Set("ipv6/conf/all/forwarding=1"); err != nil {
-		return fault.Wrap(fault.Denied, "let the host forward packets", "", err, "set net.ipv6.conf.all.forwarding=1")
+		return fault.Wrap(fault.Denied, "let the host forward packets", "", err, "fiefd needs CAP_NET_ADMIN and a writable /proc/sys/net, or net.ipv6.conf.all.forwarding=1 set by somebody else")
 	}
 	r.cfg.Log.Warn("this host forwards IPv6 packets from now on, between all its networks unless its firewall says otherwise", "sysctl", "net.ipv6.conf.all.forwarding=1")
 	return nil

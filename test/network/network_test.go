@@ -492,3 +492,48 @@ func TestMacvlan(t *testing.T) {
 		t.Errorf("without a parent: exit %d, %s", code, errs)
 	}
 }
+
+// TestWithoutCapability: a daemon that may not change the network says what it
+// needs, and runs containers that need none.
+func TestWithoutCapability(t *testing.T) {
+	testenv.NeedRoot(t)
+	linktest.Alone(t)
+	d := testenv.StartWrapped(t, []string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"}, "--pool-size", "0")
+	for _, args := range [][]string{{"run", "--rm", "host", "true"}, {"network", "create", "mine"}} {
+		if _, errs, code := d.Fief(t, args...); code == 0 || !strings.Contains(errs, "CAP_NET_ADMIN") || !strings.Contains(errs, "--network none") {
+			t.Errorf("%v: exit %d, %s", args, code, errs)
+		}
+	}
+	d.Must(t, "run", "--rm", "--network", "none", "host", "true")
+	if got := d.Must(t, "network", "ls", "-q", "--filter", "type=custom"); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// TestReboot: networks that users have made are there again when everything the
+// kernel had of them is gone, and containers start on them.
+func TestReboot(t *testing.T) {
+	d := start(t)
+	d.Must(t, "network", "create", "--subnet", "10.86.0.0/24", "mine")
+	device := d.Must(t, "network", "inspect", "-f", "{{.FiefDevice}}", "mine")
+	d.Stop(t)
+	if err := link.Delete(device); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range tables(t) {
+		if err := nft.Table(name).Drop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Up(t)
+	if _, err := link.Index(device); err != nil {
+		t.Error(err)
+	}
+	if err := link.Delete(device); err != nil { // and somebody removes it under the daemon
+		t.Fatal(err)
+	}
+	a, _ := run(t, d, "aa", "--network", "mine"), run(t, d, "bb", "--network", "mine")
+	reach(t, "afterwards", a.Ask, "10.86.0.3:80", "10.86.0.2")
+	d.Must(t, "rm", "-f", "aa", "bb")
+	d.Must(t, "network", "rm", "mine")
+}
