@@ -14,9 +14,9 @@ if [ -z "${FIEF_TEST_INSIDE:-}" ]; then
 fi
 ip link set lo up
 # An address that is not loopback, for tests of what loopback alone may do.
-ip link add fief0 type veth peer name fief1
-ip address add 192.0.2.1/24 dev fief0
-ip link set fief0 up
+ip link add outside0 type veth peer name outside1
+ip address add 192.0.2.1/24 dev outside0
+ip link set outside0 up
 mount -t tmpfs -o mode=755 fief-ids /var/lib/fief-ids 2>/dev/null || true
 
 # Everything that a test could leave behind, one thing a line.
@@ -31,6 +31,7 @@ left() (
 		exe=$(readlink "$p/exe" 2>/dev/null) || continue
 		case $exe in */fief | */fiefd | */fief-mon | */fief-oci) echo "process $(basename "$p") $exe" ;; esac
 	done
+	ip -o link show | awk -F': ' '{print "device " $2}'
 	command -v nft >/dev/null && nft list tables 2>/dev/null | sed 's/^/nft /'
 	true
 )

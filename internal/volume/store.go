@@ -264,10 +264,15 @@ func (s *Store) enter(rec record.Volume) (_ *entry, made bool, err error) {
 			}
 			return e, false, nil
 		}
-		e.io.Lock() // until it is gone, or the one that dooms it comes to it
-		e.io.Unlock()
+		e.idle() // until it is gone, or the one that dooms it comes to it
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// idle returns when nobody works on the files of the volume.
+func (e *entry) idle() {
+	e.io.Lock()
+	defer e.io.Unlock()
 }
 
 func (s *Store) forget(name string, e *entry) {
