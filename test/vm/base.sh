@@ -39,7 +39,7 @@ debootstrap --variant=minbase --include=$include --cache-dir="$dir/debs" "$suite
 	exit 1
 }
 # Since Linux 7 the kernel and its modules are packages that linux-image only depends on.
-packages=$(suiteapt -s install --no-install-recommends linux-image-amd64 | sed -n 's/^Inst \(linux-\(image\|binary\|modules\)-[0-9][^ ]*\) .*/\1/p')
+packages=$(suiteapt -s install --no-install-recommends linux-image-amd64 | sed -n 's/^Inst \(linux-\(image\|base\|binary\|modules\)-[0-9][^ ]*\) .*/\1/p')
 echo "vm: $suite:" $packages >&2
 (cd "$dir/apt" && suiteapt download $packages)
 for deb in "$dir"/apt/linux-*.deb; do dpkg -x "$deb" "$dir/kernel"; done
@@ -83,7 +83,7 @@ init=$dir/initrd.d
 rm -rf "$init" && mkdir -p "$init"/{bin,dev,proc,sys,new,modules}
 cp "$dir/root/usr/bin/busybox" "$init/bin/" 2>/dev/null || cp "$dir/root/bin/busybox" "$init/bin/"
 for name in virtio_pci virtio_blk crc32c_generic ext4; do
-	chroot "$dir/root" modprobe -S "$release" --show-depends "$name" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+	{ chroot "$dir/root" modprobe -S "$release" --show-depends "$name" 2>/dev/null || true; } | sed -n 's/^insmod \([^ ]*\).*/\1/p' # or it is built in
 done | awk '!seen[$0]++' >"$dir/modules"
 n=100
 while read -r module; do
