@@ -72,7 +72,7 @@ units=$dir/root/etc/systemd/system
 mkdir -p "$units/multi-user.target.wants"
 ln -sf ../inside.service "$units/multi-user.target.wants/"
 ln -sf /usr/lib/systemd/system/multi-user.target "$units/default.target"
-for unit in {getty@tty1,serial-getty@ttyS0,console-getty,systemd-resolved,systemd-timesyncd,systemd-networkd,e2scrub_reap}.service \
+for unit in {getty@tty1,serial-getty@ttyS0,console-getty,systemd-resolved,systemd-timesyncd,systemd-networkd,systemd-firstboot,e2scrub_reap}.service \
 	systemd-networkd{,-varlink,-varlink-metrics,-resolve-hook}.socket {apt-daily,apt-daily-upgrade,dpkg-db-backup,e2scrub_all,fstrim}.timer; do
 	ln -sf /dev/null "$units/$unit"
 done
