@@ -30,7 +30,7 @@ printf "deb [signed-by=$keyring] $mirror%s main\n" " $suite" >"$dir/apt/sources.
 [ "$suite" = sid ] || printf "deb [signed-by=$keyring] $mirror%s main\n" " $suite-updates" "-security $suite-security" >>"$dir/apt/sources.list"
 suiteapt update
 
-rm -rf "$dir/root" "$dir/kernel"
+rm -rf "$dir"/{root,kernel} "$dir"/apt/linux-*.deb
 mkdir -p "$dir/debs" "$dir/root"
 mount -t tmpfs -o mode=755,size=3G root "$dir/root" # dpkg waits for a disk at every file
 echo "vm: $suite: debootstrap" >&2
@@ -38,14 +38,17 @@ debootstrap --variant=minbase --include=$include --cache-dir="$dir/debs" "$suite
 	tail "$dir/debootstrap.log" >&2
 	exit 1
 }
-package=$(suiteapt -s install --no-install-recommends linux-image-amd64 | sed -n 's/^Inst \(linux-image-[0-9][^ ]*\) .*/\1/p')
-echo "vm: $suite: $package" >&2
-(cd "$dir/apt" && suiteapt download "$package")
-dpkg -x "$dir"/apt/"$package"_*.deb "$dir/kernel"
-release=$(basename "$dir"/kernel/boot/vmlinuz-* | sed s/^vmlinuz-//)
-cp "$dir/kernel/boot/vmlinuz-$release" "$dir/vmlinuz"
+# Since Linux 7 the kernel and its modules are packages that linux-image only depends on.
+packages=$(suiteapt -s install --no-install-recommends linux-image-amd64 | sed -n 's/^Inst \(linux-\(image\|base\|binary\|modules\)-[0-9][^ ]*\) .*/\1/p')
+echo "vm: $suite:" $packages >&2
+(cd "$dir/apt" && suiteapt download $packages)
+for deb in "$dir"/apt/linux-*.deb; do dpkg -x "$deb" "$dir/kernel"; done
 modules=$dir/kernel/lib/modules
 [ -d "$modules" ] || modules=$dir/kernel/usr/lib/modules
+release=$(ls "$modules")
+vmlinuz=$dir/kernel/boot/vmlinuz-$release
+[ -e "$vmlinuz" ] || vmlinuz=$modules/$release/vmlinuz
+cp -L "$vmlinuz" "$dir/vmlinuz"
 mkdir -p "$dir/root/usr/lib/modules"
 cp -a "$modules/$release" "$dir/root/usr/lib/modules/"
 rm -rf "$dir/root/usr/lib/modules/$release/kernel"/{drivers/{gpu,media,infiniband,net/{wireless,ethernet},staging,iio,usb,scsi,sound,hid,input},sound}
@@ -69,8 +72,8 @@ units=$dir/root/etc/systemd/system
 mkdir -p "$units/multi-user.target.wants"
 ln -sf ../inside.service "$units/multi-user.target.wants/"
 ln -sf /usr/lib/systemd/system/multi-user.target "$units/default.target"
-for unit in {getty@tty1,serial-getty@ttyS0,console-getty,systemd-resolved,systemd-timesyncd,systemd-networkd,e2scrub_reap}.service \
-	systemd-networkd.socket {apt-daily,apt-daily-upgrade,dpkg-db-backup,e2scrub_all,fstrim}.timer; do
+for unit in {getty@tty1,serial-getty@ttyS0,console-getty,systemd-resolved,systemd-timesyncd,systemd-networkd,systemd-firstboot,e2scrub_reap}.service \
+	systemd-networkd{,-varlink,-varlink-metrics,-resolve-hook}.socket {apt-daily,apt-daily-upgrade,dpkg-db-backup,e2scrub_all,fstrim}.timer; do
 	ln -sf /dev/null "$units/$unit"
 done
 echo uninitialized >"$dir/root/etc/machine-id"
@@ -80,7 +83,7 @@ init=$dir/initrd.d
 rm -rf "$init" && mkdir -p "$init"/{bin,dev,proc,sys,new,modules}
 cp "$dir/root/usr/bin/busybox" "$init/bin/" 2>/dev/null || cp "$dir/root/bin/busybox" "$init/bin/"
 for name in virtio_pci virtio_blk crc32c_generic ext4; do
-	chroot "$dir/root" modprobe -S "$release" --show-depends "$name" 2>/dev/null | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+	{ chroot "$dir/root" modprobe -S "$release" --show-depends "$name" 2>/dev/null || true; } | sed -n 's/^insmod \([^ ]*\).*/\1/p' # or it is built in
 done | awk '!seen[$0]++' >"$dir/modules"
 n=100
 while read -r module; do

@@ -13,7 +13,7 @@ tables() {
 	printf '\n|---|'
 	printf '%.0s---|' "${outs[@]}"
 	printf '\n'
-	row 'tests in it' "$(for o in "${outs[@]}"; do tail -n 1 "$o/result"; done)"
+	row 'tests in it' "$(for o in "${outs[@]}"; do echo "$(tail -n 1 "$o/result"), of $(grep -c '^\(pass\|fail\) ' "$o/result") packages"; done)"
 	row 'cgroup' "$(for o in "${outs[@]}"; do awk -F'\t' '$1 == "cgroup" {print $2}' "$o/abilities"; done)"
 	awk -F'\t' '$1 == "way" && $3 == "" {print $2}' "${outs[0]}/abilities" | while read -r fs; do
 		row "way on $fs" "$(for o in "${outs[@]}"; do awk -F'\t' -v fs="$fs" '$1 == "way" && $2 == fs && $3 == "" {print $4}' "$o/abilities"; done)"

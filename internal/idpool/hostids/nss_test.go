@@ -70,10 +70,13 @@ func TestNSSThatFails(t *testing.T) {
 		f := newHost(t)
 		program(t, f.Getent, script)
 		write(t, f.NSSwitch, "passwd: sss\n")
-		f.patience = 300 * time.Millisecond
+		f.patience = time.Minute / 2
+		if name == "hangs" || name == "prints without end" {
+			f.patience = 2 * time.Second // an emulated processor takes some of it to print the first line
+		}
 		began := time.Now()
 		got, err := f.NSS(t.Context(), []idmap.Host{600000})
-		if !fault.Is(err, fault.Unavailable) || time.Since(began) > 5*time.Second {
+		if !fault.Is(err, fault.Unavailable) || time.Since(began) > 20*time.Second {
 			t.Errorf("%s: %v after %s", name, err, time.Since(began))
 		}
 		if len(got) != 1 {
@@ -273,6 +276,7 @@ func TestDefaultStepsAroundNameServices(t *testing.T) {
 	[ $key = 999 ] && echo system:x:999:999:::
 done; exit 2`)
 	write(t, f.NSSwitch, "passwd: files sss\n")
+	f.patience = time.Minute // an emulated processor takes long for that many keys
 	pair, _, err := Remap("default", f)
 	if err != nil || pair.UID.List() != "0:362144:65536" {
 		t.Errorf("%s, %v", pair.UID.List(), err)

@@ -15,9 +15,8 @@ import (
 	"fief/internal/words/record"
 )
 
-// hog runs a program in a group, in those of its v1 hierarchies too, and waits
-// for it.
-func hog(t *testing.T, tr *Tree, name string, dir *os.File, args ...string) *os.ProcessState {
+// start runs a program in a group, in those of its v1 hierarchies too.
+func start(t *testing.T, tr *Tree, name string, dir *os.File, args ...string) *exec.Cmd {
 	t.Helper()
 	joins, err := tr.Joins(name)
 	if err != nil {
@@ -26,13 +25,62 @@ func hog(t *testing.T, tr *Tree, name string, dir *os.File, args ...string) *os.
 	cmd := exec.Command("sh", append([]string{"-c", `for i in $(seq 3 $((2+$1))); do eval "echo 0 >&$i"; done; shift; exec "$@"`, "sh", strconv.Itoa(len(joins))}, args...)...)
 	cmd.ExtraFiles = joins
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	if err := cmd.Run(); cmd.ProcessState == nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range joins {
 		f.Close()
 	}
+	return cmd
+}
+
+// hog is start, and waits for the program.
+func hog(t *testing.T, tr *Tree, name string, dir *os.File, args ...string) *os.ProcessState {
+	t.Helper()
+	cmd := start(t, tr, name, dir, args...)
+	if err := cmd.Wait(); cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
 	return cmd.ProcessState
+}
+
+// spin runs a loop in a group until the kernel has held it back for 300 ms, and
+// returns the statistics then. How long that takes says nothing: on a busy machine
+// a loop seldom gets as much as a tenth of a processor, and is not held back then.
+// But it must never have got more than the quota, a tenth; twice that, and 50 ms
+// for the slices that processors have in hand (CFS bandwidth, sched-bwc.rst), are
+// borne here, where a loop without a quota gets all of a processor.
+func spin(t *testing.T, tr *Tree, name string, dir *os.File) record.Stats {
+	t.Helper()
+	before, err := tr.Stats(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.Now()
+	cmd := start(t, tr, name, dir, "sh", "-c", "while :; do :; done")
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+	for {
+		time.Sleep(50 * time.Millisecond)
+		s, err := tr.Stats(name)
+		wall := time.Since(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := time.Duration(s.CPU.Total - before.CPU.Total); used > wall/5+50*time.Millisecond {
+			t.Errorf("it used %v of a processor in %v", used, wall)
+			return s
+		}
+		if s.CPU.Throttled > before.CPU.Throttled && s.CPU.ThrottledTime-before.CPU.ThrottledTime >= uint64(300*time.Millisecond) {
+			return s
+		}
+		if wall > 2*time.Minute {
+			t.Errorf("never held back in %v: %+v, before %+v", wall, s.CPU, before.CPU)
+			return s
+		}
+	}
 }
 
 // TestLimitsBite: what a limit forbids does not happen, and is counted.
@@ -45,7 +93,6 @@ func TestLimitsBite(t *testing.T) {
 	}
 	if err := tr.Limit("b", &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: number(16 << 20)}, Pids: &specs.LinuxPids{Limit: number(4)},
-		CPU: &specs.LinuxCPU{Quota: number(10000), Period: unsigned(100000)},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -57,12 +104,12 @@ func TestLimitsBite(t *testing.T) {
 	if state.Success() {
 		t.Error("six processes where four may be")
 	}
-	hog(t, tr, "b", dir, "timeout", "0.5", "sh", "-c", "while :; do :; done")
-	s, err := tr.Stats("b")
-	if err != nil {
+	// Only now: the hogs before it would take ten times as long.
+	if err := tr.Limit("b", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: number(10000), Period: unsigned(100000)}}); err != nil {
 		t.Fatal(err)
 	}
-	if s.CPU.Throttled == 0 || s.CPU.ThrottledTime < uint64(100*time.Millisecond) || s.CPU.Total == 0 || s.CPU.User+s.CPU.System == 0 {
+	s := spin(t, tr, "b", dir)
+	if s.CPU.Throttled == 0 || s.CPU.Total == 0 || s.CPU.User+s.CPU.System == 0 {
 		t.Errorf("processor: %+v", s.CPU)
 	}
 	if s.Memory.Limit != 16<<20 || s.Memory.Failures == 0 || len(s.Memory.Details) == 0 || s.Pids.Limit != 4 {
