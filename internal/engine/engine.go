@@ -194,6 +194,8 @@ type processes interface {
 	// Root opens the root directory of the process that has had this pid since
 	// about started, as that process sees it.
 	Root(pid int, started time.Time) (*os.File, error)
+	// Handle opens a pidfd of the process that has had this pid since about started.
+	Handle(pid int, started time.Time) (*os.File, error)
 	// Kill ends the process that has had this pid since about started.
 	Kill(pid int, started time.Time) error
 }

@@ -177,13 +177,14 @@ func (e *Engine) hear(ctx context.Context, c *container, rec record.Container, k
 
 // recoverEnded takes up a container that has no monitor: err says why.
 func (e *Engine) recoverEnded(c *container, rec record.Container, err error) {
-	if !fault.Is(err, fault.Busy) {
+	held := fault.Is(err, fault.Busy) || fault.Is(err, fault.Unsupported)
+	if !held {
 		e.disengage(rec) // also what a monitor that was killed had begun
 	}
 	exit, left := monitor.ReadExit(e.runDir(rec.ID))
 	switch {
-	case fault.Is(err, fault.Busy): // it runs, and is not ours to end
-		slog.Error("another daemon holds a container's monitor", "container", rec.ID, "error", err)
+	case held: // it runs, and is not ours to end
+		slog.Error("a container's monitor is not for this daemon", "container", rec.ID, "error", err)
 	case !rec.AutoRemove && (rec.State.Status == record.Exited || rec.State.Status == record.Restarting):
 		e.clearGroup(rec)
 		e.resume(c)
@@ -222,8 +223,13 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	for _, x := range s.Execs {
 		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
 	}
+	e.findStandIns(ctx, c)
 	e.saveSoon(rec)
 	go e.watch(c, mon)
-	e.noteHealth(c, mon)
+	if by := c.checkedBy(mon); rec.Health.Probes() {
+		if watches, _ := by.Watches(ctx); watches {
+			e.noteHealth(c, by)
+		}
+	}
 	go e.arm(c, mon)
 }

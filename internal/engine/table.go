@@ -24,12 +24,16 @@ type container struct {
 	mu      sync.Mutex                     // order: after Engine.table; never held across a call out
 	rec     record.Container               // guarded by mu
 	mon     *monitor.Monitor               // guarded by mu; nil unless running
+	checks  *monitor.Monitor               // guarded by mu; the one that checks health; nil: mon, or none
 	mapped  *snapshot.Mapped               // guarded by mu; descriptors kept for the next start, or nil
 	pending []Attach                       // guarded by mu; attached before the start, with files of our own
 	waiters map[WaitFor][]chan record.Exit // guarded by mu
 	gone    bool                           // guarded by mu
 
 	restarting restarting // guarded by mu
+
+	standing sync.Mutex         // order: before mu; held while a stand-in is found or sent away
+	standIns []*monitor.Monitor // guarded by mu; beside mon: see carrier
 }
 
 // take claims the container for one verb.

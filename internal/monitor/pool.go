@@ -171,7 +171,7 @@ func spawn(ctx context.Context, cfg PoolConfig) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Label != cfg.Label {
+	if m.Label != cfg.Label || !m.Understands() {
 		m.Close()
 		return nil, fault.New(fault.Unavailable, "use", cfg.Binary, "it is of another build ("+m.Label+")",
 			"restart fiefd after an upgrade")

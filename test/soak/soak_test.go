@@ -77,11 +77,18 @@ func right(t *testing.T, d *testenv.Daemon, want int) string {
 // or this source under another label.
 func another(t *testing.T) string {
 	t.Helper()
+	return built(t, "-ldflags", "-s -w -X main.version=another")
+}
+
+// built returns a daemon and a monitor of this source, built with flags, or those
+// that FIEF_PREVIOUS names.
+func built(t *testing.T, flags ...string) string {
+	t.Helper()
 	if dir := os.Getenv("FIEF_PREVIOUS"); dir != "" {
 		return dir
 	}
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=another", "-o", dir+"/", "./cmd/fiefd", "./cmd/fief-mon")
+	cmd := exec.Command("go", append(append([]string{"build", "-trimpath"}, flags...), "-o", dir+"/", "./cmd/fiefd", "./cmd/fief-mon")...)
 	cmd.Dir = testenv.Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

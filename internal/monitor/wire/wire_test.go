@@ -18,7 +18,8 @@ func samples() []Message {
 		Slots:  []Slot{SlotFile, SlotStdin, SlotStdout, SlotStderr, SlotPIDFD},
 		Attach: []Attachment{{Has: HasStdout | HasAlive, Keys: []byte{16, 17}}, {Has: HasStdin}}}
 	return []Message{
-		&Hello{Version: 1, Label: "l", PID: 7, ID: "id", Refused: true},
+		&Hello{Version: 1, Label: "l", PID: 7, ID: "id", Refused: true, Plans: 7}, &Hello{Version: 1, Label: "before plans had numbers"},
+		&Adopt{ID: "id", Dir: "/d", PID: 7, Started: 1 << 60},
 		&Start{ID: "id", Dir: "/d", Log: Log{Driver: "json-file", Path: "/l", MaxSize: -1, MaxFile: 3,
 			Compress: true, Buffer: 1 << 20, Attrs: `{"a":"b"}`, Fields: []string{"A=b", ""}}, Proc: proc},
 		&Exec{ID: "e", Proc: proc}, &Attach{Target: "e", Client: proc.Attach[0]}, &Signal{Target: "", Number: 15},
