@@ -33,6 +33,7 @@ type Config struct {
 	Runtimes   []string           // every runtime's name, for info
 	Others     map[string]Runtime // all but fief's own, by name
 	Berths     int                // ranges and maps made ahead of need
+	Calm       <-chan struct{}    // closed when work that nobody waits for may begin; nil: at once
 	InitBinary string             // the monitor binary, which is also the init of --init
 	Facts      spec.Facts         // what specs need of this machine
 	Host       record.Info
@@ -221,7 +222,7 @@ type Engine struct {
 func New(cfg Config, rooms Rooms) *Engine {
 	e := &Engine{cfg: cfg, rooms: rooms, recovered: make(chan struct{}), closing: make(chan struct{})}
 	e.table.init()
-	e.berths = newBerths(cfg.Berths, e.newBerth)
+	e.berths = newBerths(cfg.Berths, cfg.Calm, e.newBerth)
 	return e
 }
 

@@ -47,9 +47,12 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 	return out, err
 }
 
-// recoveries is how many containers are looked at, and how many monitors are
-// waited for, at a time.
-const recoveries = 32
+// recoveries is how many containers are looked at at a time, hearings how many
+// monitors are waited for.
+const (
+	recoveries = 32
+	hearings   = 4
+)
 
 // answerWait bounds how long a monitor may take to answer. It is long: on a
 // machine with more to do than it has processors for, hundreds of monitors have
@@ -79,13 +82,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		e.table.add(c)
 		all = append(all, c)
 	}
-	later := make(chan func(), len(all))
-	abreast(all, func(c *container) {
-		if answer := e.recoverOne(ctx, c); answer != nil {
-			later <- answer
-		}
-	})
-	close(later)
+	abreast(all, recoveries, func(c *container) { e.recoverOne(ctx, c) })
 	e.sweepLogs(ids)
 	e.sweepReplaced()
 	if err := e.rooms.Layers.SweepCopies(pairs); err != nil {
@@ -95,20 +92,32 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		return err
 	}
 	close(e.recovered)
-	for range min(recoveries, len(later)) {
-		go func() {
-			for answer := range later {
-				answer()
-			}
-		}()
-	}
+	go e.hearAll(all)
 	return nil
 }
 
-// abreast calls do for each container, for some of them at a time.
-func abreast(all []*container, do func(*container)) {
+// hearAll hears the monitors of what runs, few at a time and not at once: with
+// hundreds of them it is their answers that a first list of containers, which
+// needs none, would wait behind. Who needs one earlier asks it himself.
+func (e *Engine) hearAll(all []*container) {
+	if e.cfg.Calm != nil {
+		select {
+		case <-e.cfg.Calm:
+		case <-e.closing:
+			return
+		}
+	}
+	abreast(all, hearings, func(c *container) {
+		if c.hear != nil {
+			c.hear()
+		}
+	})
+}
+
+// abreast calls do for each container, for so many of them at a time.
+func abreast(all []*container, width int, do func(*container)) {
 	var each sync.WaitGroup
-	room := make(chan struct{}, recoveries)
+	room := make(chan struct{}, width)
 	for _, c := range all {
 		room <- struct{}{}
 		each.Go(func() {
@@ -135,29 +144,24 @@ func (e *Engine) sweepLogs(keep map[string]bool) {
 	}
 }
 
-// recoverOne does what has to be done for a container before any verb is called,
-// and returns what may be done later, if anything.
-func (e *Engine) recoverOne(ctx context.Context, c *container) (later func()) {
+// recoverOne does what has to be done for a container before any verb is called.
+func (e *Engine) recoverOne(ctx context.Context, c *container) {
 	rec := c.rec
 	if rec.State.Status == record.Removing {
 		e.rooms.Containers.Delete(rec.ID)
 		e.forget(c)
-		return nil
+		return
 	}
 	k, err := monitor.Knock(e.runDir(rec.ID))
 	if err != nil {
 		e.recoverEnded(c, rec, err)
-		return nil
+		return
 	}
 	if rec.State.Status != record.Running || rec.Health.Probes() { // only the monitor knows what to show
 		e.hear(ctx, c, rec, k)
-		return nil
+		return
 	}
-	c.asked = make(chan struct{})
-	return func() {
-		defer close(c.asked)
-		e.hear(ctx, c, rec, k)
-	}
+	c.hear = sync.OnceFunc(func() { e.hear(ctx, c, rec, k) })
 }
 
 // hear waits for the monitor of a container that runs.
@@ -211,6 +215,7 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	}
 	c.mu.Lock()
 	c.mon = mon
+	known := c.rec.State.Status == record.Running && c.rec.State.PID == s.PID
 	if c.rec.State.Status != record.Running {
 		c.rec.State = record.State{Status: record.Running, StartedAt: s.Started.UTC(), Restarts: c.rec.State.Restarts}
 	}
@@ -224,7 +229,9 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
 	}
 	e.findStandIns(ctx, c)
-	e.saveSoon(rec)
+	if !known {
+		e.saveSoon(rec)
+	}
 	go e.watch(c, mon)
 	if by := c.checkedBy(mon); rec.Health.Probes() {
 		if watches, _ := by.Watches(ctx); watches {

@@ -19,7 +19,7 @@ type container struct {
 	id     string        // never changes
 	claim  chan struct{} // held by the verb that is changing the container; may be held across I/O
 	copies copies        // of its files, which use the root of its running processes
-	asked  chan struct{} // closed once its monitor has answered after a restart of the daemon; nil: nothing is open
+	hear   func()        // after a restart of the daemon: returns once its monitor has answered, asked by the first who calls; nil: nothing is open
 
 	mu      sync.Mutex                     // order: after Engine.table; never held across a call out
 	rec     record.Container               // guarded by mu
@@ -195,8 +195,8 @@ func (t *table) drop(id string) {
 // its monitor has been heard, or has had time for it (answerWait).
 func (t *table) find(name string) (*container, error) {
 	c, err := t.lookUp(name)
-	if err == nil && c.asked != nil {
-		<-c.asked
+	if err == nil && c.hear != nil {
+		c.hear()
 	}
 	return c, err
 }
