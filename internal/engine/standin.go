@@ -36,8 +36,12 @@ func (e *Engine) carrier(ctx context.Context, c *container, mon *monitor.Monitor
 	list, rec := slices.Clone(c.standIns), c.rec
 	c.mu.Unlock()
 	for _, m := range list {
-		if m.Understands() {
-			return m, nil
+		select {
+		case <-m.Gone(): // and is about to leave the list
+		default:
+			if m.Understands() {
+				return m, nil
+			}
 		}
 	}
 	m, err := e.standIn(ctx, rec)

@@ -6,8 +6,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +63,7 @@ func throughEverything(t *testing.T, other string) {
 			}
 		}
 		everything(t, d, who)
+		withoutStandIn(t, d, who)
 		asleep()
 		d.Must(t, "kill", "-s", "USR1", who)
 		if got := d.Must(t, "wait", who); got != "33" {
@@ -129,6 +132,43 @@ func giveCheck(t *testing.T, d *testenv.Daemon, id string) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// withoutStandIn kills a stand-in: what it ran ends, the container does not, and
+// there is another one for the next session.
+func withoutStandIn(t *testing.T, d *testenv.Daemon, who string) {
+	t.Helper()
+	d.Must(t, "exec", "-d", who, "sleep", "4242")
+	pid, parent := sleeper(t)
+	syscall.Kill(parent, syscall.SIGKILL)
+	for end := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a session outlives the monitor that held its output")
+		}
+	}
+	everything(t, d, who)
+}
+
+// sleeper finds the process that sleeps for 4242 seconds, and who started it.
+func sleeper(t *testing.T) (pid, parent int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		all, _ := filepath.Glob("/proc/[0-9]*")
+		for _, dir := range all {
+			if line, _ := os.ReadFile(dir + "/cmdline"); string(line) != "sleep\x004242\x00" {
+				continue
+			}
+			stat, _ := os.ReadFile(dir + "/stat")
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			if fields := strings.Fields(rest); len(fields) > 1 {
+				pid, _ = strconv.Atoi(filepath.Base(dir))
+				parent, _ = strconv.Atoi(fields[1])
+				return pid, parent
+			}
+		}
+	}
+	t.Fatal("the session does not start")
+	return 0, 0
 }
 
 func wait(t *testing.T, d *testenv.Daemon, who, health string) {
