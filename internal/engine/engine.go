@@ -215,6 +215,7 @@ type Engine struct {
 	berths *berths
 
 	recovered chan struct{} // closed when verbs may be called
+	hearNow   func()        // hears every monitor that was found and not heard yet; set by Recover
 	closing   chan struct{} // closed by Close
 }
 

@@ -76,14 +76,25 @@ func (t *table) addSession(s *session) {
 	t.execs[s.rec.ID] = s
 }
 
-// session finds a session by its id.
+// session finds a session by its id. Those that an earlier daemon has started are
+// known when every monitor has been heard.
 func (e *Engine) session(id string) (*session, error) {
-	e.table.mu.RLock()
-	defer e.table.mu.RUnlock()
-	if s := e.table.execs[id]; s != nil {
+	if s := e.table.session(id); s != nil {
+		return s, nil
+	}
+	if e.hearNow != nil {
+		e.hearNow()
+	}
+	if s := e.table.session(id); s != nil {
 		return s, nil
 	}
 	return nil, fault.Say(fault.NotFound, "No such exec instance: "+id)
+}
+
+func (t *table) session(id string) *session {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.execs[id]
 }
 
 // ExecStart starts a session's process, once, attached as given.
@@ -186,7 +197,7 @@ func (s *session) end(code int) bool {
 
 // execEnded is told by the monitor.
 func (e *Engine) execEnded(id string, code int) {
-	if s, err := e.session(id); err == nil {
+	if s := e.table.session(id); s != nil {
 		e.endSession(s, code)
 	}
 }

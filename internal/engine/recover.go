@@ -91,6 +91,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	if err := e.rooms.Layers.SweepUppers(uppers); err != nil {
 		return err
 	}
+	e.hearNow = sync.OnceFunc(func() { abreast(all, recoveries, (*container).heard) })
 	close(e.recovered)
 	go e.hearAll(all)
 	return nil
@@ -107,11 +108,14 @@ func (e *Engine) hearAll(all []*container) {
 			return
 		}
 	}
-	abreast(all, hearings, func(c *container) {
-		if c.hear != nil {
-			c.hear()
-		}
-	})
+	abreast(all, hearings, (*container).heard)
+}
+
+// heard returns once the container's monitor has been heard.
+func (c *container) heard() {
+	if c.hear != nil {
+		c.hear()
+	}
 }
 
 // abreast calls do for each container, for so many of them at a time.

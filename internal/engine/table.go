@@ -195,8 +195,8 @@ func (t *table) drop(id string) {
 // its monitor has been heard, or has had time for it (answerWait).
 func (t *table) find(name string) (*container, error) {
 	c, err := t.lookUp(name)
-	if err == nil && c.hear != nil {
-		c.hear()
+	if err == nil {
+		c.heard()
 	}
 	return c, err
 }

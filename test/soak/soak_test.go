@@ -225,11 +225,13 @@ func measure(t *testing.T, d *testenv.Daemon) counts {
 	c["cgroups"], _ = strconv.Atoi(strings.TrimSpace(string(groups)))
 	namespaces := map[string]bool{}
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
-	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	mine := map[string]bool{}
-	for _, exe := range exes {
-		if to, _ := os.Readlink(exe); strings.HasPrefix(to, testenv.Bin(t)) || to == "/fief-mon" { // seen through a view of its directory
-			mine[filepath.Dir(exe)] = true
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	mine := map[string]bool{strings.TrimSuffix(proc, "/"): true}
+	for _, stat := range stats { // its monitors: others may have daemons, too
+		b, _ := os.ReadFile(stat)
+		_, rest, _ := strings.Cut(string(b), ") ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(d.PID()) {
+			mine[filepath.Dir(stat)] = true
 		}
 	}
 	for _, l := range links {
