@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"fief/internal/engine"
 	"fief/internal/event"
@@ -75,7 +76,8 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	}
 	m.then(func() { db.Close() })
 
-	cfg := engine.Config{DataRoot: s.DataRoot, ExecRoot: s.ExecRoot, Runtime: s.DefaultRuntime, Berths: s.Pool}
+	calm, pause := make(chan struct{}), time.Duration(0)
+	cfg := engine.Config{DataRoot: s.DataRoot, ExecRoot: s.ExecRoot, Runtime: s.DefaultRuntime, Berths: s.Pool, Calm: calm}
 	if cfg.Log, err = s.logs(); err != nil {
 		return nil, err
 	}
@@ -138,15 +140,25 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug})
+	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug, Calm: calm})
 	m.engine = engine.New(cfg, engine.Rooms{
 		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Volumes: volumes, Networks: nets, Monitors: mons,
 		Containers: containers, Cgroups: groups, Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(cfg.InitBinary),
 		Events: &event.Bus{}, Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
 	})
 	m.then(m.engine.Close)
-	return m, m.engine.Recover(ctx, stored)
+	err = m.engine.Recover(ctx, stored)
+	if len(stored) > 0 {
+		pause = settling
+	}
+	time.AfterFunc(pause, func() { close(calm) })
+	return m, err
 }
+
+// settling is how long a daemon that has found containers leaves the machine to
+// those who ask for them, and to the containers: 200 that run, and pools that fill
+// beside them, are a second of a processor.
+const settling = 500 * time.Millisecond
 
 // openPool makes the pool of ids and tells it what is taken: leases, and the
 // ids of explicit maps.

@@ -58,17 +58,27 @@ func (processes) Root(pid int, started time.Time) (*os.File, error) {
 	return root, nil
 }
 
-// Kill ends the process by pidfd, which cannot hit another one.
-func (processes) Kill(pid int, started time.Time) error {
+// Handle opens a pidfd, which cannot come to mean another process.
+func (processes) Handle(pid int, started time.Time) (*os.File, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return fault.Wrap(fault.NotFound, "find process", fmt.Sprint(pid), err, "")
+		return nil, fault.Wrap(fault.NotFound, "find process", fmt.Sprint(pid), err, "")
 	}
-	defer unix.Close(fd)
 	if err := is(pid, started); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// Kill ends the process by pidfd.
+func (p processes) Kill(pid int, started time.Time) error {
+	f, err := p.Handle(pid, started)
+	if err != nil {
 		return err
 	}
-	return fault.Wrap(fault.Internal, "kill process", fmt.Sprint(pid), unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0), "")
+	defer f.Close()
+	return fault.Wrap(fault.Internal, "kill process", fmt.Sprint(pid), unix.PidfdSendSignal(int(f.Fd()), unix.SIGKILL, nil, 0), "")
 }
 
 // is refuses a pid that is not the process that was started then.

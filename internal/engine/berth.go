@@ -39,11 +39,22 @@ type berths struct {
 	done  sync.WaitGroup
 }
 
-func newBerths(n int, build func() (*berth, error)) *berths {
+// newBerths keeps n berths ready from when calm is closed, at once when it is nil.
+func newBerths(n int, calm <-chan struct{}, build func() (*berth, error)) *berths {
 	b := &berths{ready: make(chan *berth, n), stop: make(chan struct{})}
-	if n > 0 {
-		b.done.Go(func() { b.fill(build) })
+	if n == 0 {
+		return b
 	}
+	b.done.Go(func() {
+		if calm != nil {
+			select {
+			case <-calm:
+			case <-b.stop:
+				return
+			}
+		}
+		b.fill(build)
+	})
 	return b
 }
 

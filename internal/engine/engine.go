@@ -33,6 +33,7 @@ type Config struct {
 	Runtimes   []string           // every runtime's name, for info
 	Others     map[string]Runtime // all but fief's own, by name
 	Berths     int                // ranges and maps made ahead of need
+	Calm       <-chan struct{}    // closed when work that nobody waits for may begin; nil: at once
 	InitBinary string             // the monitor binary, which is also the init of --init
 	Facts      spec.Facts         // what specs need of this machine
 	Host       record.Info
@@ -204,6 +205,8 @@ type processes interface {
 	// Root opens the root directory of the process that has had this pid since
 	// about started, as that process sees it.
 	Root(pid int, started time.Time) (*os.File, error)
+	// Handle opens a pidfd of the process that has had this pid since about started.
+	Handle(pid int, started time.Time) (*os.File, error)
 	// Kill ends the process that has had this pid since about started.
 	Kill(pid int, started time.Time) error
 }
@@ -222,6 +225,7 @@ type Engine struct {
 	berths *berths
 
 	recovered chan struct{} // closed when verbs may be called
+	hearNow   func()        // hears every monitor that was found and not heard yet; set by Recover
 	closing   chan struct{} // closed by Close
 }
 
@@ -229,7 +233,7 @@ type Engine struct {
 func New(cfg Config, rooms Rooms) *Engine {
 	e := &Engine{cfg: cfg, rooms: rooms, recovered: make(chan struct{}), closing: make(chan struct{})}
 	e.table.init()
-	e.berths = newBerths(cfg.Berths, e.newBerth)
+	e.berths = newBerths(cfg.Berths, cfg.Calm, e.newBerth)
 	return e
 }
 

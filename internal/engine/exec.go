@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"fief/internal/monitor"
 	"fief/internal/words/ask"
@@ -23,6 +25,8 @@ type session struct {
 
 	mu      sync.Mutex // leaf
 	rec     record.Exec
+	by      *monitor.Monitor   // guarded by mu; who carries it out; nil: its container's own monitor
+	began   time.Time          // guarded by mu; of what a stand-in carries out
 	waiters []chan record.Exit // guarded by mu
 }
 
@@ -72,14 +76,25 @@ func (t *table) addSession(s *session) {
 	t.execs[s.rec.ID] = s
 }
 
-// session finds a session by its id.
+// session finds a session by its id. Those that an earlier daemon has started are
+// known when every monitor has been heard.
 func (e *Engine) session(id string) (*session, error) {
-	e.table.mu.RLock()
-	defer e.table.mu.RUnlock()
-	if s := e.table.execs[id]; s != nil {
+	if s := e.table.session(id); s != nil {
+		return s, nil
+	}
+	if e.hearNow != nil {
+		e.hearNow()
+	}
+	if s := e.table.session(id); s != nil {
 		return s, nil
 	}
 	return nil, fault.Say(fault.NotFound, "No such exec instance: "+id)
+}
+
+func (t *table) session(id string) *session {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.execs[id]
 }
 
 // ExecStart starts a session's process, once, attached as given.
@@ -96,10 +111,13 @@ func (e *Engine) ExecStart(ctx context.Context, id string, at Attach) error {
 	if err == nil {
 		err = refusePaused(c.record(), "exec")
 	}
+	if err == nil {
+		mon, err = e.carrier(ctx, c, mon)
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.begin(); err != nil {
+	if err := s.begin(mon); err != nil {
 		return err
 	}
 	e.tellExec("exec_start: "+s.command(), s, nil) // dockerd tells it before the start, too
@@ -147,13 +165,14 @@ func attachments(at Attach) []monitor.Attach {
 	return nil
 }
 
-func (s *session) begin() error {
+func (s *session) begin(by *monitor.Monitor) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rec.Started {
 		return fault.Say(fault.Conflict, "exec session "+s.rec.ID+" has already run")
 	}
 	s.rec.Started, s.rec.Running = true, true
+	s.by, s.began = by, time.Now()
 	return nil
 }
 
@@ -178,7 +197,7 @@ func (s *session) end(code int) bool {
 
 // execEnded is told by the monitor.
 func (e *Engine) execEnded(id string, code int) {
-	if s, err := e.session(id); err == nil {
+	if s := e.table.session(id); s != nil {
 		e.endSession(s, code)
 	}
 }
@@ -192,17 +211,22 @@ func (e *Engine) endSession(s *session, code int) {
 // endSessions ends what still ran in a container that has ended: the kernel
 // killed it with the pid namespace.
 func (e *Engine) endSessions(id string) {
+	for _, s := range e.sessionsOf(id) {
+		e.endSession(s, exitLost)
+	}
+}
+
+// sessionsOf lists the sessions of a container.
+func (e *Engine) sessionsOf(id string) []*session {
 	e.table.mu.RLock()
+	defer e.table.mu.RUnlock()
 	var list []*session
 	for _, s := range e.table.execs {
 		if s.rec.Container == id {
 			list = append(list, s)
 		}
 	}
-	e.table.mu.RUnlock()
-	for _, s := range list {
-		e.endSession(s, exitLost)
-	}
+	return list
 }
 
 func (s *session) record() record.Exec {
@@ -269,5 +293,11 @@ func (e *Engine) execMonitor(id string) (*monitor.Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.monitor("reach exec session in")
+	mon, err := c.monitor("reach exec session in")
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.by, mon), nil
 }

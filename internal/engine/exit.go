@@ -46,7 +46,7 @@ func (e *Engine) lost(c *container) {
 func (e *Engine) ended(c *container, exit record.Exit) {
 	starved := e.killedForMemory(c.record())
 	c.mu.Lock()
-	c.mon = nil
+	c.mon, c.checks = nil, nil
 	s := &c.rec.State
 	ran := exit.At.Sub(s.StartedAt)
 	s.Status, s.PID, s.ExitCode, s.Error, s.FinishedAt = record.Exited, 0, exit.Code, exit.Error, exit.At.UTC()
@@ -63,6 +63,7 @@ func (e *Engine) ended(c *container, exit record.Exit) {
 	rec := c.record()
 	failpoint.Hit("container-ended")
 	e.endSessions(c.id)
+	e.dismiss(c)
 	e.disengage(rec)
 	if starved {
 		e.tell("oom", rec, nil)

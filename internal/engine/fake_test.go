@@ -292,6 +292,7 @@ type noProcesses struct{}
 func (noProcesses) Top(int, []int, []string) (record.Top, error) { return record.Top{}, errFake }
 func (noProcesses) Owner(int) (uint32, uint32, string, error)    { return 0, 0, "", errFake }
 func (noProcesses) Root(int, time.Time) (*os.File, error)        { return nil, errFake }
+func (noProcesses) Handle(int, time.Time) (*os.File, error)      { return nil, errFake }
 func (noProcesses) Kill(int, time.Time) error                    { return errFake }
 
 var errFake = fault.New(fault.Unavailable, "use", "room", "not in this test", "")

@@ -56,16 +56,51 @@ func probeCommand(rec record.Container) []string {
 }
 
 // arm makes a running container's monitor check its health. One that does so
-// already, as it did while there was no daemon, is left alone.
+// already, as it did while there was no daemon, is left alone: what is checked
+// does not change while a container runs.
 func (e *Engine) arm(c *container, mon *monitor.Monitor) {
 	rec := c.record()
 	if !rec.Health.Probes() {
 		return
 	}
-	go e.followHealth(c, mon)
-	if err := e.armed(rec, mon); err != nil && !fault.Is(err, fault.Exists) && !over(c, mon, err) {
+	by, armed, err := e.checker(c, mon)
+	if err == nil {
+		go e.followHealth(c, by)
+	}
+	if err == nil && !armed {
+		err = e.armed(rec, by)
+	}
+	if err != nil && !fault.Is(err, fault.Exists) && !over(c, mon, err) {
 		slog.Warn("a container's health is not checked", "container", rec.ID, "error", err)
 	}
+}
+
+// checker finds the monitor that checks a container's health, and whether it
+// does so already. It is the container's own but for one that does not understand
+// plans of this build and was not told before: then it is its stand-in.
+func (e *Engine) checker(c *container, mon *monitor.Monitor) (by *monitor.Monitor, armed bool, err error) {
+	c.mu.Lock()
+	by = c.checks
+	c.mu.Unlock()
+	if by != nil {
+		return by, true, nil
+	}
+	if mon.Understands() {
+		return mon, false, nil
+	}
+	if armed, err = mon.Watches(context.Background()); err != nil || armed {
+		return mon, armed, err
+	}
+	if by, err = e.carrier(context.Background(), c, mon); err != nil {
+		return nil, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mon != mon {
+		return nil, false, notRunning("check", c.rec)
+	}
+	c.checks = by
+	return by, false, nil
 }
 
 func (e *Engine) armed(rec record.Container, mon *monitor.Monitor) error {
@@ -87,6 +122,14 @@ func (e *Engine) armed(rec record.Container, mon *monitor.Monitor) error {
 	})
 }
 
+// checkedBy is the monitor that checks the health of a container whose own is
+// mon.
+func (c *container) checkedBy(mon *monitor.Monitor) *monitor.Monitor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(c.checks, mon)
+}
+
 // followHealth takes note of what probes find for as long as there is the
 // monitor.
 func (e *Engine) followHealth(c *container, mon *monitor.Monitor) {
@@ -104,7 +147,7 @@ func (e *Engine) noteHealth(c *container, mon *monitor.Monitor) {
 	found := stateOfHealth(mon.Health())
 	changed := false
 	rec := c.change(func(r *record.Container) {
-		if c.mon != mon || r.State.Health == nil {
+		if cmp.Or(c.checks, c.mon) != mon || r.State.Health == nil {
 			return
 		}
 		changed = r.State.Health.Status != found.Status
@@ -143,6 +186,7 @@ func (e *Engine) Healthcheck(ctx context.Context, name string) (record.HealthRes
 	if err != nil {
 		return record.HealthResult{}, err
 	}
+	mon = c.checkedBy(mon)
 	if err := mon.CheckNow(ctx); err != nil {
 		return record.HealthResult{}, err
 	}

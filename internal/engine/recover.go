@@ -47,9 +47,12 @@ func Stored(cfg Config, db documents) ([]record.Container, error) {
 	return out, err
 }
 
-// recoveries is how many containers are looked at, and how many monitors are
-// waited for, at a time.
-const recoveries = 32
+// recoveries is how many containers are looked at at a time, hearings how many
+// monitors are waited for.
+const (
+	recoveries = 32
+	hearings   = 4
+)
 
 // answerWait bounds how long a monitor may take to answer. It is long: on a
 // machine with more to do than it has processors for, hundreds of monitors have
@@ -80,13 +83,7 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 		e.table.add(c)
 		all = append(all, c)
 	}
-	later := make(chan func(), len(all))
-	abreast(all, func(c *container) {
-		if answer := e.recoverOne(ctx, c); answer != nil {
-			later <- answer
-		}
-	})
-	close(later)
+	abreast(all, recoveries, func(c *container) { e.recoverOne(ctx, c) })
 	e.settleVolumes()
 	e.settleNetworks()
 	e.sweepLogs(ids)
@@ -97,21 +94,37 @@ func (e *Engine) Recover(ctx context.Context, stored []record.Container) error {
 	if err := e.rooms.Layers.SweepUppers(uppers); err != nil {
 		return err
 	}
+	e.hearNow = sync.OnceFunc(func() { abreast(all, recoveries, (*container).heard) })
 	close(e.recovered)
-	for range min(recoveries, len(later)) {
-		go func() {
-			for answer := range later {
-				answer()
-			}
-		}()
-	}
+	go e.hearAll(all)
 	return nil
 }
 
-// abreast calls do for each container, for some of them at a time.
-func abreast(all []*container, do func(*container)) {
+// hearAll hears the monitors of what runs, few at a time and not at once: with
+// hundreds of them it is their answers that a first list of containers, which
+// needs none, would wait behind. Who needs one earlier asks it himself.
+func (e *Engine) hearAll(all []*container) {
+	if e.cfg.Calm != nil {
+		select {
+		case <-e.cfg.Calm:
+		case <-e.closing:
+			return
+		}
+	}
+	abreast(all, hearings, (*container).heard)
+}
+
+// heard returns once the container's monitor has been heard.
+func (c *container) heard() {
+	if c.hear != nil {
+		c.hear()
+	}
+}
+
+// abreast calls do for each container, for so many of them at a time.
+func abreast(all []*container, width int, do func(*container)) {
 	var each sync.WaitGroup
-	room := make(chan struct{}, recoveries)
+	room := make(chan struct{}, width)
 	for _, c := range all {
 		room <- struct{}{}
 		each.Go(func() {
@@ -138,30 +151,25 @@ func (e *Engine) sweepLogs(keep map[string]bool) {
 	}
 }
 
-// recoverOne does what has to be done for a container before any verb is called,
-// and returns what may be done later, if anything.
-func (e *Engine) recoverOne(ctx context.Context, c *container) (later func()) {
+// recoverOne does what has to be done for a container before any verb is called.
+func (e *Engine) recoverOne(ctx context.Context, c *container) {
 	rec := c.rec
 	if rec.State.Status == record.Removing {
 		e.rooms.Containers.Delete(rec.ID)
 		e.forget(c)
-		return nil
+		return
 	}
 	k, err := monitor.Knock(e.runDir(rec.ID))
 	if err != nil {
 		e.recoverEnded(c, rec, err)
-		return nil
+		return
 	}
 	e.rejoinVolumes(rec)                                           // before those that nobody uses are settled
 	if rec.State.Status != record.Running || rec.Health.Probes() { // only the monitor knows what to show
 		e.hear(ctx, c, rec, k)
-		return nil
+		return
 	}
-	c.asked = make(chan struct{})
-	return func() {
-		defer close(c.asked)
-		e.hear(ctx, c, rec, k)
-	}
+	c.hear = sync.OnceFunc(func() { e.hear(ctx, c, rec, k) })
 }
 
 // hear waits for the monitor of a container that runs.
@@ -181,14 +189,15 @@ func (e *Engine) hear(ctx context.Context, c *container, rec record.Container, k
 
 // recoverEnded takes up a container that has no monitor: err says why.
 func (e *Engine) recoverEnded(c *container, rec record.Container, err error) {
-	if !fault.Is(err, fault.Busy) {
+	held := fault.Is(err, fault.Busy) || fault.Is(err, fault.Unsupported)
+	if !held {
 		e.freeVolumes(rec, rec.ID)
 		e.disengage(rec) // also what a monitor that was killed had begun
 	}
 	exit, left := monitor.ReadExit(e.runDir(rec.ID))
 	switch {
-	case fault.Is(err, fault.Busy): // it runs, and is not ours to end
-		slog.Error("another daemon holds a container's monitor", "container", rec.ID, "error", err)
+	case held: // it runs, and is not ours to end
+		slog.Error("a container's monitor is not for this daemon", "container", rec.ID, "error", err)
 	case !rec.AutoRemove && (rec.State.Status == record.Exited || rec.State.Status == record.Restarting):
 		e.clearGroup(rec)
 		e.resume(c)
@@ -215,6 +224,7 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	}
 	c.mu.Lock()
 	c.mon = mon
+	known := c.rec.State.Status == record.Running && c.rec.State.PID == s.PID
 	if c.rec.State.Status != record.Running {
 		c.rec.State = record.State{Status: record.Running, StartedAt: s.Started.UTC(), Restarts: c.rec.State.Restarts}
 	}
@@ -227,9 +237,16 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	for _, x := range s.Execs {
 		e.table.addSession(&session{rec: record.Exec{ID: x.ID, Container: c.id, PID: x.PID, Started: true, Running: true}})
 	}
-	e.saveSoon(rec)
+	e.findStandIns(ctx, c)
+	if !known {
+		e.saveSoon(rec)
+	}
 	e.nameAgain(rec)
 	go e.watch(c, mon)
-	e.noteHealth(c, mon)
+	if by := c.checkedBy(mon); rec.Health.Probes() {
+		if watches, _ := by.Watches(ctx); watches {
+			e.noteHealth(c, by)
+		}
+	}
 	go e.arm(c, mon)
 }

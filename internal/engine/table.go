@@ -19,17 +19,21 @@ type container struct {
 	id     string        // never changes
 	claim  chan struct{} // held by the verb that is changing the container; may be held across I/O
 	copies copies        // of its files, which use the root of its running processes
-	asked  chan struct{} // closed once its monitor has answered after a restart of the daemon; nil: nothing is open
+	hear   func()        // after a restart of the daemon: returns once its monitor has answered, asked by the first who calls; nil: nothing is open
 
 	mu      sync.Mutex                     // order: after Engine.table; never held across a call out
 	rec     record.Container               // guarded by mu
 	mon     *monitor.Monitor               // guarded by mu; nil unless running
+	checks  *monitor.Monitor               // guarded by mu; the one that checks health; nil: mon, or none
 	mapped  *snapshot.Mapped               // guarded by mu; descriptors kept for the next start, or nil
 	pending []Attach                       // guarded by mu; attached before the start, with files of our own
 	waiters map[WaitFor][]chan record.Exit // guarded by mu
 	gone    bool                           // guarded by mu
 
 	restarting restarting // guarded by mu
+
+	standing sync.Mutex         // order: before mu; held while a stand-in is found or sent away
+	standIns []*monitor.Monitor // guarded by mu; beside mon: see carrier
 }
 
 // take claims the container for one verb.
@@ -191,8 +195,8 @@ func (t *table) drop(id string) {
 // its monitor has been heard, or has had time for it (answerWait).
 func (t *table) find(name string) (*container, error) {
 	c, err := t.lookUp(name)
-	if err == nil && c.asked != nil {
-		<-c.asked
+	if err == nil {
+		c.heard()
 	}
 	return c, err
 }

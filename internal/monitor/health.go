@@ -44,6 +44,20 @@ func (m *Monitor) Watch(ctx context.Context, p Probe) error {
 	return err
 }
 
+// Watches reports whether the monitor checks its container's health; Health says
+// what it found by now, if anything.
+func (m *Monitor) Watches(ctx context.Context) (bool, error) {
+	// What is known of health comes behind the answer: by the second one it is here.
+	for range 2 {
+		if _, err := m.State(ctx); err != nil {
+			return false, err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.watches, nil
+}
+
 // CheckNow has a probe run; Health has its result when this returns. Conflict: nothing is checked, or the container has ended.
 func (m *Monitor) CheckNow(ctx context.Context) error {
 	_, err := m.do(ctx, &wire.CheckNow{}, nil)
@@ -66,7 +80,7 @@ func (m *Monitor) checked(c *wire.Checked) {
 		h.Results = append(h.Results, Result{Start: time.Unix(0, r.Start), End: time.Unix(0, r.End), Code: int(r.Code), Output: r.Output})
 	}
 	m.mu.Lock()
-	m.health = h
+	m.health, m.watches = h, true
 	m.mu.Unlock()
 	select {
 	case m.checkedNow <- struct{}{}:

@@ -25,6 +25,7 @@ import (
 type Monitor struct {
 	PID   int    // of the monitor
 	Label string // build label of the monitor
+	Plans uint32 // number of the plans it carries out: see Understands
 	ID    string // of its container, as it said when the connection was made
 
 	conn       *wire.Conn
@@ -35,6 +36,7 @@ type Monitor struct {
 	seq     uint32
 	waiting map[uint32]chan wire.Message
 	health  Health
+	watches bool           // it has told of its container's health
 	queue   []*wire.Exited // not yet taken from exits
 	more    chan struct{}  // signalled when queue has grown
 	gone    chan struct{}  // closed when the connection is
@@ -76,7 +78,7 @@ func greet(ctx context.Context, conn *wire.Conn) (*Monitor, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Monitor{PID: int(hello.PID), Label: hello.Label, ID: hello.ID, conn: conn,
+	return &Monitor{PID: int(hello.PID), Label: hello.Label, Plans: hello.Plans, ID: hello.ID, conn: conn,
 		exits: make(chan Exit), checkedNow: make(chan struct{}, 1), waiting: map[uint32]chan wire.Message{},
 		more: make(chan struct{}, 1), gone: make(chan struct{})}, nil
 }

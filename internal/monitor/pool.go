@@ -16,12 +16,14 @@ import (
 
 // PoolConfig says how monitors are made. Binary is the path of fief-mon, Label
 // the build label it must have, Size how many idle ones are kept ready (0:
-// none), Debug lets them write to the daemon's standard error.
+// none), Debug lets them write to the daemon's standard error. When Calm is not nil
+// none is made ahead of need before it is closed.
 type PoolConfig struct {
 	Binary string
 	Label  string
 	Size   int
 	Debug  bool
+	Calm   <-chan struct{}
 }
 
 // refillPause keeps the starting of a new monitor, some milliseconds of a
@@ -101,6 +103,13 @@ func (p *Pool) Close() {
 // the next Take, which then reports why.
 func (p *Pool) fill() {
 	defer p.wg.Done()
+	if p.cfg.Calm != nil {
+		select {
+		case <-p.cfg.Calm:
+		case <-p.stop:
+			return
+		}
+	}
 	for {
 		for p.short() {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -171,7 +180,7 @@ func spawn(ctx context.Context, cfg PoolConfig) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Label != cfg.Label {
+	if m.Label != cfg.Label || !m.Understands() {
 		m.Close()
 		return nil, fault.New(fault.Unavailable, "use", cfg.Binary, "it is of another build ("+m.Label+")",
 			"restart fiefd after an upgrade")

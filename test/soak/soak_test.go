@@ -31,15 +31,13 @@ func many(t *testing.T, name string, few int) int {
 	return n
 }
 
-// writer writes some lines of a thousand bytes, numbered, and ends with a code.
-// All writers together write a megabyte a second.
-const writer = `p=$(printf '%0992d' 0); i=0; while test $i -lt $1; do n=0
-while test $n -lt $2 && test $i -lt $1; do printf '%07d %s\n' $i $p; i=$((i+1)); n=$((n+1)); done; sleep $3; done; exit $4`
-
-// load is a set of writers.
+// load is a set of writers, which together write a megabyte a second. No shells:
+// one that sleeps by sleep(1) forks at every pause, and 200 of them are all that a
+// small machine can do.
 type load struct {
-	n     int
-	lines int
+	n      int
+	lines  int
+	binary string // of the writer
 }
 
 func name(i int) string { return "writer-" + strconv.Itoa(i) }
@@ -54,8 +52,8 @@ func (l load) start(t *testing.T, d *testenv.Daemon, i int) {
 	// A burst each so many seconds: 1000 lines a second in all.
 	pause := max(float64(l.n)/1000, 0.2)
 	burst := max(int(pause*1000/float64(l.n)), 1)
-	d.Must(t, "run", "-d", "--name", name(i), "busybox", "sh", "-c", writer, "sh", strconv.Itoa(l.of(i)), strconv.Itoa(burst),
-		strconv.FormatFloat(pause, 'f', 3, 64), strconv.Itoa(l.code(i)))
+	d.Must(t, "run", "-d", "--name", name(i), "-v", l.binary+":/writer:ro", "-e", "GOMAXPROCS=1", "busybox", "/writer",
+		strconv.Itoa(l.of(i)), strconv.Itoa(burst), strconv.FormatFloat(pause, 'f', 3, 64)+"s", strconv.Itoa(l.code(i)))
 }
 
 // right reports what ps has wrong: a container is running when its process is.
@@ -77,17 +75,29 @@ func right(t *testing.T, d *testenv.Daemon, want int) string {
 // or this source under another label.
 func another(t *testing.T) string {
 	t.Helper()
+	return built(t, "-ldflags", "-s -w -X main.version=another")
+}
+
+// built returns a daemon and a monitor of this source, built with flags, or those
+// that FIEF_PREVIOUS names.
+func built(t *testing.T, flags ...string) string {
+	t.Helper()
 	if dir := os.Getenv("FIEF_PREVIOUS"); dir != "" {
 		return dir
 	}
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=another", "-o", dir+"/", "./cmd/fiefd", "./cmd/fief-mon")
+	compile(t, append(flags, "-o", dir+"/", "./cmd/fiefd", "./cmd/fief-mon")...)
+	return dir
+}
+
+func compile(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"build", "-trimpath"}, args...)...)
 	cmd.Dir = testenv.Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return dir
 }
 
 // TestLiveRestore: containers that write all the time, under a daemon that is
@@ -99,7 +109,9 @@ func TestLiveRestore(t *testing.T) {
 	other := another(t)
 	d := testenv.Start(t)
 	d.Busybox(t)
-	l := load{n: n, lines: max(20_000/n, 100)} // some twenty seconds
+	seconds := 20 + n/2 // until the last one has been started, and on
+	l := load{n: n, lines: max(seconds*1000/n, 100), binary: filepath.Join(t.TempDir(), "writer")}
+	compile(t, "-o", l.binary, "./test/soak/writer")
 	for i := range n / 2 {
 		l.start(t, d, i)
 	}
@@ -115,7 +127,9 @@ func TestLiveRestore(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			wrong = right(t, d, started)
 		}
-		t.Logf("%d containers: ps is right %v after the start of the daemon", started, time.Since(from).Round(time.Millisecond))
+		took, cpu := time.Since(from).Round(time.Millisecond), used(d)
+		running := len(strings.Fields(d.Must(t, "ps", "-q")))
+		t.Logf("%d containers, %d running: ps is right %v and %v of processors' time after the start of the daemon", started, running, took, cpu)
 		if wrong != "" || time.Since(from) > patience {
 			t.Errorf("after %v: %s", time.Since(from), wrong)
 		}
@@ -155,6 +169,18 @@ func TestLiveRestore(t *testing.T) {
 		names = append(names, name(i))
 	}
 	d.Must(t, names...)
+}
+
+// used is the time of processors that a daemon has had (proc_pid_stat(5), fields
+// 14 and 15, in hundredths of a second).
+func used(d *testenv.Daemon) time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.PID()))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	return time.Duration(leading(fields[11])+leading(fields[12])) * 10 * time.Millisecond
 }
 
 // check waits for a writer's end and looks at its code and at every line.
@@ -199,11 +225,13 @@ func measure(t *testing.T, d *testenv.Daemon) counts {
 	c["cgroups"], _ = strconv.Atoi(strings.TrimSpace(string(groups)))
 	namespaces := map[string]bool{}
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
-	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	mine := map[string]bool{}
-	for _, exe := range exes {
-		if to, _ := os.Readlink(exe); strings.HasPrefix(to, testenv.Bin(t)) || to == "/fief-mon" { // seen through a view of its directory
-			mine[filepath.Dir(exe)] = true
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	mine := map[string]bool{strings.TrimSuffix(proc, "/"): true}
+	for _, stat := range stats { // its monitors: others may have daemons, too
+		b, _ := os.ReadFile(stat)
+		_, rest, _ := strings.Cut(string(b), ") ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(d.PID()) {
+			mine[filepath.Dir(stat)] = true
 		}
 	}
 	for _, l := range links {

@@ -54,6 +54,7 @@ func (v *server) watch(m *wire.Health, files []int) (err error) {
 		return fault.New(fault.Invalid, "watch", v.id, "a probe's plan and its descriptors do not fit together", "")
 	}
 	v.health = &health{v: v, conf: m, box: v.box, file: files, now: make(chan chan<- struct{}), state: wire.Checked{State: wire.Starting}}
+	v.live++ // until the container has ended
 	go v.health.run()
 	return nil
 }
@@ -77,6 +78,7 @@ func (v *server) check() error {
 }
 
 func (h *health) run() {
+	defer h.v.end()
 	timer := time.NewTimer(h.pause())
 	defer timer.Stop()
 	defer wire.CloseAll(h.file)

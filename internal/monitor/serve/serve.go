@@ -65,6 +65,7 @@ type server struct {
 	conn    *wire.Conn // the controlling daemon's, nil while there is none
 	started bool       // a Start was accepted; there is no second
 	failed  bool       // and it failed
+	standIn bool       // what was accepted is an Adopt: box is no child
 	id      string
 	dir     int                 // O_PATH descriptor of the run directory, -1 before a start
 	log     lines.Sink          // nil: none
@@ -79,7 +80,7 @@ type server struct {
 }
 
 // Run serves until there is nothing left to do: an idle monitor ends with its
-// daemon; a busy one when its container has ended, its exit has been written
+// daemon, and so does a stand-in for which nothing runs; a busy one when its container has ended, its exit has been written
 // to the run directory, and the daemon has acknowledged it or is gone.
 func Run(cfg Config) error {
 	conn, err := wire.NewConn(cfg.Conn)
@@ -100,7 +101,7 @@ func Run(cfg Config) error {
 func (v *server) hello() *wire.Hello {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return &wire.Hello{Version: wire.Version, Label: v.label, PID: uint32(os.Getpid()), ID: v.id}
+	return &wire.Hello{Version: wire.Version, Label: v.label, PID: uint32(os.Getpid()), ID: v.id, Plans: wire.Plans}
 }
 
 // control answers one daemon until it is gone.
@@ -137,6 +138,8 @@ func (v *server) handle(conn *wire.Conn, seq uint32, m wire.Message, files []int
 		v.begin()
 		go v.answerStart(conn, seq, func() (int, error) { return v.exec(m, files) })
 		return
+	case *wire.Adopt:
+		err = v.adopt(m, files[0])
 	case *wire.Attach:
 		err = v.attach(m, files)
 	case *wire.Signal:
@@ -198,7 +201,7 @@ func (v *server) end() {
 
 // settle ends the monitor when nothing is left to do. Preconditions: v.mu held.
 func (v *server) settle() {
-	idle := !v.started || v.failed
+	idle := !v.started || v.failed || v.standIn
 	if v.over || v.live > 0 || v.conn != nil && (idle || len(v.exits) > 0) {
 		return
 	}

@@ -59,6 +59,16 @@ func (c *coder) u64(p *uint64) {
 	}
 }
 
+// late is a field that earlier builds do not have: their messages end before it,
+// and that it is zero is said in the same way.
+func (c *coder) late(p *uint32) {
+	if c.reading && len(c.buf) == 0 || !c.reading && *p == 0 {
+		return
+	}
+	c.u32(p)
+	c.bad = c.bad || *p == 0
+}
+
 func (c *coder) i32(p *int32) {
 	u := uint32(*p)
 	c.u32(&u)
@@ -140,6 +150,14 @@ func (m *Hello) fields(c *coder) {
 	c.u32(&m.PID)
 	c.text(&m.ID)
 	c.flag(&m.Refused)
+	c.late(&m.Plans)
+}
+
+func (m *Adopt) fields(c *coder) {
+	c.text(&m.ID)
+	c.text(&m.Dir)
+	c.u32(&m.PID)
+	c.i64(&m.Started)
 }
 
 func (m *Start) fields(c *coder) {

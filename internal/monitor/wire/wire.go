@@ -9,12 +9,22 @@
 // monitor; Exited comes from it at any time, with sequence number 0.
 package wire
 
+import (
+	"fief/internal/words/errand"
+	"fief/internal/words/plan"
+)
+
+// Plans numbers the plans and errands that this build makes and carries out.
+// Monitors of another number are sent none: see Adopt.
+const Plans = uint32(errand.Layout)<<16 | uint32(plan.Layout)
+
 // Version is the version of this encoding. A daemon talks only to monitors of
 // the same version; the build label may differ, as monitors outlive daemons: a
 // daemon finds monitors of builds before and after it. Within a version
 // therefore messages keep their numbers and fields, new fields come last and are
-// passed over by who does not know them, and what an unknown message asks is
-// refused. Start alone may change: it goes only to monitors of the same build.
+// passed over by who does not know them (coder.late), and what an unknown
+// message asks is refused. Start and Adopt alone may change: they go only to
+// monitors of the same build. Plans are told apart by their own number.
 const Version = 1
 
 // Op names a message type on the wire. Numbers are never reused.
@@ -36,6 +46,7 @@ const (
 	OpHealth
 	OpCheckNow
 	OpChecked
+	OpAdopt
 )
 
 // Message is one of the structs below.
@@ -46,13 +57,26 @@ type Message interface {
 
 // Hello is the first message of a connection, from the monitor. ID is empty
 // while the monitor is idle. Refused says that another daemon holds the
-// monitor; the connection is closed after it.
+// monitor; the connection is closed after it. Plans is the number of its build,
+// 0 of those before there was one.
 type Hello struct {
 	Version uint32
 	Label   string
 	PID     uint32
 	ID      string
 	Refused bool
+	Plans   uint32
+}
+
+// Adopt makes an idle monitor the stand-in of the one that owns a container,
+// whose build carries out other plans than the daemon's: it starts further
+// processes and checks health. Started is Unix nanoseconds. Descriptors: a pidfd
+// of the container's process 1, which is not its child.
+type Adopt struct {
+	ID      string
+	Dir     string // mon.sock is made in it
+	PID     uint32 // of the container's process 1
+	Started int64
 }
 
 // Start makes an idle monitor the owner of a container. Descriptors: those of
@@ -280,6 +304,7 @@ func (*Exited) op() Op { return OpExited }
 func (*Health) op() Op   { return OpHealth }
 func (*CheckNow) op() Op { return OpCheckNow }
 func (*Checked) op() Op  { return OpChecked }
+func (*Adopt) op() Op    { return OpAdopt }
 
 // Other is a message that only a newer build knows: a request is refused, news
 // are passed over.
@@ -318,6 +343,8 @@ func blank(op Op) Message {
 		return new(CheckNow)
 	case OpChecked:
 		return new(Checked)
+	case OpAdopt:
+		return new(Adopt)
 	}
 	return &Other{Code: op}
 }
@@ -333,6 +360,8 @@ func Files(m Message) int {
 		return m.Proc.files()
 	case *Attach:
 		return m.Client.Files()
+	case *Adopt:
+		return 1
 	}
 	return 0
 }

@@ -18,7 +18,8 @@ func samples() []Message {
 		Slots:  []Slot{SlotFile, SlotStdin, SlotStdout, SlotStderr, SlotPIDFD},
 		Attach: []Attachment{{Has: HasStdout | HasAlive, Keys: []byte{16, 17}}, {Has: HasStdin}}}
 	return []Message{
-		&Hello{Version: 1, Label: "l", PID: 7, ID: "id", Refused: true},
+		&Hello{Version: 1, Label: "l", PID: 7, ID: "id", Refused: true, Plans: 7}, &Hello{Version: 1, Label: "before plans had numbers"},
+		&Adopt{ID: "id", Dir: "/d", PID: 7, Started: 1 << 60},
 		&Start{ID: "id", Dir: "/d", Log: Log{Driver: "json-file", Path: "/l", MaxSize: -1, MaxFile: 3,
 			Compress: true, Buffer: 1 << 20, Attrs: `{"a":"b"}`, Fields: []string{"A=b", ""}}, Proc: proc,
 			Net: Net{Outside: []byte{1}, Spaces: []uint32{4, 8}, Settings: []string{"a=b"}, Inside: []byte{2}, Devices: []NetDevice{{Name: "eth0", At: []uint32{7}}}, Port: 1 << 15}},

@@ -63,8 +63,11 @@ type Mount struct {
 	Path string
 }
 
-// magic begins an encoded errand; its last byte is the version of the layout.
-var magic = [8]byte{'f', 'e', 'r', 'r', 'a', 'n', 'd', 1}
+// Layout numbers what an encoded errand means, as plan.Layout does for plans.
+const Layout = 1
+
+// magic begins an encoded errand.
+var magic = [8]byte{'f', 'e', 'r', 'r', 'a', 'n', 'd', Layout}
 
 // Is reports whether bytes that are a plan's or an errand's are an errand's.
 func Is(b []byte) bool { return len(b) >= len(magic) && [8]byte(b[:8]) == magic }

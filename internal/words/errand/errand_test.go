@@ -2,6 +2,8 @@ package errand
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -20,6 +22,16 @@ func TestThereAndBack(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, e) {
 			t.Errorf("%+v, %v", got, err)
 		}
+	}
+}
+
+// TestLayout: whoever changes what is encoded raises Layout, by which builds know
+// whether they carry out each other's errands.
+func TestLayout(t *testing.T) {
+	const layout, want = 1, "651db52bc4164d8781f5316aadddfa99045bee3405608e41f73eded544897aa9"
+	got := fmt.Sprintf("%x", sha256.Sum256(sample().Encode()))
+	if Layout != layout || got != want {
+		t.Errorf("layout %d is %s, not %d, %s: raise Layout and say so here", Layout, got, layout, want)
 	}
 }
 

@@ -29,7 +29,7 @@ func Decode(b []byte) (*Decoded, error) {
 	d := &Decoded{Header: (*Header)(unsafe.Pointer(&b[0]))}
 	h := d.Header
 	if h.Magic != Magic || int(h.Size) != len(b) {
-		return nil, corrupt("not a launch plan of this build")
+		return nil, corrupt("not a launch plan of this layout")
 	}
 	if h.Slots >= maxItems || h.Files > h.Slots || h.Ops >= maxItems || h.Cgroup > h.Files || h.PIDSpace > h.Files || h.Report > h.Slots {
 		return nil, corrupt("bad counts")
@@ -119,7 +119,7 @@ func (d *Decoded) checkOp(i, size int) bool {
 }
 
 func corrupt(why string) error {
-	return fault.New(fault.Corrupt, "read launch plan", "", why, "daemon and monitor must be of one build")
+	return fault.New(fault.Corrupt, "read launch plan", "", why, "daemon and monitor must know one layout of plans")
 }
 
 func inside(b []byte, at uint32, size uint64) bool { return uint64(at)+size <= uint64(len(b)) }

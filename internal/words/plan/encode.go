@@ -11,7 +11,7 @@ import (
 
 // The encoded form is what the child reads in place: native 64-bit words, so
 // little-endian, of the machine that made it. It travels from daemon to monitor
-// on one machine between binaries of one build; it is not a storage format.
+// on one machine between binaries of one Layout; it is not a storage format.
 //
 //	Header | rlimits | uid map | gid map | ops | data | relocations
 //
@@ -22,8 +22,8 @@ import (
 // where page faults are dear (a virtual machine without nested paging: 5 µs and
 // more each) its length costs more than the making of it.
 
-// Magic begins an encoded plan; its last byte is the version of the layout.
-const Magic = 0x04_6e_61_6c_70_66 // "fplan" 4
+// Magic begins an encoded plan: "fplan" and the number of the layout.
+const Magic = Layout<<40 | 0x6e_61_6c_70_66
 
 // Header is the beginning of an encoded plan. Offsets are from its first byte.
 type Header struct {
