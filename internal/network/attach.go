@@ -175,10 +175,8 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 // ready makes sure that a network is there to be used: the default one gets its
 // subnet the first time, and the others' bridges may have been removed.
 func (r *Room) ready(n *network) error {
-	if n.rec.Name == DefaultName && n.index == 0 {
-		if err := r.prepareDefault(n); err != nil {
-			return err
-		}
+	if n.rec.Name == DefaultName {
+		return r.readyDefault(n)
 	}
 	if n.rec.Driver == driverMacvlan || n.rec.Driver == driverIPvlan {
 		index, err := link.Index(n.rec.Device)
@@ -189,6 +187,26 @@ func (r *Room) ready(n *network) error {
 		return nil
 	}
 	return r.up(n)
+}
+
+// raceTries bounds how often another daemon may take the device that was free a
+// moment ago.
+const raceTries = 10
+
+// readyDefault is ready of the default network, whose device is not named by
+// anybody.
+func (r *Room) readyDefault(n *network) (err error) {
+	for range raceTries {
+		if n.index == 0 {
+			if err := r.prepareDefault(n); err != nil {
+				return err
+			}
+		}
+		if err = r.up(n); !fault.Is(err, fault.Exists) {
+			break
+		}
+	}
+	return err
 }
 
 // prepareDefault finds a subnet, once, and a device for the default network:

@@ -183,7 +183,7 @@ func (r *Room) down(n *network) {
 		return
 	}
 	n.index = 0
-	if err := link.Delete(n.rec.Device); err != nil && !fault.Is(err, fault.NotFound) {
+	if err := r.unbridge(n); err != nil && !fault.Is(err, fault.NotFound) {
 		r.cfg.Log.Warn("cannot remove the bridge of a network", "network", n.rec.Name, "error", err)
 	}
 	for _, other := range r.nets {
@@ -198,6 +198,21 @@ func (r *Room) down(n *network) {
 	if err := r.table().Drop(); err != nil {
 		r.cfg.Log.Warn("cannot remove the rules of networks", "error", err)
 	}
+}
+
+// unbridge removes a network's bridge. A device of its name with another hardware
+// address is somebody else's, perhaps another daemon's default network.
+func (r *Room) unbridge(n *network) error {
+	all, err := link.Devices()
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		if d.Name == n.rec.Device && d.MAC == r.macOf(n.rec.ID) {
+			return link.Delete(d.Name)
+		}
+	}
+	return nil
 }
 
 // forwarding lets the host pass packets on, and says so when it did not before.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -458,6 +459,23 @@ func TestTwoDaemons(t *testing.T) {
 	two.Stop(t)
 	reach(t, "of the first, after the second", linktest.Ask, "127.0.0.1:8080", "any")
 	two.Up(t)
+}
+
+// TestDaemonsAtOnce: daemons that make their default networks in the same moment
+// each get a device of their own.
+func TestDaemonsAtOnce(t *testing.T) {
+	daemons := []*testenv.Daemon{start(t), testenv.Start(t, "--pool-size", "0"), testenv.Start(t, "--pool-size", "0"), testenv.Start(t, "--pool-size", "0")}
+	var all sync.WaitGroup
+	for _, d := range daemons {
+		all.Go(func() {
+			for range 3 {
+				if _, errs, code := d.Fief(t, "run", "--rm", "host", "true"); code != 0 {
+					t.Errorf("%d: %s", code, errs)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestLeftover: what a killed daemon left of its default network goes with the
