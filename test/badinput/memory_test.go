@@ -75,7 +75,7 @@ func TestLongWindows(t *testing.T) {
 	d.Must(t, "pull", host+"/long:1")
 	most := peak(t, d.PID())
 	t.Logf("peak %.1f MB", float64(most)/1e6)
-	if most > 150<<20 {
+	if most > 165<<20 { // the windows of all layers together are 128 MiB, the rest is the daemon
 		t.Errorf("fiefd needed %d MiB", most>>20)
 	}
 	before := state(t, d)
