@@ -356,7 +356,7 @@ func TestForeignGroup(t *testing.T) {
 	if dir, err := tr.Create(ice); err != nil || dir.Close() != nil || tr.Freeze(t.Context(), ice) != nil {
 		t.Fatal("cannot freeze a group: ", err)
 	}
-	t.Cleanup(func() { tr.Thaw(ice); tr.Remove(ice) })
+	defer func() { tr.Thaw(ice); tr.Remove(ice) }()
 	b.config(func(s *specs.Spec) { s.Linux.CgroupsPath = ice })
 	b.expect(1, "cgroup unexpectedly frozen", "run", "two")
 	named := func(s *specs.Spec) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,7 @@ runtime_supports_nocgroup = ["`+filepath.Base(runtime)+`"]
 		}
 		t.Cleanup(func() { unix.Unmount(file, unix.MNT_DETACH) })
 	}
+	leaveNetwork(t)
 	p := "podman --root " + dir + "/root --runroot " + dir + "/run --tmpdir " + dir + "/tmp --cgroup-manager cgroupfs --runtime " + filepath.Base(runtime) +
 		" --runtime-flag root=" + dir + "/state"
 	functions := write(t, filepath.Join(dir, "functions"), "podman() { command "+p+" \"$@\"; }\nP='"+p+"'\nG=/"+group+"\n"+
@@ -124,5 +126,19 @@ spec:
 Y
 podman play kube k.yaml && podman exec kube-two echo of a pod`, want: "of a pod\n$"},
 		{line: "podman play kube --down k.yaml; rmdir /sys/fs/cgroup/*/libpod_parent /sys/fs/cgroup/libpod_parent 2>/dev/null; :", want: "removed"},
+	})
+}
+
+// leaveNetwork removes at the end what podman makes for the network of `play
+// kube` and keeps: a bridge, and the mount below which it names namespaces.
+func leaveNetwork(t *testing.T) {
+	const names, bridge = "/run/netns", "cni-podman1"
+	before, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(before), " "+names+" ") {
+		return
+	}
+	t.Cleanup(func() {
+		unix.Unmount(names, unix.MNT_DETACH)
+		exec.Command("ip", "link", "delete", bridge).Run() // there is none unless play kube ran
 	})
 }
