@@ -203,16 +203,22 @@ func (r *Room) down(n *network) {
 // unbridge removes a network's bridge. A device of its name with another hardware
 // address is somebody else's, perhaps another daemon's default network.
 func (r *Room) unbridge(n *network) error {
-	all, err := link.Devices()
-	if err != nil {
+	index, err := r.bridged(n)
+	if index == 0 || err != nil {
 		return err
 	}
+	return link.Delete(n.rec.Device)
+}
+
+// bridged is the index of a network's own bridge, 0 when there is none.
+func (r *Room) bridged(n *network) (int32, error) {
+	all, err := link.Devices()
 	for _, d := range all {
 		if d.Name == n.rec.Device && d.MAC == r.macOf(n.rec.ID) {
-			return link.Delete(d.Name)
+			return d.Index, nil
 		}
 	}
-	return nil
+	return 0, err
 }
 
 // forwarding lets the host pass packets on, and says so when it did not before.
@@ -290,15 +296,9 @@ func (r *Room) forgetDefault(n *network) {
 	if n.rec.Driver != driverBridge || len(n.rec.Subnets) == 0 {
 		return
 	}
-	all, err := link.Devices()
-	if err != nil {
-		return // it is found when it is needed
-	}
-	for _, d := range all {
-		if d.Name == n.rec.Device && d.MAC == r.macOf(n.rec.ID) {
-			n.index = d.Index
-			r.down(n)
-		}
+	if index, err := r.bridged(n); err == nil && index != 0 { // else it is found when it is needed
+		n.index = index
+		r.down(n)
 	}
 }
 

@@ -117,18 +117,27 @@ func (k *call) reads(v wire.Verb) (any, error) {
 	return k.engine.Inspect(k.ctx, n.Name)
 }
 
-func (k *call) list() (any, error) {
-	l, err := decode[wire.ListCall](k)
-	if err != nil {
-		return nil, err
-	}
+// nameFilters compiles the values of a list's filter for names.
+func nameFilters(asked []string) ([]*regexp.Regexp, error) {
 	var names []*regexp.Regexp
-	for _, n := range l.Names {
+	for _, n := range asked {
 		re, err := regexp.Compile(n)
 		if err != nil {
 			return nil, fault.Say(fault.Invalid, "invalid filter 'name="+n+"'")
 		}
 		names = append(names, re)
+	}
+	return names, nil
+}
+
+func (k *call) list() (any, error) {
+	l, err := decode[wire.ListCall](k)
+	if err != nil {
+		return nil, err
+	}
+	names, err := nameFilters(l.Names)
+	if err != nil {
+		return nil, err
 	}
 	all, err := k.engine.List(k.ctx)
 	if err != nil || len(names) == 0 {

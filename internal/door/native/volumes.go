@@ -7,7 +7,6 @@ import (
 
 	"fief/internal/door/native/wire"
 	"fief/internal/words/ask"
-	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -54,13 +53,9 @@ func (k *call) volumeList() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var names []*regexp.Regexp
-	for _, n := range l.Names {
-		re, err := regexp.Compile(n)
-		if err != nil {
-			return nil, fault.Say(fault.Invalid, "invalid filter 'name="+n+"'")
-		}
-		names = append(names, re)
+	names, err := nameFilters(l.Names)
+	if err != nil {
+		return nil, err
 	}
 	all, err := k.engine.Volumes(k.ctx)
 	if err != nil || len(names) == 0 {
