@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/populate"
 	"fief/internal/words/fault"
 )
 
@@ -67,6 +68,7 @@ func main() {
 	if os.Args[0] == holderName {
 		hold()
 	}
+	populate.Heap()
 	growStack()
 	a.exit(a.run(os.Args[1:]))
 }
