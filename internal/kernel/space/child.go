@@ -109,7 +109,7 @@ func newMessage(socket int) *message {
 }
 
 // fork forks the child. What makes that safe in a Go process is said at
-// userns.fork. The table of descriptors
+// userns.cloneInto. The table of descriptors
 // is a copy: a child killed before it has sent the descriptor leaves none.
 //
 //go:nosplit
