@@ -9,6 +9,7 @@ import (
 
 	"fief/internal/cli/show"
 	"fief/internal/door/native/wire"
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -135,16 +136,24 @@ func setupEvents(fs *pflag.FlagSet) action {
 	format := fs.String("format", "", "Format output using a Go TEMPLATE, or 'json'")
 	filters := fs.StringArrayP("filter", "f", nil, "Filter output based on conditions provided (type, event, container, image, network, volume)")
 	since := fs.String("since", "", "Show all events created since timestamp")
+	until := fs.String("until", "", "Stream events until this timestamp")
 	asJSON := jsonFlag(fs, format)
 	return func(c *Client, args []string) error {
 		asJSON()
-		var call wire.EventsCall
-		if *since != "" {
-			t, err := parseTime(*since, time.Now())
+		var call ask.Events
+		now := time.Now()
+		for _, end := range []struct {
+			given string
+			to    *time.Time
+		}{{*since, &call.Since}, {*until, &call.Until}} {
+			if end.given == "" {
+				continue
+			}
+			t, err := parseTime(end.given, now)
 			if err != nil {
 				return err
 			}
-			call.Since = t
+			*end.to = t
 		}
 		f, err := parseFilters(*filters, "type", "event", "container", "image", "network", "volume")
 		if err != nil {

@@ -247,10 +247,10 @@ func (e *Engine) Close() {
 	e.rooms.Monitors.Close()
 }
 
-// Events calls each for every event from since on, as far back as events are
-// remembered, or from now on when since is zero; until ctx ends or each fails.
-func (e *Engine) Events(ctx context.Context, since time.Time, each func(record.Event) error) error {
-	return e.rooms.Events.Listen(ctx, since, each)
+// Events calls each for every event of the span, as far back as events are
+// remembered, until the span is over, ctx ends or each fails.
+func (e *Engine) Events(ctx context.Context, span ask.Events, each func(record.Event) error) error {
+	return e.rooms.Events.Listen(ctx, span, each)
 }
 
 // tell publishes a container event with the attributes docker clients expect.

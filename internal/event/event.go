@@ -4,9 +4,11 @@ package event
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
 
@@ -56,12 +58,36 @@ func (l *listener) offer(e record.Event) {
 	}
 }
 
-// Listen calls each with every event since the given time (zero: from now on)
-// until ctx ends or each fails; it returns each's error, nil when ctx ended.
-// What was published before ctx ended is delivered also then: a listener whose
-// time is over before it is served still hears of everything in that time.
+// errPast ends the listening at an event after the span's end.
+var errPast = errors.New("the asked time is over")
+
+// Listen calls each with every event of the span until that is over, ctx ends or
+// each fails; it returns each's error, nil when it came to its end. What was
+// published before is delivered also then: a listener whose time is over before
+// it is served still hears of everything in that time.
 // Only the last 256 events are remembered.
-func (b *Bus) Listen(ctx context.Context, since time.Time, each func(record.Event) error) error {
+func (b *Bus) Listen(ctx context.Context, span ask.Events, each func(record.Event) error) error {
+	if span.Until.IsZero() {
+		return b.listen(ctx, span.Since, each)
+	}
+	if span.Since.IsZero() && span.Until.Before(time.Now()) {
+		return nil // what is past was not asked for
+	}
+	ctx, cancel := context.WithDeadline(ctx, span.Until)
+	defer cancel()
+	err := b.listen(ctx, span.Since, func(e record.Event) error {
+		if e.At.After(span.Until) {
+			return errPast
+		}
+		return each(e)
+	})
+	if errors.Is(err, errPast) {
+		return nil
+	}
+	return err
+}
+
+func (b *Bus) listen(ctx context.Context, since time.Time, each func(record.Event) error) error {
 	l := &listener{queue: make(chan record.Event, backlog)}
 	old := b.join(l, since)
 	defer b.leave(l)

@@ -3,10 +3,12 @@ package event
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
 
@@ -19,7 +21,7 @@ func TestListenSeesPastAndPresentOnce(t *testing.T) {
 	got := make(chan string, 4)
 	done := make(chan error, 1)
 	go func() {
-		done <- b.Listen(context.Background(), start, func(e record.Event) error {
+		done <- b.Listen(context.Background(), ask.Events{Since: start}, func(e record.Event) error {
 			got <- e.Action
 			if e.Action == "die" {
 				return errEnough
@@ -59,7 +61,7 @@ func TestListenEndsWithContext(t *testing.T) {
 	var b Bus
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := b.Listen(ctx, time.Time{}, func(record.Event) error { return nil }); err != nil {
+	if err := b.Listen(ctx, ask.Events{}, func(record.Event) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -76,7 +78,7 @@ func TestListenersEndHearsWhatWasBefore(t *testing.T) {
 		b.Publish(record.Event{Action: "first"})
 		go func() {
 			defer close(done)
-			b.Listen(ctx, time.Unix(0, 0), func(record.Event) error {
+			b.Listen(ctx, ask.Events{Since: time.Unix(0, 0)}, func(record.Event) error {
 				if heard++; heard == 1 {
 					close(joined)
 					<-ctx.Done()
@@ -93,5 +95,34 @@ func TestListenersEndHearsWhatWasBefore(t *testing.T) {
 		if heard != 4 {
 			t.Fatalf("heard of %d events, not 4", heard)
 		}
+	}
+}
+
+// The end of a span ends the listening: with what was before it, and nothing of
+// what came after, also when all of that is past.
+func TestListenEndsWithSpan(t *testing.T) {
+	var b Bus
+	begun := time.Now()
+	for i, name := range []string{"first", "last", "after"} {
+		b.Publish(record.Event{Action: name, At: begun.Add(time.Duration(i) * time.Second)})
+	}
+	heard := func(span ask.Events) (list []string) {
+		t.Helper()
+		if err := b.Listen(context.Background(), span, func(e record.Event) error {
+			list = append(list, e.Action)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if got := heard(ask.Events{Since: begun, Until: begun.Add(time.Second)}); !slices.Equal(got, []string{"first", "last"}) {
+		t.Errorf("heard %q between the first and the last", got)
+	}
+	if got := heard(ask.Events{Until: begun.Add(-time.Second)}); got != nil {
+		t.Errorf("heard %q although the end was past before all of it", got)
+	}
+	if got := heard(ask.Events{Since: begun.Add(3 * time.Second), Until: time.Now().Add(20 * time.Millisecond)}); got != nil {
+		t.Errorf("heard %q of what was before the span", got)
 	}
 }

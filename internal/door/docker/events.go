@@ -1,9 +1,7 @@
 package docker
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/record"
 )
 
@@ -22,8 +21,6 @@ type eventMessage struct {
 	From   string `json:"from,omitempty"`
 	events.Message
 }
-
-var errUntil = errors.New("the asked time has come")
 
 func (d *door) events(w http.ResponseWriter, r *request) error {
 	f, err := parseFilters(r.Form.Get("filters"), nil)
@@ -38,16 +35,7 @@ func (d *door) events(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	ctx := r.Context()
-	if !until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, until)
-		defer cancel()
-		if since.IsZero() && until.Before(time.Now()) {
-			since = until // nothing: what is past was not asked for
-		}
-	}
-	if since.IsZero() {
+	if since.IsZero() && !until.Before(time.Now()) {
 		since = time.Now() // so that nothing between the headers and the listening is lost
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -56,9 +44,6 @@ func (d *door) events(w http.ResponseWriter, r *request) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	each := func(e record.Event) error {
-		if !until.IsZero() && e.At.After(until) {
-			return errUntil
-		}
 		if !f.event(e) {
 			return nil
 		}
@@ -66,7 +51,7 @@ func (d *door) events(w http.ResponseWriter, r *request) error {
 		flush(w)
 		return err
 	}
-	d.engine.Events(ctx, since, each) // its error is only that the client or the time has gone
+	d.engine.Events(r.Context(), ask.Events{Since: since, Until: until}, each) // its error is only that the client or the time has gone
 	return nil
 }
 

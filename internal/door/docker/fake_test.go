@@ -78,8 +78,8 @@ func (f *fake) tellOf(p *proc, action string) {
 	f.tell("container", action, p.rec.ID, map[string]string{"image": p.rec.Image, "name": p.rec.Name})
 }
 
-func (f *fake) Events(ctx context.Context, since time.Time, each func(record.Event) error) error {
-	return f.bus.Listen(ctx, since, each)
+func (f *fake) Events(ctx context.Context, span ask.Events, each func(record.Event) error) error {
+	return f.bus.Listen(ctx, span, each)
 }
 
 func (f *fake) Info(context.Context) (record.Info, error) {

@@ -5,10 +5,10 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
-	"time"
 
 	"github.com/moby/moby/api/types/system"
 
+	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
@@ -18,7 +18,7 @@ import (
 // what happens until ctx ends.
 type reporter interface {
 	Info(ctx context.Context) (record.Info, error)
-	Events(ctx context.Context, since time.Time, each func(record.Event) error) error
+	Events(ctx context.Context, span ask.Events, each func(record.Event) error) error
 }
 
 func (d *door) systemRoutes() []route {

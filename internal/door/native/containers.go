@@ -83,11 +83,11 @@ func (k *call) reads(v wire.Verb) (any, error) {
 	case wire.Info:
 		return k.engine.Info(k.ctx)
 	case wire.Events:
-		w, err := decode[wire.EventsCall](k)
+		w, err := decode[ask.Events](k)
 		if err != nil {
 			return nil, err
 		}
-		return nil, k.engine.Events(k.ctx, w.Since, func(e record.Event) error { return k.sendJSON(wire.Event, e) })
+		return nil, k.engine.Events(k.ctx, w, func(e record.Event) error { return k.sendJSON(wire.Event, e) })
 	case wire.Logs:
 		return nil, k.logs()
 	case wire.Top:

@@ -3,7 +3,6 @@ package native
 import (
 	"context"
 	"io"
-	"time"
 
 	"fief/internal/engine"
 	"fief/internal/words/ask"
@@ -66,7 +65,7 @@ type reader interface {
 	Top(ctx context.Context, id string, psArgs []string) (record.Top, error)
 	Plan(ctx context.Context, c ask.Container) (string, error)
 	Info(ctx context.Context) (record.Info, error)
-	Events(ctx context.Context, since time.Time, each func(record.Event) error) error
+	Events(ctx context.Context, span ask.Events, each func(record.Event) error) error
 }
 
 // imager is everything about images.

@@ -267,7 +267,7 @@ func TestGoneClientEndsFollowing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := json.Marshal(wire.EventsCall{})
+	body, err := json.Marshal(ask.Events{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -246,7 +246,7 @@ func (e *Engine) Info(context.Context) (record.Info, error) {
 }
 
 // Events tells of one event, then waits.
-func (e *Engine) Events(ctx context.Context, _ time.Time, each func(record.Event) error) error {
+func (e *Engine) Events(ctx context.Context, _ ask.Events, each func(record.Event) error) error {
 	at := time.Date(2024, 1, 2, 3, 4, 5, 6, time.UTC)
 	if err := each(record.Event{Type: "container", Action: "start", ID: "abc", Attrs: map[string]string{"name": "web", "image": "busybox"}, At: at}); err != nil {
 		return err

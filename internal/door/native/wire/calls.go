@@ -2,7 +2,6 @@ package wire
 
 import (
 	"fmt"
-	"time"
 
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -131,9 +130,6 @@ func badUserns(kind, why string) error {
 // ListCall lists containers: those whose name, with or without a slash before
 // it, fits one of the regular expressions, or all when there is none.
 type ListCall struct{ Names []string }
-
-// EventsCall asks for events, from Since on when it is not zero.
-type EventsCall struct{ Since time.Time }
 
 // Name is a call about one object.
 type Name struct{ Name string }

@@ -37,7 +37,7 @@ const (
 	Tag                           // (RenameCall)
 	RemoveImage                   // (RemoveCall) → []record.Removed
 	Info                          // → record.Info
-	Events                        // (EventsCall): Event
+	Events                        // (ask.Events): Event
 	StartAttached                 // (AttachCall): with descriptors; attaches, starts, answers Started and Exit
 	IDs                           // Data: ranges, see Ranges → record.IDs without them
 	Who                           // (ask.Who) → record.Who
