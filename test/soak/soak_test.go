@@ -6,6 +6,7 @@ package soak
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,8 +222,7 @@ func measure(t *testing.T, d *testenv.Daemon) counts {
 		b, _ := os.ReadFile(path)
 		c[what] = strings.Count(string(b), "\n")
 	}
-	groups, _ := exec.Command("sh", "-c", "find /sys/fs/cgroup -type d 2>/dev/null | grep -c fief").Output()
-	c["cgroups"], _ = strconv.Atoi(strings.TrimSpace(string(groups)))
+	c["empty cgroups"] = emptyGroups()
 	namespaces := map[string]bool{}
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -249,6 +249,21 @@ func measure(t *testing.T, d *testenv.Daemon) counts {
 	_, kib, _ := strings.Cut(string(rollup), "Anonymous:")
 	c["memory, MiB"] = leading(kib) >> 10
 	return c
+}
+
+// emptyGroups counts containers' groups that have no process: what is left of
+// those that are gone. Others may have containers meanwhile.
+func emptyGroups() (n int) {
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() || !strings.Contains(path, "/fief/") {
+			return nil
+		}
+		if procs, err := os.ReadFile(path + "/cgroup.procs"); err == nil && len(procs) == 0 {
+			n++
+		}
+		return nil
+	})
+	return n
 }
 
 // leading is the number that a text begins with.
