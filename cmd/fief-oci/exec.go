@@ -67,8 +67,9 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if s := c.status(); s != specs.StateRunning && s != specs.StateCreated && !(s == paused && e.paused) {
-		return fault.New(fault.Conflict, "exec in container", c.ID, "cannot exec in a "+string(s)+" container", "")
+	status := c.status()
+	if status != specs.StateRunning && status != specs.StateCreated && !(status == paused && e.paused) {
+		return fault.New(fault.Conflict, "exec in container", c.ID, "cannot exec in a "+string(status)+" container", "")
 	}
 	spec, err := c.spec()
 	if err != nil {
@@ -101,7 +102,7 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	proc, err := start(e.app, &p, f, runtime.Callbacks{Listener: c.listener(spec, c.status())})
+	proc, err := start(e.app, &p, f, runtime.Callbacks{Listener: c.listener(spec, status)})
 	if err != nil {
 		return err
 	}

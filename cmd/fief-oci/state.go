@@ -95,9 +95,8 @@ func (c *container) status() specs.ContainerState {
 	if c.PID == 0 {
 		return specs.StateCreating
 	}
-	start, zombie, ok := processTime(c.PID)
 	switch {
-	case !ok || zombie || start != c.StartTime:
+	case !c.alive():
 		return specs.StateStopped
 	case c.Started && c.paused():
 		return paused
@@ -105,6 +104,13 @@ func (c *container) status() specs.ContainerState {
 		return specs.StateRunning
 	}
 	return specs.StateCreated
+}
+
+// alive reports whether the container's process is there, and no later one with
+// its number.
+func (c *container) alive() bool {
+	start, zombie, ok := processTime(c.PID)
+	return ok && !zombie && start == c.StartTime
 }
 
 // processTime reads a process's start time and whether it is dead already.
@@ -126,7 +132,7 @@ func processTime(pid int) (start uint64, zombie, ok bool) {
 // pidfd opens the container's process, sure that it is this one.
 func (c *container) pidfd() (int, error) {
 	fd, err := unix.PidfdOpen(c.PID, 0)
-	if err == nil && c.status() == specs.StateStopped {
+	if err == nil && !c.alive() {
 		unix.Close(fd)
 		err = unix.ESRCH
 	}
