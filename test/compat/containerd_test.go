@@ -85,7 +85,7 @@ func mountRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for end := time.Now().Add(5 * time.Second); unix.Unmount(run, 0) == syscall.EBUSY && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); unix.Unmount(run, 0) == syscall.EBUSY && time.Now().Before(end); {
 			time.Sleep(50 * time.Millisecond) // the last shim is on its way out
 		}
 		if made {
