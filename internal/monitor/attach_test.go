@@ -40,7 +40,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 // parted waits for the end of an attachment and returns the reason it gave.
 func parted(t *testing.T, ours *os.File) string {
 	t.Helper()
-	ours.SetReadDeadline(time.Now().Add(20 * time.Second))
+	ours.SetReadDeadline(time.Now().Add(time.Minute))
 	reason, err := io.ReadAll(ours)
 	if err != nil {
 		t.Fatal(err)

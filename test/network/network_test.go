@@ -310,7 +310,7 @@ func TestKilledDaemon(t *testing.T) {
 	talk := func(when string) {
 		t.Helper()
 		for what, c := range map[string]net.Conn{"through the port": through, "between containers": between} {
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(time.Minute))
 			text := []byte(when)
 			if _, err := c.Write(text); err != nil {
 				t.Errorf("%s, %s: %v", what, when, err)
