@@ -29,6 +29,8 @@ left() (
 	ls -d /tmp/fief-* /var/lib/fief /run/fief 2>/dev/null | sed 's/^/file /'
 	for p in /proc/[0-9]*; do
 		exe=$(readlink "$p/exe" 2>/dev/null) || continue
+		# A monitor's program is / when the daemon that started it has ended.
+		read -r name <"$p/comm" 2>/dev/null && [ "$name" = fief-mon ] && exe=/fief-mon
 		case $exe in */fief | */fiefd | */fief-mon | */fief-oci) echo "process $(basename "$p") $exe" ;; esac
 	done
 	ip -o link show | awk -F': ' '{print "device " $2}'

@@ -30,7 +30,7 @@ func TestLimits(t *testing.T) {
 	})
 	b.ok("run", "--detach", "limited")
 	b.expect(137, "", "exec", "limited", "sh", "-c", "exec /bin/busybox tail /dev/zero")
-	out, code := b.run("exec", "limited", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2; do sleep 0.3 & done; wait; echo all")
+	out, code := b.run("exec", "limited", "sh", "-c", `trap 'kill $all' EXIT; for i in 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2; do sleep 1000 & all="$all $!"; done; echo all`)
 	if !strings.Contains(out, "fork") {
 		t.Errorf("22 processes where 20 may be: %d %s", code, out)
 	}

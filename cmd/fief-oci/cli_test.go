@@ -122,7 +122,7 @@ func TestWordsOfRunc(t *testing.T) {
 		b.expect(1, "no column PID", "ps", "one", "-o", "comm")
 	}
 	b.ok("kill", "one", "SIGKILL", "--all")
-	for end := time.Now().Add(10 * time.Second); b.status("one") != specs.StateStopped && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); b.status("one") != specs.StateStopped && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	b.expect(1, "container not running", "kill", "one", "9")
@@ -313,7 +313,7 @@ func TestSharedPIDs(t *testing.T) {
 	}{{"sleep 1000 & wait", []string{"kill", "--all", "two", "KILL"}}, {"sleep 1000 & wait", []string{"kill", "two", "KILL"}}, {"sleep 1000 & exit", nil}} {
 		share(c.script)
 		b.ok("run", "-d", "two")
-		for end := time.Now().Add(10 * time.Second); c.kill == nil && b.status("two") != specs.StateStopped && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); c.kill == nil && b.status("two") != specs.StateStopped && time.Now().Before(end); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		var pids []int

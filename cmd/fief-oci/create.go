@@ -250,6 +250,7 @@ func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks) (runtime.Pr
 	if err != nil {
 		return runtime.Process{}, err
 	}
+	soften(p)
 	encoded, err := p.Encode()
 	if err != nil {
 		return runtime.Process{}, err

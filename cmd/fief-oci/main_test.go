@@ -186,7 +186,7 @@ func TestLife(t *testing.T) {
 	b.expect(1, "running", "delete", "life")
 	b.expect(0, "life", "list", "-q")
 	b.ok("kill", "life", "KILL")
-	for end := time.Now().Add(10 * time.Second); b.status("life") != specs.StateStopped && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); b.status("life") != specs.StateStopped && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	b.expect(1, "not running", "kill", "life", "TERM")

@@ -127,11 +127,11 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	}
 	raiseLimits()
 
-	view, err := seal.Open(cfg.InitBinary) // once: all monitors run from it
+	program, err := seal.Pin(cfg.InitBinary) // once: all monitors are this file, which an upgrade may replace
 	if err != nil {
 		return nil, err
 	}
-	m.then(func() { view.Close() })
+	m.then(func() { program.Close() })
 	pools, err := s.ranges()
 	if err != nil {
 		return nil, err
@@ -140,10 +140,10 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	mons := monitor.NewPool(monitor.PoolConfig{Binary: view.Path(), Label: version, Size: s.Pool, Debug: s.Debug, Calm: calm})
+	mons := monitor.NewPool(monitor.PoolConfig{Binary: program.Path(), Label: version, Size: s.Pool, Debug: s.Debug, Calm: calm})
 	m.engine = engine.New(cfg, engine.Rooms{
 		IDs: ids, Accounts: accounts{}, Spaces: spaces{}, Images: images, Layers: snaps, Volumes: volumes, Networks: nets, Monitors: mons,
-		Containers: containers, Cgroups: groups, Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(cfg.InitBinary),
+		Containers: containers, Cgroups: groups, Processes: processes{}, Devices: namedDevices{s.CDIDirs}, Runtimes: newRuntimes(program.Path()),
 		Events: &event.Bus{}, Compiler: &launch.Compiler{Filter: seccomp.Compile, Key: fingerprint.Of},
 	})
 	m.then(m.engine.Close)

@@ -114,12 +114,12 @@ func modes(t *testing.T, f *os.File) *unix.Termios {
 	return m
 }
 
-// readUntil reads from a terminal until the text has come, at most ten seconds.
+// readUntil reads from a terminal until the text has come, at most a minute.
 func readUntil(t *testing.T, f *os.File, text string) string {
 	t.Helper()
 	var all bytes.Buffer
 	buf := make([]byte, 4096)
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}
 		if n, _ := unix.Poll(fds, 100); n != 1 {
 			continue
@@ -139,7 +139,7 @@ func readUntil(t *testing.T, f *os.File, text string) string {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}

@@ -81,15 +81,19 @@ func (p *Pool) each(e extent, do func(s *slab, ranges uint64)) {
 }
 
 // askNames asks the name services again about ids of the slabs that an earlier
-// process has claimed: users may have been added since. A start does not wait
-// for services that do not answer.
+// process has claimed: users may have been added since. A start does not wait for
+// services that do not answer, which have answered when the slab was claimed.
 func (p *Pool) askNames() {
 	p.mu.Lock()
 	slabs := slices.Clone(p.slabs)
 	p.mu.Unlock()
 	for _, s := range slabs {
 		names, err := p.host.nss(bases(s.number))
-		if err != nil || p.ctx.Err() != nil {
+		if p.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			p.host.warn(err.Error())
 			return
 		}
 		p.mu.Lock()

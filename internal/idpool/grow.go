@@ -48,6 +48,9 @@ func (p *Pool) claimFor(t *attempt) error {
 	if err := p.confirm(all); err != nil || p.does(t.enough) {
 		return err
 	}
+	if err := p.lines(); err != nil {
+		return err
+	}
 	claimed := make(map[int]bool, len(all))
 	for number := range all {
 		claimed[number] = true
@@ -149,13 +152,51 @@ func (p *Pool) group(first, n int, live extents, others map[int]bool) ([]int, bo
 	return claim, len(claim) > 0
 }
 
+// lines asks again for lines of the pool's user that are not known: what is outside
+// them is not the pool's to claim.
+func (p *Pool) lines() error {
+	unknown := func() error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.facts.unknown
+	}
+	if unknown() == nil {
+		return nil
+	}
+	if err := p.reread(); err != nil {
+		return err
+	}
+	if err := unknown(); err != nil {
+		return p.host.silent(err)
+	}
+	return nil
+}
+
+// namesOf are the bases of slabs to be claimed that name services give away. One
+// that does not say so may give away any: nothing is claimed then, unless the
+// lines of the pool's user say whose the ids are.
+func (p *Pool) namesOf(numbers []int) (extents, error) {
+	names, err := p.host.nss(bases(numbers...))
+	if err == nil {
+		return names, nil
+	}
+	p.mu.Lock()
+	named := p.facts.named
+	p.mu.Unlock()
+	if !named {
+		return nil, p.host.silent(err)
+	}
+	p.host.warn(err.Error())
+	return names, nil
+}
+
 // claim makes slabs own, on disk and then in memory. Preconditions: p.growing
 // and the lock of the claims are held.
 func (p *Pool) claim(numbers []int, live extents, all map[int]claim) error {
 	if len(numbers) == 0 {
 		return nil
 	}
-	names, err := p.host.nss(bases(numbers...))
+	names, err := p.namesOf(numbers)
 	if err != nil {
 		return err
 	}

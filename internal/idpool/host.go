@@ -1,13 +1,16 @@
 package idpool
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 
 	"fief/internal/idpool/hostids"
+	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
@@ -22,13 +25,16 @@ type host struct {
 	watch *hostids.Watch
 	// told are the warnings that have been said: each is said once.
 	told *sync.Map
+
+	subuid, subgid string // where lines of the pool's user would be
 }
 
 func hostOf(cfg Config) host {
 	ids := hostids.Files{SubUID: cfg.SubUID, SubGID: cfg.SubGID, Passwd: cfg.Passwd, Group: cfg.Group,
 		Proc: cfg.Proc, NSSwitch: cfg.NSSwitch, Root: cfg.Root}
 	watch := ids.Watch()
-	return host{ids: ids, watch: &watch, told: &sync.Map{}}
+	return host{ids: ids, watch: &watch, told: &sync.Map{},
+		subuid: cmp.Or(cfg.SubUID, "/etc/subuid"), subgid: cmp.Or(cfg.SubGID, "/etc/subgid")}
 }
 
 // signature tells whether something that read reads has changed.
@@ -42,6 +48,9 @@ type facts struct {
 	own    extents // ids of the pool's user
 	named  bool    // the pool's user has a line: an administrator wants nothing else used
 	claims []hostids.Claim
+	// unknown is why the lines of the pool's user that a name service may have are
+	// not known; nil when they are, or when the files have some.
+	unknown error
 }
 
 func (h host) read() (facts, error) {
@@ -53,6 +62,9 @@ func (h host) read() (facts, error) {
 		h.warn(text)
 	}
 	out := facts{named: slices.Contains(f.Owners, poolUser), claims: f.Claims}
+	if !out.named {
+		out.unknown = f.Unknown
+	}
 	var taken []extent
 	var own [2][]extent
 	for _, c := range f.Claims {
@@ -88,14 +100,19 @@ func (h host) live() (extents, error) {
 func (h host) liveClaims() ([]hostids.Claim, error) { return h.ids.Live() }
 
 // nss returns the ids among the bases of ranges that name services give to
-// users or groups. One that does not answer is told once and knows none: it is
-// never the reason that nothing is leased.
+// users or groups; beside an error those that it knows.
 func (h host) nss(bases []idmap.Host) (extents, error) {
 	claims, err := h.ids.NSS(context.Background(), bases)
-	if err != nil {
-		h.warn(fmt.Sprint(err))
-	}
-	return extentsOf(claims), nil
+	return extentsOf(claims), err
+}
+
+// errSilent is what is wrong when a name service does not answer.
+var errSilent = errors.New("it is not known whose they are")
+
+// silent is errSilent with its reason and the way out.
+func (h host) silent(err error) error {
+	return fault.Wrap(fault.Unavailable, "take host ids for", "containers", fmt.Errorf("%w: %w", errSilent, err), fmt.Sprintf(
+		"mend the name services, or say which ids containers may have: the same line %s:FIRST:COUNT in %s and %s", poolUser, h.subuid, h.subgid))
 }
 
 func extentsOf(claims []hostids.Claim) extents {

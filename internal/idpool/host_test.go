@@ -3,12 +3,15 @@ package idpool
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"fief/internal/idpool/hostids"
+	"fief/internal/words/fault"
 	"fief/internal/words/idmap"
 	"fief/internal/words/record"
 )
@@ -178,9 +181,56 @@ func TestNameServicesAreAskedForBases(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	write(t, h.ids.Getent, "#!/bin/sh\nexit 9\n")
-	for range 2 {
-		if got, err := h.nss(bases); err != nil || len(got) != 0 {
-			t.Errorf("a broken service: %v, %v", got, err)
+	if got, err := h.nss(bases); !fault.Is(err, fault.Unavailable) || len(got) != 0 {
+		t.Errorf("a broken service: %v, %v", got, err)
+	}
+}
+
+// TestServicesThatDoNotAnswer: no range is taken while it is not known whose it is,
+// unless the files have lines for user fief; what is leased already is not touched.
+func TestServicesThatDoNotAnswer(t *testing.T) {
+	cfg := newHost(t)
+	bin := t.TempDir()
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	const broken, knowsNone = "#!/bin/sh\nexit 9\n", "#!/bin/sh\nexit 2\n"
+	for _, c := range []struct{ program, switches, works string }{
+		{"getent", "passwd: files sss\n", knowsNone},
+		{"getsubids", "passwd: files\nsubid: sss\n", "#!/bin/sh\nexit 1\n"},
+	} {
+		cfg := another(t, cfg)
+		cfg.ClaimDir = t.TempDir()
+		write(t, cfg.NSSwitch, c.switches)
+		program := filepath.Join(bin, c.program)
+		script := func(text string) {
+			if err := os.WriteFile(program, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		script(broken)
+		p := open(t, cfg)
+		if l, err := p.Lease("c", 0); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.HintOf(err), "fief:FIRST:COUNT in "+cfg.SubUID) {
+			t.Errorf("%s is broken: leased %d, %v, %s", c.program, l.Base, err, fault.HintOf(err))
+		}
+		if list, err := os.ReadDir(cfg.ClaimDir); err != nil || slices.ContainsFunc(list, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "slab-") }) {
+			t.Errorf("%s is broken: claimed %v, %v", c.program, list, err)
+		}
+		script(c.works)
+		lease(t, p, "c", 0)
+		script(broken)
+		lease(t, p, "d", 0) // of what is claimed
+
+		cfg = another(t, cfg)
+		cfg.ClaimDir = t.TempDir()
+		for _, path := range []string{cfg.SubUID, cfg.SubGID} {
+			write(t, path, "fief:6291456:131072\n")
+		}
+		if l := lease(t, open(t, cfg), "c", 0); l.Base < 6291456 || l.Base >= 6291456+131072 {
+			t.Errorf("%s is broken, with lines: leased %d", c.program, l.Base)
+		}
+		for _, path := range []string{cfg.SubUID, cfg.SubGID} {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

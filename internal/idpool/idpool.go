@@ -29,6 +29,7 @@ package idpool
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"path/filepath"
@@ -116,7 +117,8 @@ type Pool struct {
 // Open makes the pool of the data root, claims its first slab, and takes over
 // the leases of containers found at start. A held lease whose slab is claimed
 // by another daemon, or that overlaps another held one, is not taken over: see
-// Lost. Having no free range left is no error here but of Lease.
+// Lost. Having no free range left is no error here but of Lease, and so is a name
+// service that does not answer.
 func Open(cfg Config, held []Held) (*Pool, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -166,6 +168,10 @@ func (p *Pool) begin(held []Held) error {
 		return nil
 	}
 	err := p.claimFor(&attempt{n: 1, enough: p.hasFree, listed: make(chan struct{})})
+	if errors.Is(err, errSilent) {
+		p.host.warn(err.Error())
+		return nil
+	}
 	if fault.Is(err, fault.Exhausted) {
 		return nil
 	}

@@ -60,7 +60,7 @@ func (h *heard) tell(p record.Progress) {
 
 func (h *heard) has(t *testing.T, status string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		h.mu.Lock()
 		for _, p := range h.all {
 			if strings.HasPrefix(p.Status, status) {
@@ -225,7 +225,7 @@ func TestLayersJoin(t *testing.T) {
 // hasBar waits until a bar was told so.
 func (h *heard) hasBar(t *testing.T, bar, status string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		h.mu.Lock()
 		found := slices.ContainsFunc(h.all, func(p record.Progress) bool { return p.ID == bar && p.Status == status })
 		h.mu.Unlock()

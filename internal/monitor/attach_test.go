@@ -40,7 +40,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 // parted waits for the end of an attachment and returns the reason it gave.
 func parted(t *testing.T, ours *os.File) string {
 	t.Helper()
-	ours.SetReadDeadline(time.Now().Add(20 * time.Second))
+	ours.SetReadDeadline(time.Now().Add(time.Minute))
 	reason, err := io.ReadAll(ours)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func TestDeadClient(t *testing.T) {
 	inW.WriteString("not for the container\n")
 	time.Sleep(50 * time.Millisecond)
 	var kept [100]byte
-	inR.SetReadDeadline(time.Now().Add(5 * time.Second))
+	inR.SetReadDeadline(time.Now().Add(time.Minute))
 	if n, err := inR.Read(kept[:]); n != 22 {
 		t.Errorf("read %d bytes, %v: the monitor took the dead client's input", n, err)
 	}
@@ -162,9 +162,15 @@ func TestSlowReader(t *testing.T) {
 		t.Fatalf("%+v although a client reads nothing", e)
 	case <-time.After(200 * time.Millisecond):
 	}
-	log, _ := os.ReadFile(b.log)
-	if n := bytes.Count(log, []byte("\n")); n < 10000 {
-		t.Errorf("log has only %d lines while one client is slow", n)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		log, _ := os.ReadFile(b.log)
+		n := bytes.Count(log, []byte("\n"))
+		if n >= 10000 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("log has only %d lines while one client is slow", n)
+		}
 	}
 	slow, _ := io.ReadAll(slowR)
 	if strings.Count(string(slow), "\n") != lines || <-fast != string(slow) {

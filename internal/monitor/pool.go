@@ -183,7 +183,7 @@ func spawn(ctx context.Context, cfg PoolConfig) (*Monitor, error) {
 	if m.Label != cfg.Label || !m.Understands() {
 		m.Close()
 		return nil, fault.New(fault.Unavailable, "use", cfg.Binary, "it is of another build ("+m.Label+")",
-			"restart fiefd after an upgrade")
+			"install the programs of one build, then restart fiefd")
 	}
 	m.run()
 	return m, nil

@@ -18,7 +18,7 @@ import (
 )
 
 // startup is how long a daemon may take to answer on a busy machine.
-const startup = 30 * time.Second
+const startup = time.Minute
 
 // Root returns the project's root directory.
 func Root() string {

@@ -44,13 +44,20 @@ func TestDescriptorsAreClosed(t *testing.T) {
 	for i := range 20 { // what is kept ready is, then
 		cycle(i)
 	}
-	time.Sleep(time.Second)
 	before, beforeMonitor := fds(d.PID()), fds(monitor)
+	for range 60 { // until nothing is made ready behind any more
+		time.Sleep(time.Second)
+		earlier, earlierMonitor := before, beforeMonitor
+		before, beforeMonitor = fds(d.PID()), fds(monitor)
+		if maps.Equal(before, earlier) && maps.Equal(beforeMonitor, earlierMonitor) {
+			break
+		}
+	}
 	for i := range 200 {
 		cycle(i)
 	}
 	var after, afterMonitor map[string]int
-	for range 100 {
+	for range 600 {
 		after, afterMonitor = fds(d.PID()), fds(monitor)
 		if same(after, before) && maps.Equal(afterMonitor, beforeMonitor) {
 			return

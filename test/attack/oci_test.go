@@ -79,11 +79,20 @@ func TestOCIPosture(t *testing.T) {
 	piped := func(text string) string { // the file that takes the output is another one each time
 		return string(bytes.ReplaceAll([]byte(text), []byte(dir+"/out"), []byte("the caller's")))
 	}
+	program, err := os.ReadFile(prober(t))
+	if err == nil {
+		err = os.WriteFile(dir+"/rootfs"+probe, program, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	set("sh", "-c", look)
-	compare(t, "oci", piped(table(t, oci("run", "--bundle", dir, "posture"))))
+	out := oci("run", "--bundle", dir, "posture")
+	set(probe)
+	compare(t, "oci", piped(table(t, out+oci("run", "--bundle", dir, "posture"))))
 	set("sleep", "1000")
 	defer exec.Command(testenv.Bin(t)+"/fief-oci", "--root", dir+"/state", "delete", "--force", "posture").Run()
 	oci("create", "--bundle", dir, "posture")
 	oci("start", "posture")
-	compare(t, "oci-exec", piped(table(t, oci("exec", "posture", "sh", "-c", look))))
+	compare(t, "oci-exec", piped(table(t, oci("exec", "posture", "sh", "-c", look)+oci("exec", "posture", probe))))
 }

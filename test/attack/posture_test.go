@@ -4,10 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +25,8 @@ var update = flag.Bool("update", false, "write the tables anew")
 const look = `
 cat /proc/self/status
 cut -d' ' -f40,41 /proc/self/stat | sed 's/^/rt priority and policy: /'
+cut -d' ' -f7 /proc/self/stat | sed 's/^/terminal: /'
+sed 's/^/limit: /' /proc/self/limits
 for f in oom_score_adj personality timerslack_ns; do echo "$f: $(cat /proc/self/$f 2>&1)"; done
 echo "cwd: $(pwd)"
 echo "environ of uid: $(stat -c %u /proc/self/environ)"
@@ -50,6 +55,8 @@ var places = regexp.MustCompile(`^(/dev(/(pts|shm|mqueue|null|zero|full|random|u
 
 var (
 	statusLine = regexp.MustCompile(`^([A-Za-z_0-9]+):\t\s*(.*)$`)
+	ownKeyring = regexp.MustCompile(`^keyring _ses\.[0-9a-z]+$`)
+	limitLine  = regexp.MustCompile(`^(Max(?: [a-z]+)+) {2,}(\w+) +(\w+)`)
 	numbered   = regexp.MustCompile(`^(pipe|socket):\[\d+\]$`)
 )
 
@@ -109,6 +116,16 @@ func normal(line string) string {
 		}
 	case kind == "env" && strings.HasPrefix(value, "HOSTNAME="):
 		value = "HOSTNAME=…"
+	case kind == "terminal" && value != "0":
+		value = "its own"
+	case kind == "limit":
+		if value = limit(value); value == "" {
+			return ""
+		}
+	case (kind == "priority" || kind == "io priority") && value == inherited()[kind]:
+		value = "the daemon's"
+	case kind == "session keyring" && ownKeyring.MatchString(value):
+		value = "its own"
 	case kind == "uid_map":
 		f := strings.Fields(value)
 		if len(f) == 3 && f[1] != "0" {
@@ -137,6 +154,9 @@ func mount(line string) string {
 	}
 	for i := range f[6:] {
 		f[6+i], _, _ = strings.Cut(f[6+i], ":")
+	}
+	if f[4] == probe {
+		return ""
 	}
 	for _, dir := range []string{"/proc/", "/sys/", "/dev/"} {
 		if strings.HasPrefix(f[4], dir) && !places.MatchString(f[4]) {
@@ -179,28 +199,88 @@ func compare(t *testing.T, name, got string) {
 // TestPosture compares what containers and sessions are with tables: what a
 // faster start or a new option changes by mistake is seen here.
 func TestPosture(t *testing.T) {
+	program := prober(t)
 	d := testenv.Start(t)
 	d.Busybox(t)
 	for name, args := range map[string][]string{
 		"default": nil, "host": {"--userns=host"}, "privileged": {"--privileged", "--userns=host"}, "read-only": {"--read-only"},
-		"no-capabilities": {"--cap-drop", "ALL"}, "user": {"--user", "1000:50"}, "init": {"--init"},
+		"no-capabilities": {"--cap-drop", "ALL"}, "user": {"--user", "1000:50"}, "init": {"--init"}, "terminal": {"-t"},
+		"unconfined": {"--security-opt", "seccomp=unconfined"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := append([]string{"run", "-d", "--network", "none"}, args...)
-			id := strings.TrimSpace(d.Must(t, append(all, "busybox", "sh", "-c", look+"sleep 1000")...))
+			args = append([]string{"--network", "none", "-v", program + ":" + probe + ":ro"}, args...)
+			id := strings.TrimSpace(d.Must(t, append(append([]string{"run", "-d"}, args...), "busybox", "sleep", "1000")...))
 			defer d.Must(t, "rm", "-f", id)
-			compare(t, name+"-exec", table(t, d.Must(t, "exec", id, "sh", "-c", look)))
-			out := d.Must(t, append(append([]string{"run", "--rm", "--network", "none"}, args...), "busybox", "sh", "-c", look)...)
+			session := []string{"exec", id}
+			if name == "terminal" {
+				session = []string{"exec", "-t", id}
+			}
+			out := d.Must(t, append(session, "sh", "-c", look)...) + "\n" + d.Must(t, append(session, probe)...)
+			compare(t, name+"-exec", table(t, out))
+			once := append(append([]string{"run", "--rm"}, args...), "busybox")
+			out = d.Must(t, append(once, "sh", "-c", look)...) + "\n" + d.Must(t, append(once, probe)...)
 			compare(t, name, table(t, out))
 		})
 	}
 }
 
+// probe is where the program of testdata/probe is in a container.
+const probe = "/probe"
+
+// prober builds that program, for whoever runs it in a container.
+func prober(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-trimpath", "-o", dir+probe, "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir + probe
+}
+
+// inherited is what a process that this one starts gets of it: limits, as
+// /proc/PID/limits has them by name, and priorities.
+var inherited = sync.OnceValue(func() map[string]string {
+	out := map[string]string{}
+	text, _ := exec.Command("cat", "/proc/self/limits").Output() // Go raises its own
+	for line := range strings.Lines(string(text)) {
+		if m := limitLine.FindStringSubmatch(line); m != nil {
+			out[m[1]+" soft"], out[m[1]+" hard"] = m[2], m[3]
+		}
+	}
+	if n, _, errno := unix.Syscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, 0, 0); errno == 0 {
+		out["priority"] = strconv.Itoa(int(n))
+	}
+	const process = 1 // IOPRIO_WHO_PROCESS
+	if n, _, errno := unix.Syscall(unix.SYS_IOPRIO_GET, process, 0, 0); errno == 0 {
+		out["io priority"] = strconv.Itoa(int(n))
+	}
+	return out
+})
+
+// limit takes out of a line of /proc/PID/limits what depends on the machine.
+func limit(line string) string {
+	m := limitLine.FindStringSubmatch(line)
+	if m == nil {
+		return "" // the heading
+	}
+	soft, hard := m[2], m[3]
+	if soft == inherited()[m[1]+" soft"] {
+		soft = "the daemon's"
+	}
+	if hard == inherited()[m[1]+" hard"] {
+		hard = "the daemon's"
+	}
+	return m[1] + " " + soft + ", " + hard
+}
+
 // TestPostureCanFail: a table notices each kind of difference.
 func TestPostureCanFail(t *testing.T) {
-	const good = "CapInh:\t0000000000000000\nSigIgn:\t0000000000000000\nfd 0: /dev/null\nns pid: pid:[1]\nmount: 1 2 0:3 / /proc rw,nosuid - proc proc rw\n"
+	const good = "parent death signal: 0\nsession keyring: keyring _ses.0123ab\nterminal: 0\nlimit: Max core file size        1                1                bytes\npriority: 39\nio priority: 99999\nCapInh:\t0000000000000000\nSigIgn:\t0000000000000000\nfd 0: /dev/null\nns pid: pid:[1]\nmount: 1 2 0:3 / /proc rw,nosuid - proc proc rw\n"
 	want := table(t, good)
 	for from, to := range map[string]string{"CapInh:\t0000000000000000": "CapInh:\t0000000000000001", "SigIgn:\t0000000000000000": "SigIgn:\t0000000000001000", "fd 0: /dev/null": "fd 0: /dev/null\nfd 9: /sys/fs/cgroup",
+		"signal: 0": "signal: 9", "keyring _ses.0123ab": "keyring _uid_ses.0", "terminal: 0": "terminal: 34816", "1                1 ": "1                2 ", "priority: 39": "priority: 40", "99999": "7",
 		"pid:[1]": readlink(t, "/proc/self/ns/pid"), "rw,nosuid": "rw", "- proc": "shared:3 - proc"} {
 		if got := table(t, strings.Replace(good, from, to, 1)); got == want {
 			t.Errorf("%q is not noticed", to)

@@ -160,7 +160,7 @@ func removeGroups(name string) {
 			return nil
 		})
 		slices.Reverse(all)
-		for end := time.Now().Add(5 * time.Second); ; {
+		for end := time.Now().Add(time.Minute); ; {
 			for _, p := range all {
 				os.Remove(p)
 			}

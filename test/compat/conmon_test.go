@@ -50,9 +50,9 @@ export _OCI_SYNCPIPE=3 _OCI_STARTPIPE=4
 common="--socket-dir-path $PWD/attach --log-level info -r `+runtime+` --runtime-arg --root=$PWD/state"
 create() { (cd bundle; pipes `+monitor+` -b $PWD -c ctr --exit-dir $PWD/../exits -l $PWD/../log/ctr -n name -P $PWD/../conmon.pid -p $PWD/pidfile \
   --persist-dir $PWD/../persist --socket-dir-path $PWD/../attach --log-level info -r `+runtime+` --runtime-arg --root=$PWD/../state --syslog -u ctr --log-size-max 100000 "$@"
-  for i in $(seq 100); do grep -q } sync && break; sleep 0.1; done; cat sync); }
+  for i in $(seq 600); do grep -q } sync && break; sleep 0.1; done; cat sync); }
 execute() { rm -f log/exec; pipes `+monitor+` -c ctr -n name -p $PWD/exec.pid -e -l $PWD/log/exec $common --sync "$@"
-  for i in $(seq 100); do grep -q exit_code sync && break; sleep 0.1; done; cat sync log/exec; }
+  for i in $(seq 600); do grep -q exit_code sync && break; sleep 0.1; done; cat sync log/exec; }
 `)
 	s := session{dir, append(os.Environ(), "BASH_ENV="+functions)}
 	t.Cleanup(func() { s.do("$R delete --force ctr") })

@@ -62,7 +62,7 @@ address = "`+socket+`"
 	save(t, filepath.Join(dir, "config.json"), config)
 	functions := write(t, filepath.Join(dir, "functions"), `C="ctr -a `+socket+` -n `+group+`" I=docker.io/library/bb:latest R="--runc-binary `+runtime+`"
 ctr() { command $C "$@"; }
-up() { containerd -c c.toml >>log 2>&1 & echo $! >pid; for i in $(seq 100); do ctr version >/dev/null 2>&1 && return; sleep 0.1; done; cat log; return 1; }
+up() { containerd -c c.toml >>log 2>&1 & echo $! >pid; for i in $(seq 600); do ctr version >/dev/null 2>&1 && return; sleep 0.1; done; cat log; return 1; }
 down() { kill -9 $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done; }
 `)
 	s := session{dir, append(os.Environ(), "BASH_ENV="+functions, "PATH="+programs+":"+os.Getenv("PATH"))}
@@ -85,7 +85,7 @@ func mountRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for end := time.Now().Add(5 * time.Second); unix.Unmount(run, 0) == syscall.EBUSY && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); unix.Unmount(run, 0) == syscall.EBUSY && time.Now().Before(end); {
 			time.Sleep(50 * time.Millisecond) // the last shim is on its way out
 		}
 		if made {
@@ -130,8 +130,8 @@ func TestContainerd(t *testing.T) {
 func TestContainerdOOM(t *testing.T) {
 	compare(t, containerd, []step{
 		{line: "ctr run $R -d --memory-limit 33554432 $I t sleep 1000"},
-		{line: `ctr events >events & e=$!; sleep 1; ctr tasks exec --exec-id x t sh -c 'exec tail /dev/zero'
-for i in $(seq 100); do grep -q /tasks/oom events && break; sleep 0.1; done; kill $e; cat events`, want: "/tasks/oom"},
+		{line: `ctr events >events & e=$!; sleep 3; ctr tasks exec --exec-id x t sh -c 'exec tail /dev/zero'
+for i in $(seq 600); do grep -q /tasks/oom events && break; sleep 0.1; done; kill $e; cat events`, want: "/tasks/oom"},
 		{line: "ctr tasks rm -f t; ctr c rm t", want: "137"},
 	})
 }

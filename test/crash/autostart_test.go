@@ -39,7 +39,7 @@ mount -t tmpfs tmpfs /var/lib
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Errorf("the daemon that was started is not there: %v", err)
 		}
-		for end := time.Now().Add(5 * time.Second); alive(s[1]) && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); alive(s[1]) && time.Now().Before(end); {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}

@@ -25,18 +25,27 @@ func TestKilledDaemonFindsEverythingAgain(t *testing.T) {
 	d := testenv.Start(t)
 	d.Busybox(t)
 	d.Must(t, "run", "-d", "--name", "writer", "busybox", "sh", "-c", counter)
-	d.Must(t, "run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 1; exit 9")
+	d.Must(t, "run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 5; exit 9")
 	d.Must(t, "run", "-d", "--rm", "--name", "fleeting", "busybox", "sleep", "1000")
 	d.Must(t, "create", "--name", "asleep", "busybox", "true")
 	pid := d.Must(t, "inspect", "-f", "{{.State.Pid}}", "writer")
 	before := d.Must(t, "exec", "writer", "cat", "/proc/self/uid_map")
+	ends := d.Must(t, "inspect", "-f", "{{.State.Pid}}", "ends")
 
 	d.Kill(t)
-	time.Sleep(1500 * time.Millisecond) // "ends" ends while no daemon is there
+	for end := time.Now().Add(time.Minute); alive(ends); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what was to end without a daemon does not")
+		}
+	}
 	d.Up(t)
 
 	if now := d.Must(t, "inspect", "-f", "{{.State.Pid}} {{.State.Status}}", "writer"); now != pid+" running" {
 		t.Errorf("writer was pid %s running, is %s", pid, now)
+	}
+	// its monitor may still be noting it
+	if got := d.Must(t, "wait", "ends"); got != "9" {
+		t.Errorf("what ended without a daemon ended with %s", got)
 	}
 	if got := d.Must(t, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "ends"); got != "exited 9" {
 		t.Errorf("what ended without a daemon is recorded as %q", got)
@@ -93,7 +102,7 @@ func foreground(t *testing.T, d *testenv.Daemon, args ...string) (end func() (st
 	if err != nil || line != "begun\n" {
 		t.Errorf("%q, %v", line, err)
 	}
-	time.Sleep(time.Second)
+	time.Sleep(3 * time.Second)
 	return func() (string, int) {
 		rest, err := io.ReadAll(out)
 		if err != nil {
@@ -108,7 +117,7 @@ func foreground(t *testing.T, d *testenv.Daemon, args ...string) (end func() (st
 func TestForegroundRunOutlivesTheDaemon(t *testing.T) {
 	d := testenv.Start(t)
 	d.Busybox(t)
-	end := foreground(t, d, "run", "--name", "fg", "busybox", "sh", "-c", "echo begun; sleep 3; echo two; exit 5")
+	end := foreground(t, d, "run", "--name", "fg", "busybox", "sh", "-c", "echo begun; sleep 6; echo two; exit 5")
 	d.Kill(t)
 	d.Up(t)
 	if out, code := end(); code != 5 || out != "two\n" {
@@ -120,9 +129,9 @@ func TestForegroundRunOutlivesTheDaemon(t *testing.T) {
 func TestEndsWithoutADaemon(t *testing.T) {
 	d := testenv.Start(t)
 	d.Busybox(t)
-	end := foreground(t, d, "run", "--rm", "busybox", "sh", "-c", "echo begun; sleep 2; echo end; exit 6")
+	end := foreground(t, d, "run", "--rm", "busybox", "sh", "-c", "echo begun; sleep 6; echo end; exit 6")
 	d.Kill(t)
-	time.Sleep(2 * time.Second)
+	time.Sleep(5 * time.Second)
 	d.Up(t)
 	if out, code := end(); code != 6 || out != "end\n" {
 		t.Errorf("exit %d, output %q", code, out)
@@ -180,7 +189,7 @@ func TestKilledMonitor(t *testing.T) {
 	if got := d.Must(t, "wait", "orphan"); got != "137" {
 		t.Errorf("exit code %s", got)
 	}
-	for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); alive(pid); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("process %s of a container without monitor still runs", pid)
 		}

@@ -170,7 +170,7 @@ func TestIDsWaitForFiles(t *testing.T) {
 }
 
 func within(done func() bool) bool {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if done() {
 			return true
 		}

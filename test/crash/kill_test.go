@@ -138,7 +138,7 @@ func (k *killable) killed(t *testing.T, point string, nth, deeds int) bool {
 			return false
 		}
 	}
-	for end := time.Now().Add(30 * time.Second); !over(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !over(); time.Sleep(5 * time.Millisecond) {
 		if _, _, code := k.Fief(t, "version"); code == 0 {
 			break
 		}
@@ -372,7 +372,7 @@ func (k *killable) whole(t *testing.T) {
 // noCopies wants no copies of layers: what asks for them is removed at its end.
 func (k *killable) noCopies(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		left, _ := filepath.Glob(k.root() + "/[0-9]*.[0-9]*")
 		if len(left) == 0 {
 			return
@@ -388,7 +388,7 @@ func (k *killable) noCopies(t *testing.T) {
 // gone soon.
 func (k *killable) lasting(t *testing.T) (names []string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		names = strings.Fields(k.Must(t, "ps", "-a", "--format", "{{.Names}}"))
 		all := len(names)
 		names = slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, fleeting) })
@@ -422,7 +422,7 @@ func (k *killable) same(t *testing.T, kind string, is, must, more, less []string
 func (k *killable) empty(t *testing.T, dir string, n int) {
 	t.Helper()
 	var names []os.DirEntry
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		names, _ = os.ReadDir(filepath.Join(k.root(), dir))
 		if len(names) <= n {
 			return

@@ -35,7 +35,7 @@ func TestPoliciesOverARestart(t *testing.T) {
 	}
 	for name, want := range map[string]string{"killed": "running 1", "always": "running 1", "kept": "running 0",
 		"stopped": "exited 0", "never": "exited 0", "fresh": "created 0"} {
-		for end := time.Now().Add(10 * time.Second); state(name) != want && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); state(name) != want && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		}
 		if got := state(name); got != want {
 			t.Errorf("%s is %s, not %s", name, got, want)

@@ -133,7 +133,7 @@ func TestKilledBeforeHealth(t *testing.T) {
 	if !k.killed(t, "health-arming", 1, 1) {
 		t.Log("it had answered before")
 	}
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		got := k.Must(t, "inspect", "-f", "{{.State.Health.Status}}", "armed")
 		if got == "healthy" {
 			break
@@ -179,7 +179,7 @@ func TestKilledClientAndMonitor(t *testing.T) {
 	if got := d.Must(t, "wait", "box"); got != "137" {
 		t.Errorf("it ended with %s", got)
 	}
-	for end := time.Now().Add(10 * time.Second); len(groupsIn(parent)) > 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(groupsIn(parent)) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("groups are left: %v", groupsIn(parent))
 		}

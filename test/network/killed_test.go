@@ -32,7 +32,7 @@ func TestKilledBetween(t *testing.T) {
 		if point == "container-ended" {
 			d.Fief(t, "kill", "lost")
 		}
-		for end := time.Now().Add(20 * time.Second); !d.Ended(); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !d.Ended(); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s: the daemon was not killed", point)
 			}

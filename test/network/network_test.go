@@ -29,7 +29,7 @@ func start(t *testing.T, args ...string) *testenv.Daemon {
 	testenv.NeedRoot(t)
 	linktest.Alone(t)
 	t.Cleanup(func() { // after the daemon's own end
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			left := linktest.Left(t)
 			tables := tables(t)
 			if left == "" && len(tables) == 0 {
@@ -236,7 +236,7 @@ func TestFlush(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if len(tables(t)) > 0 {
 			break
 		}
@@ -310,7 +310,7 @@ func TestKilledDaemon(t *testing.T) {
 	talk := func(when string) {
 		t.Helper()
 		for what, c := range map[string]net.Conn{"through the port": through, "between containers": between} {
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(time.Minute))
 			text := []byte(when)
 			if _, err := c.Write(text); err != nil {
 				t.Errorf("%s, %s: %v", what, when, err)
@@ -347,7 +347,7 @@ func TestKilledDaemon(t *testing.T) {
 
 // dial connects from a namespace and reads the greeting.
 func dial(s linktest.Space, to string) (c net.Conn, err error) {
-	err = s.Do(func() (err error) { c, err = net.DialTimeout("tcp", to, 10*time.Second); return err })
+	err = s.Do(func() (err error) { c, err = net.DialTimeout("tcp", to, time.Minute); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -423,7 +423,7 @@ func TestShared(t *testing.T) {
 		t.Errorf("its hosts file:\n%s", got)
 	}
 	d.Must(t, "stop", "-t", "0", "first")
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		all, err := link.Devices()
 		if err != nil {
 			t.Fatal(err)

@@ -81,7 +81,7 @@ func TestResolver(t *testing.T) {
 func held(t *testing.T, d *testenv.Daemon) {
 	t.Helper()
 	dir := "/proc/" + strconv.Itoa(d.PID()) + "/fd"
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		var left []string
 		fds, err := os.ReadDir(dir)
 		if err != nil {

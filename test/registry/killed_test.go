@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ func (l *lines) Write(p []byte) (int, error) {
 
 func (l *lines) wait(t *testing.T, text string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		l.mu.Lock()
 		found := strings.Contains(l.buf.String(), text)
 		l.mu.Unlock()
@@ -79,7 +80,18 @@ func TestKilledClient(t *testing.T) {
 		}
 		clients[victim].Process.Kill()
 		clients[victim].Wait()
-		time.Sleep(200 * time.Millisecond) // for the daemon to notice
+		// The daemon notices: it closes the connection (proc(5), /proc/net/unix),
+		// when the pull has been given up.
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			list, err := os.ReadFile("/proc/net/unix")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const listens, other = 1, 1
+			if strings.Count(string(list), s.Dir+"/run/native.sock\n") <= listens+other {
+				break
+			}
+		}
 		goOn()
 		if err := clients[1-victim].Wait(); err != nil {
 			t.Errorf("victim %d: the other client: %v\n%s", victim, err, s.Log())

@@ -77,7 +77,7 @@ func serve(t *testing.T, private bool) string {
 			t.Logf("the registry said:\n%s", raw)
 		}
 	})
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", host); err == nil {
 			c.Close()
 			return host

@@ -43,7 +43,7 @@ func TestTerminals(t *testing.T) {
 			t.Run(client+" "+strings.Join(c.args, " "), func(t *testing.T) {
 				term, wait := onTerminal(t, d, config, client, c.args...)
 				unix.IoctlSetWinsize(int(term.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 31, Col: 97})
-				for end := time.Now().Add(15 * time.Second); ; {
+				for end := time.Now().Add(time.Minute); ; {
 					term.WriteString("stty size\n")
 					if strings.Contains(readFor(term, 300*time.Millisecond), "31 97") {
 						break
@@ -96,7 +96,7 @@ func onTerminal(t *testing.T, d *testenv.Daemon, config, client string, args ...
 	return master, func() error {
 		done := make(chan error, 1)
 		go func() { done <- cmd.Wait() }()
-		for end := time.Now().Add(10 * time.Second); ; {
+		for end := time.Now().Add(time.Minute); ; {
 			readFor(master, 50*time.Millisecond)
 			select {
 			case err := <-done:

@@ -54,7 +54,7 @@ func throughEverything(t *testing.T, other string) {
 			t.Errorf("%d sessions after another restart, not 2", got)
 		}
 		d.Must(t, "exec", who, "touch", "/tmp/go")
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			if _, _, code := d.Fief(t, "exec", who, "test", "-s", "/tmp/went"); code == 0 {
 				break
 			}
@@ -141,7 +141,7 @@ func withoutStandIn(t *testing.T, d *testenv.Daemon, who string) {
 	d.Must(t, "exec", "-d", who, "sleep", "4242")
 	pid, parent := sleeper(t)
 	syscall.Kill(parent, syscall.SIGKILL)
-	for end := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); syscall.Kill(pid, 0) == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a session outlives the monitor that held its output")
 		}
@@ -152,7 +152,7 @@ func withoutStandIn(t *testing.T, d *testenv.Daemon, who string) {
 // sleeper finds the process that sleeps for 4242 seconds, and who started it.
 func sleeper(t *testing.T) (pid, parent int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		all, _ := filepath.Glob("/proc/[0-9]*")
 		for _, dir := range all {
 			if line, _ := os.ReadFile(dir + "/cmdline"); string(line) != "sleep\x004242\x00" {
@@ -173,7 +173,7 @@ func sleeper(t *testing.T) (pid, parent int) {
 
 func wait(t *testing.T, d *testenv.Daemon, who, health string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		got := d.Must(t, "inspect", "-f", "{{.State.Health.Status}}", who)
 		if got == health {
 			return
@@ -208,7 +208,7 @@ func background(t *testing.T, d *testenv.Daemon, args ...string) (end func()) {
 		t.Fatal(err)
 	}
 	who := args[1]
-	for until := time.Now().Add(20 * time.Second); len(sessions(t, d, who)) == 0; time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); len(sessions(t, d, who)) == 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("the session does not start")
 		}

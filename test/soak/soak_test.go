@@ -321,7 +321,7 @@ var slack = counts{"descriptors": 4, "goroutines": 6, "memory, MiB": 24, "leases
 func settled(t *testing.T, d *testenv.Daemon, before counts) counts {
 	t.Helper()
 	time.Sleep(2 * time.Second) // pools are filled again
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(500 * time.Millisecond) {
 		c := measure(t, d)
 		grown := false
 		for what, now := range c {

@@ -186,7 +186,7 @@ func TestCLIKilledAttach(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for range 100 {
+	for range 3000 {
 		if p.attached() == 0 {
 			return
 		}

@@ -36,6 +36,7 @@ type fake struct {
 	asked      ask.Container // the last create
 	bus        event.Bus
 	stopDelay  time.Duration
+	stopping   func()        // called by Stop before that delay, unless nil
 	exitDelay  time.Duration // between the end of an exec session's streams and the news of its exit
 }
 
@@ -231,6 +232,9 @@ func (f *fake) Start(_ context.Context, id string) error {
 }
 
 func (f *fake) Stop(ctx context.Context, id string, how ask.Stop) error {
+	if f.stopping != nil {
+		f.stopping()
+	}
 	time.Sleep(f.stopDelay)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -264,7 +268,7 @@ func (f *fake) Kill(_ context.Context, id, signal string) error {
 	syscall.Kill(-p.cmd.Process.Pid, sig)
 	select {
 	case <-exit:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 	}
 	return nil
 }

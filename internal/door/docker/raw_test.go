@@ -151,7 +151,7 @@ func dial(t *testing.T, socket, request string) (*net.UnixConn, *bufio.Reader, s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(conn, request)
 	br := bufio.NewReader(conn)
 	var head strings.Builder
@@ -263,17 +263,19 @@ func TestWaitAnswersAtOnce(t *testing.T) {
 // TestStopGoesOn: a client that hangs up has still asked for the stop.
 func TestStopGoesOn(t *testing.T) {
 	f, socket := serve(t)
-	f.stopDelay = 300 * time.Millisecond
+	ctx, hangUp := context.WithCancel(context.Background())
+	gone := make(chan struct{})
+	f.stopping = func() { hangUp(); <-gone }
+	f.stopDelay = 300 * time.Millisecond // for the door to see it
 	id := makeOne(t, socket, `{"Image":"busybox","Cmd":["sleep","60"]}`)
 	get(t, raw(socket), "POST", "/containers/"+id+"/start", "")
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, "POST", "http://x/containers/"+id+"/stop", nil)
 	if _, err := raw(socket).Do(req); err == nil {
-		t.Fatal("the stop was not slow")
+		t.Error("the stop has been answered")
 	}
+	close(gone)
 	p, err := f.find(id)
-	for range 100 {
+	for range 3000 {
 		if err == nil && p.record().State.Status == record.Exited {
 			return
 		}

@@ -14,7 +14,8 @@ import (
 	"fief/internal/words/record"
 )
 
-// Stats tells samples a millisecond apart, each with more processor time.
+// Stats tells samples a millisecond apart, each with more processor time, three at
+// least.
 func (f *fake) Stats(ctx context.Context, id string, stream bool, each func(record.Stats) error) error {
 	p, err := f.find(id)
 	if err != nil {
@@ -24,7 +25,7 @@ func (f *fake) Stats(ctx context.Context, id string, stream bool, each func(reco
 		s := record.Stats{ID: p.rec.ID, Name: "n", Read: time.Unix(int64(n), 0), Online: 2, SystemCPU: 100 * n,
 			CPU: record.CPUStats{Total: 10 * n}, Memory: record.MemoryStats{Usage: 7, Limit: 9, Details: map[string]uint64{"inactive_file": 3}},
 			Pids: record.PidsStats{Current: 4}, Blkio: []record.BlkioStat{{Major: 8, Op: "read", Bytes: 5, Count: 6}}}
-		if err := each(s); err != nil || !stream || ctx.Err() != nil {
+		if err := each(s); err != nil || !stream || ctx.Err() != nil && n >= 3 {
 			return err
 		}
 		time.Sleep(time.Millisecond)

@@ -129,8 +129,7 @@ func (f Files) newAccount(ctx context.Context, missing parts) ([]edit, error) {
 }
 
 // freeID is the highest system id that is neither a user's nor a group's:
-// useradd counts down from SYS_UID_MAX, too. A name service that does not answer
-// knows none.
+// useradd counts down from SYS_UID_MAX, too.
 func (f Files) freeID(ctx context.Context) (uint32, error) {
 	users, err1 := accountsOf(f.Passwd)
 	groups, err2 := accountsOf(f.Group)
@@ -145,7 +144,10 @@ func (f Files) freeID(ctx context.Context) (uint32, error) {
 		}
 	}
 	for chunk := range slices.Chunk(free, askKeys) {
-		known, _ := f.NSS(ctx, chunk)
+		known, err := f.NSS(ctx, chunk)
+		if err != nil {
+			return 0, f.notAsked(err)
+		}
 		for _, id := range chunk {
 			if !slices.ContainsFunc(known, func(c Claim) bool { return c.From == uint64(id) }) {
 				return uint32(id), nil
@@ -201,7 +203,10 @@ func (f Files) unclaimed(ctx context.Context) (uint64, error) {
 		if !ok {
 			break
 		}
-		known, _ := f.NSS(ctx, sample(first))
+		known, err := f.NSS(ctx, sample(first))
+		if err != nil {
+			return 0, f.notAsked(err)
+		}
 		known = slices.DeleteFunc(known, func(c Claim) bool { return c.To <= first || c.From >= first+remapIDs })
 		if len(known) == 0 {
 			return first, nil
@@ -209,6 +214,14 @@ func (f Files) unclaimed(ctx context.Context) (uint64, error) {
 		used = append(used, Claim{From: first, To: first + remapIDs}) // where one is, more are
 	}
 	return 0, fault.New(fault.Exhausted, "find ids for user", remapUser, "no 65536 ids below 2147483648 are free", "")
+}
+
+// notAsked adds the way out to the error for a name service that does not say whose
+// ids are: it may be those of its users that would be given away.
+func (f Files) notAsked(err error) error {
+	return fault.Wrap(fault.Unavailable, "choose ids for user", remapUser, err, fmt.Sprintf(
+		"mend the name services of %s, or choose ids that they do not have: add the user and the group %s, and a line %s:FIRST:%d to %s and %s",
+		f.NSSwitch, remapUser, remapUser, remapIDs, f.SubUID, f.SubGID))
 }
 
 // gap is the first of remapIDs ids that nobody claims.

@@ -45,7 +45,8 @@ type Files struct {
 	Leased func() ([]Claim, error)
 
 	lockWait time.Duration // how long the lock of accounts is waited for; default passwdWait
-	patience time.Duration // how long a program may take; default askTime
+	patience time.Duration // how long a program may take when nothing depends on it; default askTime
+	granting time.Duration // how long one may otherwise; default grantTime
 }
 
 func (f Files) complete() Files {
@@ -58,6 +59,7 @@ func (f Files) complete() Files {
 	f.Root = cmp.Or(f.Root, "/")
 	f.lockWait = cmp.Or(f.lockWait, passwdWait)
 	f.patience = cmp.Or(f.patience, askTime)
+	f.granting = cmp.Or(f.granting, grantTime)
 	return f
 }
 
@@ -72,6 +74,9 @@ type Facts struct {
 	// cannot be used.
 	Owners   []string
 	Warnings []string // what could not be known; nothing is claimed for it
+	// Unknown is why the subordinate ids that a name service has are not known, the
+	// ranges of user fief among them; nil when they are.
+	Unknown error
 }
 
 func (f *Facts) warn(format string, args ...any) {

@@ -2,7 +2,6 @@ package hostids
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,9 +20,11 @@ import (
 )
 
 const (
-	// askTime is how long a name service may take. A daemon on a host whose
-	// directory is out of reach must still start.
-	askTime = 2 * time.Second
+	// askTime is how long a name service may take that is asked for a name to be
+	// shown, and grantTime how long one may on whose answer it depends who gets
+	// which ids: a directory that is far away takes seconds for askKeys of them.
+	askTime   = 2 * time.Second
+	grantTime = 10 * time.Second
 	// askKeys is how many ids one process is asked for.
 	askKeys = 128
 	maxSaid = 4 << 20 // bytes that a program may print
@@ -34,35 +35,41 @@ const (
 // getent(1), since only glibc can load their modules. Nothing is asked when
 // there is no getent, or when nsswitch.conf names no service but files for users
 // and groups: those Read has read. Otherwise that takes two processes for every
-// 128 ids, each ended after two seconds.
+// 128 ids, each ended after ten seconds; the first that fails is the last.
 //
 // What was found is returned also beside an error, of class Unavailable: then
 // some of the ids may have users that are not known.
 func (f Files) NSS(ctx context.Context, ids []idmap.Host) ([]Claim, error) {
 	f = f.complete()
+	return f.services(ctx, f.granting, ids)
+}
+
+// services is NSS with another limit for each process.
+func (f Files) services(ctx context.Context, limit time.Duration, ids []idmap.Host) ([]Claim, error) {
 	var out []Claim
-	var failed error
 	services := parseNSSwitch(f.nsswitch())
 	for _, database := range []string{"passwd", "group"} {
 		if f.getent() == "" || !slices.ContainsFunc(services[database], func(s string) bool { return s != "files" }) {
 			continue
 		}
 		for chunk := range slices.Chunk(ids, askKeys) {
-			found, err := f.known(ctx, database, chunk)
+			found, err := f.known(ctx, limit, database, chunk)
 			out = append(out, found...)
-			failed = cmp.Or(failed, err)
+			if err != nil {
+				return out, err
+			}
 		}
 	}
-	return out, failed
+	return out, nil
 }
 
 // known asks for the users or groups with at most askKeys ids.
-func (f Files) known(ctx context.Context, database string, ids []idmap.Host) ([]Claim, error) {
+func (f Files) known(ctx context.Context, limit time.Duration, database string, ids []idmap.Host) ([]Claim, error) {
 	args := []string{database}
 	for _, id := range ids {
 		args = append(args, strconv.FormatUint(uint64(id), 10))
 	}
-	text, code, err := f.ask(ctx, f.getent(), args...)
+	text, code, err := f.ask(ctx, limit, f.getent(), args...)
 	if err == nil && code != 0 && code != 2 { // 2: one or more of the keys could not be found
 		err = fmt.Errorf("it ended with %d", code)
 	}
@@ -71,7 +78,8 @@ func (f Files) known(ctx context.Context, database string, ids []idmap.Host) ([]
 		out = append(out, Claim{From: uint64(a.id), To: uint64(a.id) + 1, UID: database == "passwd", GID: database == "group",
 			Kind: record.IDUser, Holder: a.name, Source: "getent " + database})
 	}
-	return out, fault.Wrap(fault.Unavailable, "look up ids with", "getent "+database, err, "")
+	asked := fmt.Sprintf("%d of the ids %d…%d with getent %s", len(ids), slices.Min(ids), slices.Max(ids), database)
+	return out, fault.Wrap(fault.Unavailable, "look up", asked, err, "")
 }
 
 // UserName returns the name that the host has for a uid, by the files or else by
@@ -94,7 +102,7 @@ func (f Files) nameOf(ctx context.Context, path, database string, id idmap.Host)
 			return a.name, true
 		}
 	}
-	found, _ := f.NSS(ctx, []idmap.Host{id})
+	found, _ := f.services(ctx, f.patience, []idmap.Host{id})
 	for _, c := range found {
 		if c.From == uint64(id) && c.UID == (database == "passwd") {
 			return c.Holder, true
@@ -122,12 +130,14 @@ func (f Files) account(ctx context.Context, database, key string) (account, erro
 	if f.getent() == "" || strings.HasPrefix(key, "-") || strings.ContainsAny(key, ":\n\x00") {
 		return account{}, say(fault.NotFound, "no matching entries in %s file", database)
 	}
-	text, code, err := f.ask(ctx, f.getent(), database, key)
+	text, code, err := f.ask(ctx, f.granting, f.getent(), database, key)
 	id, numeric := number(key)
 	found := parseAccounts(text)
 	switch {
 	case err != nil:
-		return account{}, say(fault.Unavailable, "%v", err)
+		unknown := say(fault.Unavailable, "getent %s %s: %v", database, key, err)
+		unknown.Hint = "mend the name services of " + f.NSSwitch + ", or name one that is in " + path
+		return account{}, unknown
 	case code == 2 || code == 0 && (len(found) == 0 || numeric && found[0].id != id):
 		return account{}, say(fault.NotFound, "getent unable to find entry %q in %s database", key, database)
 	case code == 1:
@@ -138,7 +148,7 @@ func (f Files) account(ctx context.Context, database, key string) (account, erro
 	return found[0], nil
 }
 
-func say(class fault.Class, format string, args ...any) error {
+func say(class fault.Class, format string, args ...any) *fault.Error {
 	return fault.Say(class, fmt.Sprintf(format, args...))
 }
 
@@ -189,11 +199,11 @@ func find(path, name string) string {
 	return path
 }
 
-// ask runs a program until it has ended or patience is over, when it is killed
+// ask runs a program until it has ended or the limit is over, when it is killed
 // with all that it started. It returns what the program printed, also when that
 // is not all, and its exit code.
-func (f Files) ask(ctx context.Context, program string, args ...string) ([]byte, int, error) {
-	within, cancel := context.WithTimeout(ctx, f.patience)
+func (f Files) ask(ctx context.Context, limit time.Duration, program string, args ...string) ([]byte, int, error) {
+	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	said := &printed{}
 	cmd := exec.CommandContext(within, program, args...)
@@ -201,14 +211,14 @@ func (f Files) ask(ctx context.Context, program string, args ...string) ([]byte,
 	cmd.Dir, cmd.Stdout = "/", said
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	cmd.WaitDelay = f.patience
+	cmd.WaitDelay = limit
 	err := cmd.Run()
 	var ended *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case within.Err() != nil:
-		err = fmt.Errorf("%s did not answer within %s", program, f.patience)
+		err = fmt.Errorf("%s did not answer within %s", program, limit)
 	case errors.As(err, &ended) && ended.Exited():
 		return said.text.Bytes(), ended.ExitCode(), nil
 	}

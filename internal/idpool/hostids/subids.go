@@ -35,6 +35,7 @@ func (f Files) readSubIDs(ctx context.Context, out *Facts, service string) {
 			list, err := f.getsubids(ctx, kind, user)
 			if err != nil {
 				out.warn("subordinate ids of %s are not known: %v", service, err)
+				out.Unknown = err
 				return
 			}
 			for _, l := range list {
@@ -66,7 +67,7 @@ func (f Files) getsubids(ctx context.Context, kind, user string) ([]subLine, err
 	if kind == "gid" {
 		args = []string{"-g", user}
 	}
-	text, code, err := f.ask(ctx, program, args...)
+	text, code, err := f.ask(ctx, f.granting, program, args...)
 	if err == nil && code > 1 {
 		err = fmt.Errorf("%s ended with %d", program, code)
 	}

@@ -45,7 +45,7 @@ func TestFreeze(t *testing.T) {
 		if err := tr.Thaw("d"); err != nil {
 			t.Fatal(err)
 		}
-		for until := time.Now().Add(5 * time.Second); frozenNow(t, tr, "d"); {
+		for until := time.Now().Add(time.Minute); frozenNow(t, tr, "d"); {
 			if time.Now().After(until) {
 				t.Fatal("still frozen")
 			}
@@ -57,7 +57,7 @@ func TestFreeze(t *testing.T) {
 	if err := tr.Kill("d"); err != nil {
 		t.Fatal(err)
 	}
-	for until := time.Now().Add(5 * time.Second); ; {
+	for until := time.Now().Add(time.Minute); ; {
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d", cmd.Process.Pid)); err != nil {
 			break
 		}

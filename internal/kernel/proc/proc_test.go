@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -70,16 +71,23 @@ func TestIDMaps(t *testing.T) {
 }
 
 func TestNamespacePids(t *testing.T) {
-	pid := sandbox(t, "sleep 60 & unshare --fork --pid sleep 61 & sleep 0.3; echo ready; exec sleep 62")
-	pids, err := NamespacePids(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pid := sandbox(t, "sleep 60 & unshare --fork --pid sleep 61 & echo ready; exec sleep 62")
+	var pids []int
 	var names []string
-	for _, p := range pids {
-		text, err := os.ReadFile(path(p, "cmdline"))
-		if err == nil {
-			names = append(names, strings.ReplaceAll(strings.TrimRight(string(text), "\x00"), "\x00", " "))
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		var err error
+		if pids, err = NamespacePids(pid); err != nil {
+			t.Fatal(err)
+		}
+		names = nil
+		for _, p := range pids {
+			text, err := os.ReadFile(path(p, "cmdline"))
+			if err == nil {
+				names = append(names, strings.ReplaceAll(strings.TrimRight(string(text), "\x00"), "\x00", " "))
+			}
+		}
+		if slices.Contains(names, "sleep 61") && slices.Contains(names, "sleep 60") && len(pids) == 4 || time.Now().After(end) {
+			break
 		}
 	}
 	for _, want := range []string{"sleep 60", "sleep 61"} {

@@ -15,11 +15,11 @@ import (
 	"fief/internal/words/fault"
 )
 
-// Program is a view of a program's directory: a read-only mount of it that is
-// attached nowhere, so that nobody can make it writable again or mount it. A
-// process that has been started by it keeps the mount for as long as it runs,
-// and so does every descriptor got from its /proc/PID/exe: they cannot be opened
-// for writing (EROFS), not by the owner of the file, not after its end.
+// Program is a view of a program: a read-only mount that is attached nowhere, so
+// that nobody can make it writable again or mount it. A process that has been
+// started by it keeps the mount for as long as it runs, and so does every
+// descriptor got from its /proc/PID/exe: they cannot be opened for writing
+// (EROFS), not by the owner of the file, not after its end.
 type Program struct {
 	dir  *os.File
 	name string
@@ -30,7 +30,8 @@ type Program struct {
 // (golang.org/issue/61751).
 const lowest = 16
 
-// Open makes a view of the program at path. The caller closes it. Errors are the
+// Open makes a view of the directory of the program at path: what is started by
+// it is the program that has the name then. The caller closes it. Errors are the
 // kernel's: without CAP_SYS_ADMIN over the mount namespace there is none.
 func Open(path string) (*Program, error) {
 	dir, err := mnt.ClonePath(nil, filepath.Dir(path), false)
@@ -38,14 +39,20 @@ func Open(path string) (*Program, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	if err := mnt.SetAttr(dir, mnt.Attr{Set: mnt.ReadOnly}, false); err != nil {
+	return view(dir, path)
+}
+
+// view makes dir, a detached mount, read-only and keeps it. dir stays the
+// caller's.
+func view(dir *os.File, path string) (*Program, error) {
+	if err := mnt.SetAttr(dir, mnt.Attr{Set: mnt.ReadOnly}, true); err != nil {
 		return nil, err
 	}
 	n, err := unix.FcntlInt(dir.Fd(), unix.F_DUPFD_CLOEXEC, lowest)
 	if err != nil {
 		return nil, fault.Wrap(fault.Exhausted, "keep open", path, err, "")
 	}
-	p := &Program{fd.Wrap(n, filepath.Dir(path)), filepath.Base(path)}
+	p := &Program{dir: fd.Wrap(n, filepath.Dir(path)), name: filepath.Base(path)}
 	var st unix.Stat_t
 	if err := unix.Stat(p.Path(), &st); err != nil {
 		p.Close()

@@ -110,7 +110,7 @@ func Clone(mntns *os.File, path string) (*os.File, error) {
 		return nil, err
 	}
 	var f *os.File
-	err := onSpareThread(func() error {
+	err := OnSpareThread(func() error {
 		// A thread that shares its working directory and root with others may not
 		// enter a mount namespace (setns(2)). The kernel gives it both of that one.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {

@@ -106,7 +106,7 @@ func spaces(t *testing.T) func() {
 			}
 			return out
 		}
-		for end := time.Now().Add(5 * time.Second); len(foreign()) > 0 && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); len(foreign()) > 0 && time.Now().Before(end); {
 			time.Sleep(time.Millisecond) // a thread that is not used again is on its way out
 		}
 		if list := foreign(); len(list) > 0 {

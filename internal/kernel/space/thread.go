@@ -59,9 +59,9 @@ func ownNamespace(flag int) string {
 	return "/proc/thread-self/ns/pid_for_children"
 }
 
-// onSpareThread calls do on a thread that ends with it. It is not the process's
+// OnSpareThread calls do on a thread that ends with it. It is not the process's
 // first thread, which cannot end and which /proc/self speaks of.
-func onSpareThread(do func() error) error {
+func OnSpareThread(do func() error) error {
 	done := make(chan error)
 	var run func()
 	run = func() {

@@ -28,7 +28,7 @@ func TestRingWaitsForNobody(t *testing.T) {
 	for range 1000 {
 		w.Write([]byte("0123456789\n"), began)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("a thousand lines took %v", took)
 	}
 	s.Unlock()

@@ -62,7 +62,7 @@ func TestManyClients(t *testing.T) {
 // does.
 func asked(conn net.Conn, network, name string) (m *dns.Msg, err error) {
 	for range 5 {
-		c := &dns.Client{Net: network, Timeout: 10 * time.Second}
+		c := &dns.Client{Net: network, Timeout: time.Minute}
 		if m, _, err = c.ExchangeWithConn(question(name, dns.TypeA), &dns.Conn{Conn: conn}); err == nil || network == "tcp" {
 			break
 		}
