@@ -143,7 +143,11 @@ func guard(tree *cgroup.Tree, name string, s *specs.Spec) error {
 	if own && len(rules) == 0 {
 		return nil
 	}
-	err := tree.GuardDevices(name, slices.Concat(rules, cgroup.OwnDevices()))
+	rules = slices.Concat(rules, cgroup.OwnDevices())
+	err := tree.GuardDevices(name, rules)
+	if err == nil {
+		err = tree.ListDevices(name, rules)
+	}
 	if own && (fault.Is(err, fault.Unsupported) || fault.Is(err, fault.Denied)) {
 		return nil
 	}

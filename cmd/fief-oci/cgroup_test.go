@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -95,6 +97,34 @@ func TestDeviceGuard(t *testing.T) {
 	})
 	if out, _ := b.run("run", "ruled"); !strings.Contains(out, "Operation not permitted") || !strings.Contains(out, "zero") {
 		t.Errorf("a loop device that may be read, to write: %s", out)
+	}
+}
+
+// TestDevicesList: where cgroup v1 has the devices, a named group lists its rules
+// there too, with those of every container behind them.
+func TestDevicesList(t *testing.T) {
+	const v1 = "/sys/fs/cgroup/devices"
+	if _, err := os.Stat(v1 + "/devices.list"); err != nil {
+		t.Skip("kernel: no v1 hierarchy of devices")
+	}
+	b := newBench(t)
+	name := "fief-oci-list-" + strconv.Itoa(os.Getpid())
+	major, minor := int64(10), int64(229)
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sleep", "1000"}
+		s.Linux.CgroupsPath = "/" + name
+		s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}, {Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "rwm"}}}
+	})
+	t.Cleanup(func() { b.run("delete", "--force", "listed") })
+	b.ok("create", "listed")
+	b.ok("start", "listed")
+	text, err := os.ReadFile(filepath.Join(v1, name, "devices.list"))
+	if err != nil || !strings.HasPrefix(string(text), "c 10:229 rwm\nc *:* m\nb *:* m\nc 1:3 rwm\n") {
+		t.Errorf("%q, %v", text, err)
+	}
+	b.ok("delete", "--force", "listed")
+	if _, err := os.Stat(filepath.Join(v1, name)); err == nil {
+		t.Error("the group is left")
 	}
 }
 

@@ -157,12 +157,23 @@ func (c *container) makeDir(root string) error {
 // launch starts the container's process and saves its state.
 func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime.Process, error) {
 	none := runtime.Process{}
+	own := *spec // the container's stays as the bundle has it
+	spec = &own
 	f := &files{bundle: box.Bundle, spec: spec, given: map[string]int{"stdin": 0, "stdout": 1, "stderr": 2}}
 	defer f.close()
 	if err := f.joinUser(); err != nil {
 		return none, err
 	}
+	if err := spellMaps(spec); err != nil { // relative to the maps of a joined user namespace, too
+		return none, err
+	}
 	if err := box.saveSpec(spec, raw); err != nil { // with the maps of a joined user namespace
+		return none, err
+	}
+	if spec.Process == nil {
+		spec.Process = noProcess()
+	}
+	if err := box.offerNotify(spec); err != nil {
 		return none, err
 	}
 	gate, err := box.makeGate()
@@ -212,6 +223,13 @@ func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime
 		return none, err
 	}
 	return proc, writePIDFile(c.pidFile, proc.PID)
+}
+
+// noProcess stands for the process of a bundle without one, which can be created
+// and not started (config.md, process): it waits at the gate, with no capability,
+// and would fail to be executed.
+func noProcess() *specs.Process {
+	return &specs.Process{Cwd: "/", Args: []string{"/"}, Capabilities: &specs.LinuxCapabilities{}, NoNewPrivileges: true}
 }
 
 // group puts the container into its cgroup, unless the caller wants it in his.

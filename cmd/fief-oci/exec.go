@@ -132,6 +132,8 @@ func (e *execution) describe(spec *specs.Spec, args []string) (*specs.Process, e
 		if p.ExecCPUAffinity == nil && spec.Process != nil {
 			p.ExecCPUAffinity = spec.Process.ExecCPUAffinity
 		}
+	} else if spec.Process == nil {
+		return nil, fault.New(fault.Invalid, "exec in container", e.process, "its config.json has no process to take after", "give --process")
 	} else {
 		p = *spec.Process
 		p.Args, p.Terminal, p.ConsoleSize = args, e.tty, nil

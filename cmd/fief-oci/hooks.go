@@ -21,6 +21,11 @@ import (
 // runHooks runs the named hooks of a container in the runtime's namespaces, with
 // its state on their stdin (OCI runtime spec, POSIX-platform Hooks). The first
 // one that fails ends it, but for poststop: there a failure is a warning.
+//
+// The state is the one that the lifecycle has at that step (runtime.md): hooks of
+// the create follow step 2, and are told "created", as crun tells them, where
+// runc says "creating"; those after the start are told "running", also when the
+// program has ended meanwhile, which it may do at any moment.
 func runHooks(s *specs.Spec, c *container, names ...string) error {
 	if s.Hooks == nil {
 		return nil
@@ -32,12 +37,13 @@ func runHooks(s *specs.Spec, c *container, names ...string) error {
 		case "prestart":
 			//lint:ignore SA1019 callers still set it, and the spec still has it run
 			list = s.Hooks.Prestart
-			state.Status, state.Pid = specs.StateCreating, c.PID
+			state.Status, state.Pid = specs.StateCreated, c.PID
 		case "createRuntime":
 			list = s.Hooks.CreateRuntime
-			state.Status, state.Pid = specs.StateCreating, c.PID
+			state.Status, state.Pid = specs.StateCreated, c.PID
 		case "poststart":
 			list = s.Hooks.Poststart
+			state.Status, state.Pid = specs.StateRunning, c.PID
 		case "poststop":
 			list = s.Hooks.Poststop
 			state.Status, state.Pid = specs.StateStopped, 0
@@ -155,7 +161,7 @@ func answers(s *specs.Spec) bool {
 // tell writes the state for the hooks, now that there is a pid. The hooks cannot
 // change it for one another.
 func (h *inside) tell() error {
-	for file, status := range map[*os.File]specs.ContainerState{h.create: specs.StateCreating, h.launch: specs.StateCreated} {
+	for file, status := range map[*os.File]specs.ContainerState{h.create: specs.StateCreated, h.launch: specs.StateCreated} {
 		if file == nil {
 			continue
 		}

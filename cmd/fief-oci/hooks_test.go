@@ -81,7 +81,7 @@ func TestHooks(t *testing.T) {
 	inside := b.ok("exec", "one", "cat", "/dev/shm/state")
 	b.ok("delete", "--force", "one")
 	text, _ := os.ReadFile(states)
-	statuses := []specs.ContainerState{"creating", "creating", "creating", "running", "stopped"}
+	statuses := []specs.ContainerState{"created", "created", "created", "running", "stopped"}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	if len(lines) != len(statuses) {
 		t.Fatalf("%q", lines)

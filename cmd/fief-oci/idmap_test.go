@@ -100,6 +100,55 @@ func TestIdmapShapes(t *testing.T) {
 	}
 }
 
+// TestIdmapSpelled: maps in crun's spelling, which podman sends, are those of
+// uidMappings; ranges with @ are relative to the container's.
+func TestIdmapSpelled(t *testing.T) {
+	b := newBench(t)
+	dir := b.owned("owned")
+	with := func(option string) func(*specs.Spec) {
+		return mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"rbind", option}})
+	}
+	const look = "stat -c %u:%g /m/0 /m/1 /m/2"
+	b.sees("0:2 1:1 2:0", look, with("idmap=uids=0-524288-10;gids=0-524290-1#1-524289-1#2-524288-1"))
+	b.sees("5:0 6:1 7:2", look, with("ridmap=gids=@0-0-10;uids=@0-5-10"))
+	for why, option := range map[string]string{
+		"go together": "idmap=uids=0-1-2", "not three numbers": "idmap=uids=0-1;gids=0-1-1", "not a number": "idmap=uids=0-x-1;gids=0-1-1",
+		"no one range": "idmap=uids=@0-65530-10;gids=@0-0-10", "neither uids": "idmap=x=0-0-1", "beyond the last": "idmap=uids=4294967295-0-2;gids=0-0-1",
+	} {
+		b.refuses(why, with(option))
+	}
+	b.refuses("two id maps", func(s *specs.Spec) {
+		with("idmap=uids=0-1-1;gids=0-1-1")(s)
+		s.Mounts[len(s.Mounts)-1].UIDMappings = extents("0:1:1")
+	})
+}
+
+// FuzzMaps: maps are read as they are written, or refused.
+func FuzzMaps(f *testing.F) {
+	f.Add("uids=0-1-10#10-20-1;gids=@0-0-10")
+	f.Add("gids=;uids=@")
+	f.Fuzz(func(t *testing.T, text string) {
+		own := extents("0:1000:10 10:5000:10")
+		uids, gids, err := parseMaps(text, own, own)
+		if err != nil {
+			return
+		}
+		if len(uids) == 0 || len(gids) == 0 {
+			t.Fatalf("%q: %v, %v", text, uids, gids)
+		}
+		if len(uids) != 1 || len(gids) != 1 || strings.Contains(text, "@") || strings.ContainsAny(text, "+") {
+			return
+		}
+		say := func(m specs.LinuxIDMapping) string {
+			return strconv.Itoa(int(m.ContainerID)) + "-" + strconv.Itoa(int(m.HostID)) + "-" + strconv.Itoa(int(m.Size))
+		}
+		again, more, err := parseMaps("uids="+say(uids[0])+";gids="+say(gids[0]), nil, nil)
+		if err != nil || again[0] != uids[0] || more[0] != gids[0] {
+			t.Errorf("%q: %v %v, then %v %v, %v", text, uids, gids, again, more, err)
+		}
+	})
+}
+
 // TestIdmapJoined: a bind takes the maps of a user namespace that is joined.
 func TestIdmapJoined(t *testing.T) {
 	b := newBench(t)

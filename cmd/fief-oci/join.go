@@ -92,10 +92,7 @@ func (f *files) prepare(kind launch.Kind, m specs.Mount) (int, error) {
 	var made *os.File
 	switch kind {
 	case launch.Proc:
-		var options []string
-		if options, err = launch.ProcOptions(m); err == nil {
-			made, err = space.Proc(ns, options...)
-		}
+		made, err = space.Proc(ns, launch.ProcOptions(m)...)
 	case launch.Sysfs:
 		made, err = space.Sysfs(ns)
 	case launch.Mqueue:

@@ -25,19 +25,58 @@ func startCommand(a *app, _ *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
-		return c.start()
+		notices, err := c.start()
+		if err != nil {
+			return err
+		}
+		c.announce(notices, c.PID)
+		return nil
+	}
+}
+
+// announce waits for the container to be ready, where a manager wants to know, and
+// for one that is left to itself names the process, pid. It runs by then: what goes
+// wrong is no failure of the start.
+func (c *container) announce(notices *proxy, pid int) {
+	if notices == nil {
+		return
+	}
+	defer notices.close()
+	pidfd, err := c.pidfd()
+	if err == nil {
+		defer unix.Close(pidfd)
+	}
+	if err := notices.follow(pid, pidfd); err != nil {
+		os.Stderr.WriteString("warning: " + err.Error() + "\n")
 	}
 }
 
 // start opens the gate, waits until hooks of the start have run, and runs those
-// that follow. When one fails, nothing is left of the container.
-func (c *container) start() error {
+// that follow. When one fails, nothing is left of the container. The result, nil
+// without a manager to tell, is the caller's to follow and close.
+func (c *container) start() (*proxy, error) {
 	if s := c.status(); s != specs.StateCreated {
-		return fault.New(fault.Conflict, "start container", c.ID, "cannot start a container in the "+string(s)+" state", "")
+		return nil, fault.New(fault.Conflict, "start container", c.ID, "cannot start a container in the "+string(s)+" state", "")
 	}
+	notices, err := c.proxyNotify()
+	if err == nil {
+		err = c.open()
+	}
+	if err != nil {
+		notices.close()
+		return nil, err
+	}
+	return notices, nil
+}
+
+// open is start without notices.
+func (c *container) open() error {
 	spec, err := c.spec()
 	if err != nil {
 		return err
+	}
+	if spec.Process == nil {
+		return fault.New(fault.Invalid, "start container", c.ID, "its config.json has no process", "delete it, and give the bundle one")
 	}
 	fd, err := openNamed(filepath.Join(c.dir, "gate"), unix.O_WRONLY|unix.O_NONBLOCK, "open")
 	if err != nil {

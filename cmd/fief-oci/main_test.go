@@ -199,6 +199,60 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestNoProcess: a bundle without a process can be created, entered and deleted,
+// and not started (config.md, process).
+func TestNoProcess(t *testing.T) {
+	b := newBench(t)
+	var process *specs.Process
+	b.config(func(s *specs.Spec) { process, s.Process = s.Process, nil })
+	t.Cleanup(func() { b.run("delete", "--force", "none") })
+	b.ok("create", "none")
+	b.expect(1, "has no process", "start", "none")
+	if s := b.status("none"); s != specs.StateCreated {
+		t.Error(s)
+	}
+	b.expect(1, "no process to take after", "exec", "none", "ls")
+	process.Args, process.Terminal = []string{"grep", "Cap", "/proc/1/status"}, false
+	file := filepath.Join(b.dir, "process.json")
+	text, err := json.Marshal(process)
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := b.ok("exec", "--process", file, "none"); !strings.Contains(out, "CapPrm") {
+		t.Error(out)
+	}
+	b.ok("delete", "--force", "none")
+	b.expect(1, "has no process", "run", "none")
+	if left, _ := os.ReadDir(filepath.Join(b.dir, "state")); len(left) != 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+// TestPoststartState: a poststart hook is told that the container runs, also when
+// its program has ended by then.
+func TestPoststartState(t *testing.T) {
+	b := newBench(t)
+	file := filepath.Join(b.dir, "state.json")
+	b.config(func(s *specs.Spec) {
+		s.Process.Args = []string{"sh", "-c", ":"}
+		wait := "while read a b c rest; do test $c = Z && break; done < /proc/$(grep -o '\"pid\":[0-9]*' " + file + " | cut -d: -f2)/stat"
+		s.Hooks = &specs.Hooks{Poststart: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat > " + file + "; i=0; until " + wait + " || test $i -gt 600; do i=$((i+1)); sleep 0.1; done"}},
+			{Path: "/bin/sh", Args: []string{"sh", "-c", "cat > " + file}}}}
+	})
+	b.ok("run", "one")
+	text, err := os.ReadFile(file)
+	var s specs.State
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil || s.Status != specs.StateRunning || s.Pid == 0 {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
 // TestRefusedHook: a hook that fails ends the create, and nothing is left.
 func TestRefusedHook(t *testing.T) {
 	b := newBench(t)

@@ -79,9 +79,45 @@ func TestMountOptions(t *testing.T) {
 	b.refuses("with option nosiud", mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "mode=755", "nosiud"}}))
 	b.refuses("with option context=x", mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "context=x"}}))
 	b.refuses("with option sync", mounted(specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"bind", "sync"}}))
-	b.refuses("remount", mounted(specs.Mount{Destination: "/m", Type: "tmpfs", Options: []string{"remount"}}))
+	b.refuses("no mount before it", mounted(specs.Mount{Destination: "/m", Type: "tmpfs", Options: []string{"remount"}}))
 	b.refuses("without a type", mounted(specs.Mount{Destination: "/m"}))
 	b.refuses("nosuchfs", mounted(specs.Mount{Destination: "/m", Type: "nosuchfs"}))
+}
+
+// TestRemount: a mount can be given other flags by a later entry of the list, as
+// runc and crun have it; what is not named stays, what lies below stays unless all
+// are asked for, and the host's mount that was bound is not touched.
+func TestRemount(t *testing.T) {
+	b := newBench(t)
+	dir := b.hostDir()
+	bound := specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: []string{"rbind", "nosuid"}}
+	for given, want := range map[string]string{
+		"bind,remount,ro":           "=ro,nosuid,relatime /sub=rw,nosuid,relatime",
+		"remount,ro,noexec":         "=ro,nosuid,noexec,relatime /sub=rw,nosuid,relatime",
+		"rbind,remount,rro,noatime": "=ro,nosuid,noatime /sub=ro,nosuid,relatime",
+		"bind,remount,suid":         "=rw,relatime /sub=rw,nosuid,relatime",
+	} {
+		b.sees(want, options, func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, bound, specs.Mount{Destination: "/m", Type: "bind", Source: dir, Options: strings.Split(given, ",")})
+		})
+	}
+	b.sees("wrote", "touch /m/x 2>/dev/null && echo bad; touch /dev/x 2>/dev/null && echo bad; test -c /dev/null && echo wrote > /n/x; cat /n/x", func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m", Type: "tmpfs"}, specs.Mount{Destination: "/n", Type: "tmpfs"},
+			specs.Mount{Destination: "/m", Options: []string{"remount", "ro"}}, specs.Mount{Destination: "/dev", Options: []string{"remount", "ro"}})
+	})
+	// A link in the way leads to a place in the root, which is no mount.
+	if err := os.Symlink("/../../../../..", filepath.Join(b.bundle, "rootfs", "away")); err != nil {
+		t.Fatal(err)
+	}
+	b.refuses("change mount on /away/proc", func(s *specs.Spec) {
+		s.Linux.MaskedPaths = nil
+		s.Mounts = append([]specs.Mount{{Destination: "/away/proc", Type: "tmpfs"}}, s.Mounts...)
+		s.Mounts[1].Destination = "/away"
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/away/proc", Options: []string{"remount", "ro"}})
+	})
+	if err := os.WriteFile(filepath.Join(dir, "free"), nil, 0o600); err != nil {
+		t.Errorf("the host's directory: %v", err)
+	}
 }
 
 // TestBindsOfAll: files, devices, sockets and pipes can be bound, and a bind's

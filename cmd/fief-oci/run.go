@@ -28,12 +28,28 @@ func runCommand(a *app, set *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
-		err = finish(proc, c.console, *detach, box.start)
+		var notices *proxy
+		told := make(chan struct{})
+		err = finish(proc, c.console, *detach, func() (err error) {
+			if notices, err = box.start(); err == nil && !*detach {
+				go func() {
+					box.announce(notices, 0) // this process stays the service's
+					close(told)
+				}()
+			}
+			return err
+		})
+		if _, ended := err.(exitStatus); ended {
+			<-told
+		}
 		if err != nil {
 			if _, ended := err.(exitStatus); !ended {
 				box.destroy()
 				return err
 			}
+		}
+		if *detach && err == nil {
+			box.announce(notices, box.PID)
 		}
 		if *detach || *keep {
 			return err

@@ -326,11 +326,7 @@ func (e *Engine) prepared(config *specs.Spec, i int, b *bundle) (*os.File, error
 	if !ok {
 		return nil, nil
 	}
-	options, err := launch.ProcOptions(config.Mounts[i])
-	if err != nil {
-		return nil, err
-	}
-	return e.rooms.Spaces.Mount(kind, b.files["ns:"+string(kind.Namespace())], options)
+	return e.rooms.Spaces.Mount(kind, b.files["ns:"+string(kind.Namespace())], launch.ProcOptions(config.Mounts[i]))
 }
 
 // sharedOf says of a running container which namespaces it shares, as far as

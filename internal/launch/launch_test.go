@@ -284,20 +284,22 @@ func TestRefusals(t *testing.T) {
 			joinAll(s)
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "network"})
 		}, fault.Invalid},
-		"option of joined":   {func(s *specs.Spec) { joinAll(s); s.Mounts[3].Options = []string{"x=y"} }, fault.Unsupported},
-		"no mount namespace": {func(s *specs.Spec) { s.Linux.Namespaces = launchtest.Namespaces(specs.PIDNamespace) }, fault.Invalid},
-		"namespace twice":    {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, fault.Invalid},
-		"mount over root":    {func(s *specs.Spec) { s.Mounts[0].Destination = "/a/.." }, fault.Invalid},
-		"capability":         {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, fault.Invalid},
-		"limit":              {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
-		"device":             {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
-		"tmpcopyup":          {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
-		"tmpcopyup on proc":  {func(s *specs.Spec) { s.Mounts[0].Options = []string{"tmpcopyup"} }, fault.Unsupported},
-		"remount":            {func(s *specs.Spec) { s.Mounts[6].Options = []string{"remount"} }, fault.Unsupported},
-		"option of a bind":   {func(s *specs.Spec) { s.Mounts[6].Options = []string{"bind", "sync"} }, fault.Unsupported},
-		"id map of a tmpfs":  {func(s *specs.Spec) { s.Mounts[6].Options = []string{"idmap"} }, fault.Unsupported},
-		"propagation":        {func(s *specs.Spec) { s.Linux.RootfsPropagation = "odd" }, fault.Invalid},
-		"hooks":              {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
+		"option of joined":         {func(s *specs.Spec) { joinAll(s); s.Mounts[3].Options = []string{"x=y"} }, fault.Unsupported},
+		"no mount namespace":       {func(s *specs.Spec) { s.Linux.Namespaces = launchtest.Namespaces(specs.PIDNamespace) }, fault.Invalid},
+		"namespace twice":          {func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }, fault.Invalid},
+		"mount over root":          {func(s *specs.Spec) { s.Mounts[0].Destination = "/a/.." }, fault.Invalid},
+		"capability":               {func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_X"} }, fault.Invalid},
+		"limit":                    {func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} }, fault.Invalid},
+		"device":                   {func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "z"}} }, fault.Invalid},
+		"tmpcopyup":                {func(s *specs.Spec) { s.Mounts[6].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"tmpcopyup on proc":        {func(s *specs.Spec) { s.Mounts[0].Options = []string{"tmpcopyup"} }, fault.Unsupported},
+		"remount of nothing":       {func(s *specs.Spec) { s.Mounts[6].Options = []string{"remount", "ro"} }, fault.Invalid},
+		"remount of a file system": {func(s *specs.Spec) { again(s, "remount", "size=1k") }, fault.Unsupported},
+		"remount with an id map":   {func(s *specs.Spec) { again(s, "bind", "remount", "idmap") }, fault.Unsupported},
+		"option of a bind":         {func(s *specs.Spec) { s.Mounts[6].Options = []string{"bind", "sync"} }, fault.Unsupported},
+		"id map of a tmpfs":        {func(s *specs.Spec) { s.Mounts[6].Options = []string{"idmap"} }, fault.Unsupported},
+		"propagation":              {func(s *specs.Spec) { s.Linux.RootfsPropagation = "odd" }, fault.Invalid},
+		"hooks":                    {func(s *specs.Spec) { s.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x"}}} }, fault.Unsupported},
 	} {
 		s := launchtest.Spec("true")
 		c.change(s)
@@ -305,6 +307,12 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// again adds a remount of a spec's last mount.
+func again(s *specs.Spec, options ...string) {
+	last := s.Mounts[len(s.Mounts)-1]
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: last.Destination + "/.", Type: last.Type, Options: options})
 }
 
 // TestDevptsGroup: gid= is dropped when the group is not mapped.

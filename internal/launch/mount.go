@@ -22,21 +22,25 @@ func extraName(target string) string { return "extra:" + target }
 // IsBind reports whether a mount of a spec is handed to the plan as a prepared,
 // detached mount.
 func IsBind(m specs.Mount) bool {
-	return m.Type == "bind" || m.Type == "none" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+	return !remounts(m) && (m.Type == "bind" || m.Type == "none" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind"))
 }
+
+// remounts reports whether a mount of a spec changes one that is there.
+func remounts(m specs.Mount) bool { return slices.Contains(m.Options, "remount") }
 
 // mounts appends all mounts of the spec, in its order, and the extra ones.
 func (c *compilation) mounts() error {
 	for i, m := range c.spec.Mounts {
-		o, err := parseOptions(m.Options)
-		if err != nil {
-			return err
-		}
+		o := parseOptions(m.Options)
 		if clean(m.Destination) == "" {
 			return fault.New(fault.Invalid, "mount over", m.Destination, "that is the root", "mount below it")
 		}
 		if err := c.fits(i, m, o); err != nil {
 			return err
+		}
+		if o.remount {
+			c.remount(m, o)
+			continue
 		}
 		if copiesUp(m) {
 			c.copyUp(c.b.has(bindName(i)), m, o)
@@ -78,7 +82,12 @@ func (c *compilation) fits(i int, m specs.Mount, o mountOptions) error {
 		return fault.New(fault.Unsupported, "mount on "+m.Destination+" with", what, why, hint)
 	}
 	bind := IsBind(m)
+	mounted := func(before specs.Mount) bool { return clean(before.Destination) == clean(m.Destination) }
 	switch {
+	case o.remount && !slices.ContainsFunc(c.spec.Mounts[:i], mounted):
+		return fault.New(fault.Invalid, "mount again on", m.Destination, "no mount before it in the list is there", "name the place of one")
+	case o.remount && (len(o.data) > 0 || o.copyUp || o.idmap):
+		return refuse("option remount", "only flags of a mount can be changed: ro, nosuid, nodev, noexec and the like", "give the mount itself its other options")
 	case bind && slices.ContainsFunc(o.data, notOfNew):
 		return refuse("option "+o.data[slices.IndexFunc(o.data, notOfNew)], "a bind makes no file system that it could be an option of", "leave it out")
 	case !bind && (o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0):
@@ -97,6 +106,32 @@ func (c *compilation) fits(i int, m specs.Mount, o mountOptions) error {
 		}
 	}
 	return nil
+}
+
+// remount appends the change of a mount that was made before: the flags that are
+// named, of that mount alone. mount(2) would take away those that are not named,
+// and without "bind" change the file system for all who have it mounted.
+func (c *compilation) remount(m specs.Mount, o mountOptions) {
+	dest := clean(m.Destination)
+	attr := BindAttr(m.Options, false)
+	if dest == "dev" && c.ownDev { // nodes and links are still to be made in it
+		c.devReadOnly = (c.devReadOnly || attr.Attr_set&unix.MOUNT_ATTR_RDONLY != 0) && attr.Attr_clr&unix.MOUNT_ATTR_RDONLY == 0
+		attr.Attr_set &^= unix.MOUNT_ATTR_RDONLY
+	}
+	all := BindAttr(m.Options, true)
+	s := c.b.step("change", "mount on /"+dest, strings.Join(m.Options, ","), "")
+	t := c.b.slot("target")
+	s.lookup(c.root, dest, 0, t)
+	for _, a := range []struct {
+		attr      unix.MountAttr
+		recursive bool
+	}{{attr, false}, {all, true}} {
+		if a.attr != (unix.MountAttr{}) {
+			s.setAttr(t, a.recursive, a.attr, attrText(a.attr.Attr_set))
+		}
+	}
+	c.propagate(s, t, o)
+	s.end()
 }
 
 // within reports whether a clean path is dir or below it.

@@ -6,8 +6,6 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"fief/internal/words/fault"
 )
 
 // mountOptions is what the option list of one mount means.
@@ -18,12 +16,13 @@ type mountOptions struct {
 	bind        bool     // "bind" or "rbind"
 	idmap       bool     // "idmap" or "ridmap"
 	copyUp      bool     // "tmpcopyup"
+	remount     bool     // "remount": of a mount that is there
 	data        []string // what is left: options of the file system
 }
 
-// parseOptions sorts the options of mount(8) and the OCI spec. Options whose
-// meaning cannot be had are refused, not dropped.
-func parseOptions(list []string) (mountOptions, error) {
+// parseOptions sorts the options of mount(8) and the OCI spec: what it does
+// not know is the file system's.
+func parseOptions(list []string) mountOptions {
 	var m mountOptions
 	for _, o := range list {
 		if set, clear, ok := attribute(strings.TrimPrefix(o, recursion(o))); ok {
@@ -44,12 +43,12 @@ func parseOptions(list []string) (mountOptions, error) {
 		case "defaults", "async", "nomand", "noiversion", "silent", "loud":
 			// Defaults of the kernel, or about its log only.
 		case "remount":
-			return m, fault.New(fault.Unsupported, "use mount option", o, "a list of mounts has nothing to mount again", "give the one mount the options it is to have")
+			m.remount = true
 		default:
 			m.data = append(m.data, o)
 		}
 	}
-	return m, nil
+	return m
 }
 
 // recursion is the letter before an option that is to hold for all mounts of a
@@ -157,7 +156,7 @@ func BindAttr(options []string, recursive bool) unix.MountAttr {
 // MountOptions lists the options that are understood by themselves, for
 // `features`; all others go to the file system.
 func MountOptions() []string {
-	list := []string{"async", "bind", "defaults", "idmap", "loud", "noiversion", "nomand", "private", "rbind", "ridmap", "rprivate", "rshared", "rslave",
+	list := []string{"async", "bind", "defaults", "idmap", "loud", "noiversion", "nomand", "private", "rbind", "ridmap", "remount", "rprivate", "rshared", "rslave",
 		"runbindable", "shared", "silent", "slave", "tmpcopyup", "unbindable"}
 	for _, o := range []string{"atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime", "nostrictatime",
 		"nosuid", "nosymfollow", "relatime", "ro", "rw", "strictatime", "suid", "symfollow"} {
@@ -174,10 +173,10 @@ func CopiesUp(m specs.Mount) (attr uint64, data []string, ok bool) {
 	if !copiesUp(m) {
 		return 0, nil, false
 	}
-	o, err := parseOptions(m.Options)
-	return o.attr, o.data, err == nil
+	o := parseOptions(m.Options)
+	return o.attr, o.data, true
 }
 
 func copiesUp(m specs.Mount) bool {
-	return m.Type == "tmpfs" && slices.Contains(m.Options, "tmpcopyup")
+	return m.Type == "tmpfs" && !remounts(m) && slices.Contains(m.Options, "tmpcopyup")
 }

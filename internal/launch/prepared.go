@@ -57,7 +57,7 @@ func Prepared(s *specs.Spec, i int) (what Kind, ok bool) {
 }
 
 func (n namespaces) prepared(m specs.Mount) (Kind, bool) {
-	if !n.mapped() || IsBind(m) {
+	if !n.mapped() || IsBind(m) || remounts(m) {
 		return "", false
 	}
 	kind := Kind(m.Type)
@@ -74,10 +74,7 @@ func (n namespaces) prepared(m specs.Mount) (Kind, bool) {
 
 // ProcOptions are the options of a proc mount that are its file system's
 // (proc(5), "hidepid=invisible"), for whoever prepares one.
-func ProcOptions(m specs.Mount) ([]string, error) {
-	o, err := parseOptions(m.Options)
-	return o.data, err
-}
+func ProcOptions(m specs.Mount) []string { return parseOptions(m.Options).data }
 
 // prepared appends the attaching of a mount that shows a joined namespace.
 func (c *compilation) prepared(from plan.Slot, m specs.Mount, kind Kind, o mountOptions) error {

@@ -91,8 +91,7 @@ func (b *box) provide(s *specs.Spec) (done func()) {
 		var err error
 		switch kind {
 		case launch.Proc:
-			options, _ := launch.ProcOptions(m)
-			f, err = space.Proc(ns, options...)
+			f, err = space.Proc(ns, launch.ProcOptions(m)...)
 		case launch.Sysfs:
 			f, err = space.Sysfs(ns)
 		case launch.Mqueue:
