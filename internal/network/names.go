@@ -44,6 +44,7 @@ func (r *Room) note(container string, n record.Net) {
 	}
 	host := parse(b)
 	servers, options := host.servers, host.options
+	n = toldNames(n)
 	if len(n.DNS) > 0 {
 		servers = n.DNS
 	}
@@ -91,23 +92,32 @@ func (r *Room) upstream(container string) (up resolver.Upstream, needed bool) {
 
 // Name prepares the resolver of a container that was attached: whoever has its
 // network namespace first opens the sockets on the port and puts them into the
-// box (netin.Serve), which the caller closes. Port 0: it has none.
-func (r *Room) Name(container string) (port uint16, box *os.File, err error) {
+// box (netin.Serve). Port 0: it has none.
+func (r *Room) Name(container string) (*Handover, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	h := &Handover{room: r}
+	if slices.ContainsFunc(r.members(), func(e *end) bool { return e.container == container && e.pluggable() }) {
+		var err error
+		if h.ours, h.Offer, err = netin.Box(); err != nil {
+			return nil, err
+		}
+	}
 	if _, needed := r.upstream(container); !needed {
-		return 0, nil, nil
+		return h, nil
 	}
 	ours, theirs, err := netin.Box()
 	if err != nil {
-		return 0, nil, err
+		h.Close()
+		return nil, err
 	}
 	to := r.resolving[container]
 	if to.box != nil {
 		to.box.Close()
 	}
 	to.box = ours
-	return resolver.Port(container), theirs, nil
+	h.Port, h.Box = resolver.Port(container), theirs
+	return h, nil
 }
 
 // Named begins to answer a container by the sockets that are in its box.
@@ -138,6 +148,7 @@ func (r *Room) Named(container string) error {
 // NameIn is Named for a container that runs, in whose namespace the sockets are
 // opened now, unless it has a resolver, which is then told who to ask.
 func (r *Room) NameIn(container string, netns *os.File) error {
+	r.held(container, netns)
 	r.mu.Lock()
 	up, needed := r.upstream(container)
 	r.mu.Unlock()
@@ -252,6 +263,7 @@ func order(last bool) int {
 // of one label is asked for as it is first: it is a container's (ndots:0).
 func resolvNamed(host []byte, n record.Net) []byte {
 	r := parse(host)
+	n = toldNames(n)
 	r.servers = []string{resolver.Address.String()}
 	if len(n.DNSSearch) > 0 {
 		r.search = n.DNSSearch
