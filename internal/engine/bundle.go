@@ -124,6 +124,9 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
+	if env := e.linkEnv(rec); len(env) > 0 {
+		rec.Env = append(env, rec.Env...)
+	}
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err

@@ -38,10 +38,12 @@ const (
 
 // Config is what a room is made of.
 type Config struct {
-	Networks documents   // records of networks
-	Ranges   []Range     // of subnets that are not named; empty: DefaultRanges
-	Seed     string      // of addresses that are to differ between hosts: the data root's id
-	CNI      *cni.Driver // nil: there are no networks of driver cni
+	Networks documents     // records of networks
+	Ranges   []Range       // of subnets that are not named; empty: DefaultRanges
+	Default  record.Subnet // of the default network; without a prefix it is chosen
+	Turns    string        // a file that all daemons of the host have; empty: there is no other
+	Seed     string        // of addresses that are to differ between hosts: the data root's id
+	CNI      *cni.Driver   // nil: there are no networks of driver cni
 	Log      *slog.Logger
 }
 
@@ -67,6 +69,7 @@ type Room struct {
 	closed bool
 
 	names     *resolver.Service
+	resolv    followed
 	version   atomic.Uint64         // of what may be known by name
 	resolving map[string]*resolving // by container
 	found     map[string]bool       // networks that are lists of CNI's directory, by id
@@ -99,6 +102,7 @@ func Open(cfg Config) (*Room, error) {
 	}
 	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}, found: map[string]bool{}, kept: map[string]bool{}}
 	r.names = resolver.New(r, cfg.Log)
+	r.names.Before = r.follow
 	err := cfg.Networks.Each(func(id string, raw []byte) error {
 		var rec record.Network
 		if err := json.Unmarshal(raw, &rec); err != nil {
