@@ -6,6 +6,8 @@ require github.com/moby/sys/mountinfo v0.7.3
 
 require github.com/miekg/dns v1.1.73
 
+require github.com/containernetworking/cni v1.3.0 // indirect
+
 require (
 	github.com/google/nftables v0.3.0
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42

@@ -9,6 +9,8 @@ if [ -z "${FIEF_TEST_INSIDE:-}" ]; then
 	go mod download
 	mkdir -p bin
 	go build -o bin/ledger ./test/ledger
+	# Here, as the tests are without the internet.
+	CGO_ENABLED=0 go build -C test/network/plugins -o "$PWD/bin/cni/" tool
 	make build
 	exec env FIEF_TEST_INSIDE=1 FIEF_TEST_BUILT=1 unshare --mount --net --propagation private "$0" "$@"
 fi

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 
+	"fief/internal/network/cni"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 )
@@ -41,6 +43,9 @@ type settings struct {
 	ExecOpts       []string                    `toml:"exec-opts"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
 	AddressPools   []string                    `toml:"default-address-pools"`
+	CNILists       string                      `toml:"cni-conf-dir"`
+	CNIPlugins     []string                    `toml:"cni-plugin-dirs"`
+	CNILimit       time.Duration               `toml:"cni-timeout"`
 	Policy         policySettings              `toml:"policy"`
 	Runtimes       map[string]runtimeSettings  `toml:"runtimes"` // the same
 	configFile     string
@@ -72,6 +77,9 @@ func flags(s *settings) *pflag.FlagSet {
 	f.StringArrayVar(&s.ExecOpts, "exec-opt", nil, "Option of the runtime: native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
 	f.StringArrayVar(&s.AddressPools, "default-address-pool", nil, "Range that networks get subnets of, base=PREFIX,size=BITS (default 172.17.0.0/12 in /16 and 192.168.0.0/16 in /20)")
+	f.StringVar(&s.CNILists, "cni-conf-dir", "/etc/cni/net.d", "Directory of CNI configuration lists, each a network; empty: none")
+	f.StringArrayVar(&s.CNIPlugins, "cni-plugin-dir", []string{"/opt/cni/bin", "/usr/lib/cni"}, "Directory of CNI plugins")
+	f.DurationVar(&s.CNILimit, "cni-timeout", cni.DefaultLimit, "How long the CNI plugins of a network may take for one container")
 	f.BoolVarP(&s.version, "version", "v", false, "Print the version and quit")
 	return f
 }
@@ -140,6 +148,8 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
 		"exec-opt":             func() { s.ExecOpts = given.ExecOpts },
 		"default-address-pool": func() { s.AddressPools = given.AddressPools },
+		"cni-conf-dir":         func() { s.CNILists = given.CNILists }, "cni-plugin-dir": func() { s.CNIPlugins = given.CNIPlugins },
+		"cni-timeout": func() { s.CNILimit = given.CNILimit },
 	} {
 		if f.Changed(name) {
 			put()

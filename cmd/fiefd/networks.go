@@ -1,13 +1,21 @@
 package main
 
 import (
+	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"fief/internal/network"
+	"fief/internal/network/cni"
 	"fief/internal/words/fault"
 )
+
+// plugins runs the CNI plugins of networks.
+func (s settings) plugins() *cni.Driver {
+	return cni.New(cni.Config{Lists: s.CNILists, Plugins: s.CNIPlugins, State: filepath.Join(s.DataRoot, "cni"), Limit: s.CNILimit, Log: slog.Default()})
+}
 
 // ranges are what networks get their subnets of, in dockerd's words:
 // base=PREFIX,size=BITS. None: the room's defaults.

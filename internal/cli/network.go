@@ -37,7 +37,7 @@ func setupNetworkCreate(fs *pflag.FlagSet) action {
 	fs.BoolVar(&a.IPv6, "ipv6", false, "Enable or disable IPv6 address assignment")
 	fs.BoolVar(&a.Internal, "internal", false, "Restrict external access to the network")
 	fs.BoolVar(&a.Attachable, "attachable", false, "Enable manual container attachment")
-	fs.StringVarP(&a.Driver, "driver", "d", "bridge", `Driver to manage the Network ("bridge", "macvlan", "ipvlan")`)
+	fs.StringVarP(&a.Driver, "driver", "d", "bridge", `Driver to manage the Network ("bridge", "macvlan", "ipvlan", "cni")`)
 	fs.StringSliceVar(&subnets, "subnet", nil, "Subnet in CIDR format that represents a network segment")
 	fs.StringSliceVar(&gateways, "gateway", nil, "IPv4 or IPv6 Gateway for the master subnet")
 	fs.StringSliceVar(&ranges, "ip-range", nil, "Allocate container ip from a sub-range")

@@ -31,8 +31,8 @@ type bundle struct {
 	command  string           // of the errand's process
 	files    map[string]*os.File
 	net      monitor.Net
-	box      *os.File // for the sockets of a name server; nil: none
-	shm      *os.File // another container's /dev/shm, detached; nil unless it is shared
+	hand     *network.Handover // of its network namespace; nil: none
+	shm      *os.File          // another container's /dev/shm, detached; nil unless it is shared
 }
 
 func (e *Engine) newBundle() *bundle {
@@ -50,10 +50,11 @@ func (b *bundle) close() {
 			f.Close()
 		}
 	}
-	for _, f := range []*os.File{b.shm, b.box} {
-		if f != nil {
-			f.Close()
-		}
+	if b.shm != nil {
+		b.shm.Close()
+	}
+	if b.hand != nil {
+		b.hand.Close()
 	}
 }
 
@@ -122,6 +123,9 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	facts, err := e.factsOf(rec, pair, b.files["rootfs"], joined)
 	if err != nil {
 		return nil, err
+	}
+	if env := e.linkEnv(rec); len(env) > 0 {
+		rec.Env = append(env, rec.Env...)
 	}
 	config, err := spec.Build(rec, facts)
 	if err != nil {

@@ -28,12 +28,15 @@ type networks interface {
 	// it back.
 	Attach(network.Who, record.Net) (record.Net, *network.Wiring, error)
 	Detach(record.Net)
-	Connect(network.Who, record.Net, record.Endpoint) (record.Endpoint, *network.Wiring, error)
+	// Connect and Unplug do so for one endpoint of a container that runs.
+	Connect(context.Context, network.Who, record.Net, record.Endpoint, network.Space) (record.Endpoint, error)
+	Unplug(netns *os.File, ep record.Endpoint) error
 	Adopt(network.Who, record.Net)
 	// Name prepares the resolver of a container that has one, whose sockets are
-	// to be put into the box; port 0: it has none. Named begins to answer by what
-	// is in the box, NameIn by what it opens itself, or asks elsewhere from now on.
-	Name(container string) (port uint16, box *os.File, err error)
+	// to be put into a box, and what others than its wiring connect. Named begins
+	// to answer by what is in the box, NameIn by what it opens itself, or asks
+	// elsewhere from now on.
+	Name(container string) (*network.Handover, error)
 	Named(container string) error
 	NameIn(container string, netns *os.File) error
 	Settle()
@@ -91,12 +94,11 @@ func (e *Engine) attach(c *container, rec record.Container, b *bundle) (record.C
 	for _, d := range w.Devices {
 		b.net.Devices = append(b.net.Devices, monitor.NetDevice(d))
 	}
-	var port uint16
-	if port, b.box, err = e.rooms.Networks.Name(rec.ID); err != nil {
+	if b.hand, err = e.rooms.Networks.Name(rec.ID); err != nil {
 		e.rooms.Networks.Detach(net)
 		return rec, err
 	}
-	b.net.Port = uint32(port)
+	b.net.Port, b.net.Wait = uint32(b.hand.Port), b.hand.Offer != nil
 	failpoint.Hit("network-attached")
 	rec = c.change(func(r *record.Container) { r.Net = net })
 	if err := e.writeRun(rec); err != nil {
@@ -365,7 +367,7 @@ func (e *Engine) Connect(ctx context.Context, a ask.ConnectNetwork) error {
 	}
 	ep := eps[0]
 	if rec.State.Status == record.Running {
-		if ep, err = e.connectNow(rec, ep); err != nil {
+		if ep, err = e.connectNow(ctx, rec, ep); err != nil {
 			return err
 		}
 	}
@@ -406,18 +408,14 @@ func mayConnect(rec record.Container, n record.Network) error {
 }
 
 // connectNow connects a running container.
-func (e *Engine) connectNow(rec record.Container, ep record.Endpoint) (record.Endpoint, error) {
+func (e *Engine) connectNow(ctx context.Context, rec record.Container, ep record.Endpoint) (record.Endpoint, error) {
 	netns, err := e.rooms.Spaces.Of(rec.State.PID, rec.State.StartedAt, "net")
 	if err != nil {
 		return ep, err
 	}
 	defer netns.Close()
-	ep, w, err := e.rooms.Networks.Connect(whoIs(rec), rec.Net, ep)
+	ep, err = e.rooms.Networks.Connect(ctx, whoIs(rec), rec.Net, ep, network.Space{File: netns, PID: rec.State.PID})
 	if err != nil {
-		return ep, err
-	}
-	if err := w.Apply(netns); err != nil {
-		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})
 		return ep, err
 	}
 	if err := e.rooms.Networks.NameIn(rec.ID, netns); err != nil {
@@ -449,7 +447,7 @@ func (e *Engine) Disconnect(ctx context.Context, a ask.DisconnectNetwork) error 
 			return err
 		}
 		defer netns.Close()
-		if err := network.Unplug(netns, ep); err != nil {
+		if err := e.rooms.Networks.Unplug(netns, ep); err != nil {
 			return err
 		}
 		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})

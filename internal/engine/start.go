@@ -176,11 +176,17 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		ID: rec.ID, Dir: e.runDir(rec.ID), Log: log,
 		TTY: rec.TTY, Console: rec.Console, OpenStdin: rec.OpenStdin, StdinOnce: rec.StdinOnce,
 		Plan: encoded, Names: b.plan.Files, PlanFiles: b.slots(), Attach: c.takePending(),
-		Net: b.net, Box: b.box,
+		Net: b.net,
 	}
 	defer closeAttached(run.Attach)
+	plugging := func() {}
+	if b.hand != nil {
+		run.Box, run.Offer = b.hand.Box, b.hand.Offer
+		plugging = b.hand.Plug(ctx, c.record().Net, func(n record.Net) error { return e.plugged(c, n) })
+	}
 	failpoint.Hit("container-starting")
 	pid, err := mon.Start(ctx, run)
+	plugging()
 	failpoint.Hit("container-started")
 	tr.mark("started")
 	if err != nil {

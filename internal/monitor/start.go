@@ -25,6 +25,7 @@ type Run struct {
 	Attach    []Attach
 	Net       Net
 	Box       *os.File // where the sockets of a name server are put, with a Net.Port
+	Offer     *os.File // by way of which the namespace is offered, with Net.Wait
 }
 
 // Net connects the container's network namespace: see wire.Net.
@@ -72,6 +73,9 @@ func (m *Monitor) Start(ctx context.Context, r Run) (pid int, err error) {
 	}
 	if r.Net.Port != 0 {
 		files = append(files, r.Box)
+	}
+	if r.Net.Wait {
+		files = append(files, r.Offer)
 	}
 	return m.do(ctx, &wire.Start{ID: r.ID, Dir: r.Dir, Log: r.Log, Proc: p, Net: r.Net}, files)
 }

@@ -2,8 +2,10 @@ package network
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -69,6 +71,9 @@ func (n *network) can(e record.Endpoint) error {
 		if !want.IsValid() {
 			continue
 		}
+		if n.rec.Driver == driverCNI { // its plugins see to it
+			continue
+		}
 		p := n.pool(want.Is4())
 		if p == nil || !p.subnet.Prefix.Contains(want) {
 			return fault.Say(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nno configured subnet or ip-range contain the IP address "+want.String())
@@ -114,14 +119,16 @@ func (r *Room) Attach(who Who, asked record.Net) (out record.Net, w *Wiring, err
 		}
 		ends = append(ends, e)
 	}
-	gw4, gw6 := gateway(ends, true), gateway(ends, false)
+	gw4, gw6 := gateways(ends)
 	if err := r.publish(out, gw4, gw6); err != nil {
 		return out, nil, err
 	}
 	r.note(who.Container, out)
 	w = &Wiring{}
 	for i, e := range ends {
-		w.Connect(e.port(e == gw4, e == gw6))
+		if e.net.rec.Driver != driverCNI {
+			w.Connect(e.port(e == gw4, e == gw6))
+		}
 		out.Endpoints[i] = e.ep
 		for _, b := range e.ports {
 			out.Published = append(out.Published, b.pub)
@@ -142,6 +149,7 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 	e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep}
 	had4, had6 := ep.IP4.Addr(), ep.IP6.Addr()
 	e.ep.ID = ref.NewID()
+	e.ep.DNS, e.ep.DNSSearch, e.ep.DNSOptions = nil, nil, nil
 	e.ep.IP4, e.ep.IP6, e.ep.GW4, e.ep.GW6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}, netip.Addr{}
 	for _, family := range []struct {
 		four      bool
@@ -185,6 +193,9 @@ func (r *Room) ready(n *network) error {
 		}
 		n.index = index
 		return nil
+	}
+	if n.rec.Driver == driverCNI && r.cfg.CNI == nil {
+		return fault.New(fault.Unsupported, "use network", n.rec.Name, "this daemon runs no plugins of CNI", "")
 	}
 	return r.up(n)
 }
@@ -266,7 +277,7 @@ func gateway(ends []*end, four bool) (best *end) {
 		if four {
 			ip = e.ep.IP4
 		}
-		if !ip.IsValid() || e.net.rec.Internal {
+		if !ip.IsValid() || e.net.rec.Internal || e.net.rec.Driver == driverCNI {
 			continue
 		}
 		if best == nil || e.ep.GwPriority > best.ep.GwPriority || e.ep.GwPriority == best.ep.GwPriority && e.ep.Network < best.ep.Network {
@@ -274,6 +285,28 @@ func gateway(ends []*end, four bool) (best *end) {
 		}
 	}
 	return best
+}
+
+// gateways are the endpoints that lead out, of IPv4 and of IPv6. Where a list of
+// CNI leads is known to its plugins only: one leads out when the user says so by
+// its priority, or when nothing else does.
+func gateways(ends []*end) (v4, v6 *end) {
+	v4, v6 = gateway(ends, true), gateway(ends, false)
+	var list *end
+	for _, e := range ends {
+		if e.net.rec.Driver == driverCNI && (list == nil || e.ep.GwPriority > list.ep.GwPriority) {
+			list = e
+		}
+	}
+	if list == nil {
+		return v4, v6
+	}
+	for _, other := range []*end{v4, v6} {
+		if other != nil && other.ep.GwPriority >= list.ep.GwPriority {
+			return v4, v6
+		}
+	}
+	return list, list
 }
 
 // port describes the endpoint's devices; out4 and out6 say that it leads out.
@@ -313,7 +346,32 @@ func (e *end) port(out4, out6 bool) link.Port {
 // Connect is Attach of one more endpoint of a running container, which has its
 // other ones. It gets the next free device and no default route, unless the
 // container has no other way out.
-func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endpoint, *Wiring, error) {
+// What was given before a failure is taken back.
+func (r *Room) Connect(ctx context.Context, who Who, has record.Net, ep record.Endpoint, in Space) (record.Endpoint, error) {
+	ep, w, err := r.connect(who, has, ep)
+	if err != nil {
+		return ep, err
+	}
+	if !w.Empty() {
+		err = w.Apply(in.File)
+	}
+	one := record.Net{Endpoints: []record.Endpoint{ep}}
+	if err == nil {
+		one, err = r.plugAll(ctx, one, in.PID, in.File)
+	}
+	if err != nil {
+		r.Detach(one)
+	}
+	return one.Endpoints[0], err
+}
+
+// Space is the network namespace of a process.
+type Space struct {
+	File *os.File
+	PID  int
+}
+
+func (r *Room) connect(who Who, has record.Net, ep record.Endpoint) (record.Endpoint, *Wiring, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out4, out6 := true, true
@@ -335,7 +393,9 @@ func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endp
 	r.note(who.Container, has)
 	w := &Wiring{}
 	open := !e.net.rec.Internal
-	w.Connect(e.port(out4 && open, out6 && open))
+	if e.net.rec.Driver != driverCNI {
+		w.Connect(e.port(out4 && open, out6 && open))
+	}
 	return e.ep, w, nil
 }
 
@@ -347,9 +407,10 @@ func (r *Room) Adopt(who Who, has record.Net) {
 	for _, ep := range has.Endpoints {
 		n := r.nets[ep.NetworkID]
 		if ep.ID == "" || n == nil {
+			r.kept[ep.ID] = true
 			continue
 		}
-		e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep}
+		e := &end{container: who.Container, name: who.Name, hostname: who.Hostname, net: n, ep: ep, plugged: n.rec.Driver == driverCNI}
 		for _, ip := range []netip.Prefix{ep.IP4, ep.IP6} {
 			if p := n.pool(ip.Addr().Is4()); ip.IsValid() && p != nil {
 				p.hold(ep.ID, ip.Addr())
@@ -360,7 +421,7 @@ func (r *Room) Adopt(who Who, has record.Net) {
 	}
 	r.note(who.Container, has)
 	r.version.Add(1)
-	gw4, gw6 := gateway(ends, true), gateway(ends, false)
+	gw4, gw6 := gateways(ends)
 	for _, pub := range has.Published {
 		if err := r.rebind(pub, gw4, gw6); err != nil {
 			r.cfg.Log.Warn("cannot take a published port again; its connections go on", "container", who.Name, "error", err)
@@ -381,6 +442,7 @@ func (r *Room) Detach(has record.Net) {
 	r.release(ends)
 	r.mu.Unlock()
 	r.unname(ends)
+	r.unplug(ends)
 	if len(ends) > 0 {
 		time.AfterFunc(lingers, func() { r.sweep(ends) })
 	}

@@ -23,16 +23,21 @@ const (
 	optParent     = "parent"
 	optMacMode    = "macvlan_mode"
 	optIPMode     = "ipvlan_mode"
+	optList       = "conflist"
 )
 
 // Create makes a network, in the kernel as well. A name that is taken is a
 // Conflict; Unsupported, or Denied, where this host cannot have bridges.
 func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
+	list, err := r.list(a) // runs programs, and must not hold r.mu
+	if err != nil {
+		return record.Network{}, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := record.Network{
 		Version: record.Version, Name: a.Name, ID: ref.NewID(), Created: time.Now().UTC(), Driver: a.Driver, IPv6: a.IPv6, NoIPv4: a.NoIPv4,
-		Internal: a.Internal, Attachable: a.Attachable, Labels: a.Labels, Options: a.Options,
+		Internal: a.Internal, Attachable: a.Attachable, Labels: a.Labels, Options: a.Options, List: list,
 	}
 	if rec.Driver == "" {
 		rec.Driver = driverBridge
@@ -43,7 +48,9 @@ func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
 	for _, s := range a.Subnets {
 		rec.IPv6 = rec.IPv6 || s.Prefix.IsValid() && s.Prefix.Addr().Is6()
 	}
-	var err error
+	if rec.Driver == driverCNI {
+		rec.NoIPv4 = true // none is chosen: the plugins do
+	}
 	if rec.Subnets, err = r.subnets(a.Subnets, !rec.NoIPv4, rec.IPv6); err != nil {
 		return rec, err
 	}
@@ -121,6 +128,8 @@ func (r *Room) nameDevice(rec *record.Network) error {
 		}
 		_, err := vlanMode(*rec)
 		return err
+	case driverCNI:
+		return nil
 	}
 	return fault.Say(fault.NotFound, `could not find plugin `+rec.Driver+` in v1 plugin registry: plugin not found`)
 }
@@ -147,6 +156,9 @@ func (r *Room) Remove(name string) (record.Network, error) {
 		return record.Network{}, err
 	}
 	rec := r.shown(n)
+	if r.found[rec.ID] {
+		return rec, fault.New(fault.Denied, "remove network", rec.Name, "it is a list of CNI's, which fief has not made", "remove "+rec.Options[optList])
+	}
 	if Fixed(rec) {
 		return rec, fault.Say(fault.Denied, rec.Name+" is a pre-defined network and cannot be removed")
 	}
@@ -163,9 +175,9 @@ func (r *Room) Remove(name string) (record.Network, error) {
 	return rec, nil
 }
 
-// Fixed reports whether a network is always there.
+// Fixed reports whether a network is always there, or is another's to remove.
 func Fixed(rec record.Network) bool {
-	return rec.Name == DefaultName || rec.Driver == driverNull || rec.Driver == driverHost
+	return rec.Driver == driverCNI && rec.ID == FixedID("cni "+rec.Name) || rec.Name == DefaultName || rec.Driver == driverNull || rec.Driver == driverHost
 }
 
 func (n *network) option(name string, otherwise bool) bool {

@@ -10,8 +10,19 @@ import (
 	"fief/internal/words/record"
 )
 
-// Unplug deletes an endpoint's device in the network namespace it is in.
-func Unplug(netns *os.File, ep record.Endpoint) error {
+// Unplug takes a running container's endpoint out of its network namespace. What
+// the plugins of a list will not take back is told in the log, and the device is
+// deleted all the same.
+func (r *Room) Unplug(netns *os.File, ep record.Endpoint) error {
+	r.mu.Lock()
+	e := r.ends[ep.ID]
+	listed := e != nil && e.plugged
+	r.mu.Unlock()
+	if listed {
+		if err := r.delete(e); err != nil {
+			r.cfg.Log.Warn("CNI plugins do not take a container off a network; it is tried again", "container", e.name, "error", err)
+		}
+	}
 	err := link.DeleteIn(netns, ep.Device)
 	if fault.Is(err, fault.NotFound) {
 		return nil

@@ -282,6 +282,7 @@ func (r *Room) Settle() {
 			r.cfg.Log.Error("cannot make a network", "network", n.rec.Name, "error", err)
 		}
 	}
+	r.part()
 	if !r.tabled { // what a daemon before this one left behind without its networks
 		if left, err := r.table().Present(); err == nil && left {
 			if err := r.table().Drop(); err != nil {
@@ -307,6 +308,7 @@ func (r *Room) forgetDefault(n *network) {
 // removed until it is needed again.
 func (r *Room) Close() {
 	r.names.Shutdown()
+	r.parted()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

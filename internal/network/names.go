@@ -7,6 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/netin"
 	"fief/internal/network/resolver"
@@ -17,9 +21,10 @@ import (
 // resolving is what the resolver of a container asks others by, and until it
 // answers the box in which its sockets arrive.
 type resolving struct {
-	servers   []resolver.Server
-	qualified bool
-	box       *os.File
+	dns, options []string // of the container, or of a network of its; the host's where there are none
+	servers      []resolver.Server
+	qualified    bool
+	box          *os.File
 }
 
 // dnsPort is where servers are asked.
@@ -37,27 +42,92 @@ func (r *Room) note(container string, n record.Net) {
 	if r.resolving[container] != nil || !Resolves(n) {
 		return
 	}
-	to := &resolving{}
-	b, err := readBounded("/etc/resolv.conf")
-	if err != nil && !os.IsNotExist(err) {
-		r.cfg.Log.Warn("cannot read the host's name servers", "error", err)
+	if len(r.resolving) == 0 {
+		r.resolv.seen = stampOf(hostConf) // before it is read
 	}
-	host := parse(b)
-	servers, options := host.servers, host.options
-	if len(n.DNS) > 0 {
-		servers = n.DNS
+	n = toldNames(n)
+	to := &resolving{dns: n.DNS, options: n.DNSOptions}
+	to.read(r.hostConf())
+	r.resolving[container] = to
+}
+
+// read takes from the host's configuration what the container does not say itself.
+func (to *resolving) read(host conf) {
+	servers, options := to.dns, to.options
+	if len(servers) == 0 {
+		servers = host.servers
 	}
-	if len(n.DNSOptions) > 0 {
-		options = n.DNSOptions
+	if len(options) == 0 {
+		options = host.options
 	}
+	to.servers = nil
 	for _, s := range servers {
 		if a, err := netip.ParseAddr(s); err == nil {
-			to.servers = append(to.servers, resolver.Server{Addr: netip.AddrPortFrom(a, dnsPort), Host: len(n.DNS) == 0})
+			to.servers = append(to.servers, resolver.Server{Addr: netip.AddrPortFrom(a, dnsPort), Host: len(to.dns) == 0})
 		}
 	}
 	dots, set := ndots(options)
 	to.qualified = set && dots > 0
-	r.resolving[container] = to
+}
+
+const hostConf = "/etc/resolv.conf"
+
+func (r *Room) hostConf() conf {
+	b, err := readBounded(hostConf)
+	if err != nil && !os.IsNotExist(err) {
+		r.cfg.Log.Warn("cannot read the host's name servers", "error", err)
+	}
+	return parse(b)
+}
+
+// followed is what is known of the host's resolv.conf.
+type followed struct {
+	next atomic.Int64 // Unix nanoseconds: it is not looked at before
+	seen stamp        // with r.mu: when it was read
+}
+
+// stamp tells one content of a file from another: a file is written anew, or
+// another is put in its place.
+type stamp struct {
+	inode, size uint64
+	changed     unix.Timespec
+}
+
+func stampOf(path string) stamp {
+	var s unix.Stat_t
+	if unix.Stat(path, &s) != nil {
+		return stamp{}
+	}
+	return stamp{s.Ino, uint64(s.Size), s.Ctim}
+}
+
+// followEvery is how often the host's resolv.conf is looked at, while others are
+// asked at all: nothing is done by a daemon that nobody asks.
+const followEvery = 100 * time.Millisecond
+
+// follow reads the host's resolv.conf again when it has changed, for the containers
+// that run as well.
+func (r *Room) follow() {
+	now := time.Now().UnixNano()
+	next := r.resolv.next.Load()
+	if now < next || !r.resolv.next.CompareAndSwap(next, now+int64(followEvery)) {
+		return
+	}
+	is := stampOf(hostConf)
+	r.mu.Lock()
+	changed := map[string]resolver.Upstream{}
+	if is != r.resolv.seen {
+		r.resolv.seen = is
+		host := r.hostConf()
+		for container, to := range r.resolving {
+			to.read(host)
+			changed[container], _ = r.upstream(container)
+		}
+	}
+	r.mu.Unlock()
+	for container, up := range changed {
+		r.names.Update(container, up)
+	}
 }
 
 // ndots is the option of that name (resolv.conf(5)), the last one.
@@ -91,23 +161,32 @@ func (r *Room) upstream(container string) (up resolver.Upstream, needed bool) {
 
 // Name prepares the resolver of a container that was attached: whoever has its
 // network namespace first opens the sockets on the port and puts them into the
-// box (netin.Serve), which the caller closes. Port 0: it has none.
-func (r *Room) Name(container string) (port uint16, box *os.File, err error) {
+// box (netin.Serve). Port 0: it has none.
+func (r *Room) Name(container string) (*Handover, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	h := &Handover{room: r}
+	if slices.ContainsFunc(r.members(), func(e *end) bool { return e.container == container && e.pluggable() }) {
+		var err error
+		if h.ours, h.Offer, err = netin.Box(); err != nil {
+			return nil, err
+		}
+	}
 	if _, needed := r.upstream(container); !needed {
-		return 0, nil, nil
+		return h, nil
 	}
 	ours, theirs, err := netin.Box()
 	if err != nil {
-		return 0, nil, err
+		h.Close()
+		return nil, err
 	}
 	to := r.resolving[container]
 	if to.box != nil {
 		to.box.Close()
 	}
 	to.box = ours
-	return resolver.Port(container), theirs, nil
+	h.Port, h.Box = resolver.Port(container), theirs
+	return h, nil
 }
 
 // Named begins to answer a container by the sockets that are in its box.
@@ -138,6 +217,7 @@ func (r *Room) Named(container string) error {
 // NameIn is Named for a container that runs, in whose namespace the sockets are
 // opened now, unless it has a resolver, which is then told who to ask.
 func (r *Room) NameIn(container string, netns *os.File) error {
+	r.held(container, netns)
 	r.mu.Lock()
 	up, needed := r.upstream(container)
 	r.mu.Unlock()
@@ -252,6 +332,7 @@ func order(last bool) int {
 // of one label is asked for as it is first: it is a container's (ndots:0).
 func resolvNamed(host []byte, n record.Net) []byte {
 	r := parse(host)
+	n = toldNames(n)
 	r.servers = []string{resolver.Address.String()}
 	if len(n.DNSSearch) > 0 {
 		r.search = n.DNSSearch

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,13 @@ type binding struct {
 	target netip.AddrPort
 	nat    bool // the table leads to target; else connections are passed on
 	socket io.Closer
+	passTo atomic.Pointer[netip.AddrPort] // target, once it is known
+}
+
+// leadTo has the binding lead to an address from now on.
+func (b *binding) leadTo(to netip.AddrPort) {
+	b.target = to
+	b.passTo.Store(&to)
 }
 
 func (b *binding) close() {
@@ -99,7 +107,7 @@ func (b *binding) reserve() (err error) {
 		var l net.Listener
 		if l, err = net.Listen("tcp"+family, at); err == nil {
 			b.socket = l
-			go pass(l, b.target)
+			go pass(l, &b.passTo)
 		}
 	case "udp":
 		var c net.PacketConn
@@ -110,8 +118,9 @@ func (b *binding) reserve() (err error) {
 	return err
 }
 
-// pass hands connections on to a container.
-func pass(l net.Listener, target netip.AddrPort) {
+// pass hands connections on to a container. There is none before its address is
+// known.
+func pass(l net.Listener, target *atomic.Pointer[netip.AddrPort]) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -119,7 +128,11 @@ func pass(l net.Listener, target netip.AddrPort) {
 		}
 		go func() {
 			defer c.Close()
-			to, err := net.Dial("tcp", target.String())
+			at := target.Load()
+			if at == nil || !at.IsValid() {
+				return
+			}
+			to, err := net.Dial("tcp", at.String())
 			if err != nil {
 				return
 			}
@@ -148,13 +161,16 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 	if asked.PublishAll {
 		ports = withExposed(asked)
 	}
-	if len(ports) == 0 || first == nil || first.net.rec.Driver != driverBridge {
+	if len(ports) == 0 || first == nil || first.net.rec.Driver != driverBridge && first.net.rec.Driver != driverCNI {
 		return nil
 	}
 	for _, p := range ports {
 		if err := r.publishOne(p, v4, v6); err != nil {
 			return external(first, err)
 		}
+	}
+	if first.net.rec.Driver == driverCNI {
+		return nil // its plugins do
 	}
 	var s nft.State
 	for _, e := range []*end{v4, v6} {
@@ -331,12 +347,16 @@ func (b *binding) lead(v4, v6 *end) *end {
 	if e == nil || same == nil && b.pub.Proto != "tcp" {
 		return nil
 	}
+	if e.net.rec.Driver == driverCNI {
+		b.leadTo(e.listed(b.pub))
+		return e
+	}
 	b.nat = same != nil
 	ip := e.ep.IP4
 	if b.pub.HostIP.Is6() == b.nat {
 		ip = e.ep.IP6
 	}
-	b.target = netip.AddrPortFrom(ip.Addr(), b.pub.Container)
+	b.leadTo(netip.AddrPortFrom(ip.Addr(), b.pub.Container))
 	return e
 }
 

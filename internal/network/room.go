@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"fief/internal/network/cni"
 	"fief/internal/network/resolver"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -22,6 +24,7 @@ const (
 	driverBridge  = "bridge"
 	driverMacvlan = "macvlan"
 	driverIPvlan  = "ipvlan"
+	driverCNI     = "cni"
 	driverNull    = "null"
 	driverHost    = "host"
 )
@@ -35,9 +38,12 @@ const (
 
 // Config is what a room is made of.
 type Config struct {
-	Networks documents // records of networks
-	Ranges   []Range   // of subnets that are not named; empty: DefaultRanges
-	Seed     string    // of addresses that are to differ between hosts: the data root's id
+	Networks documents     // records of networks
+	Ranges   []Range       // of subnets that are not named; empty: DefaultRanges
+	Default  record.Subnet // of the default network; without a prefix it is chosen
+	Turns    string        // a file that all daemons of the host have; empty: there is no other
+	Seed     string        // of addresses that are to differ between hosts: the data root's id
+	CNI      *cni.Driver   // nil: there are no networks of driver cni
 	Log      *slog.Logger
 }
 
@@ -63,8 +69,12 @@ type Room struct {
 	closed bool
 
 	names     *resolver.Service
+	resolv    followed
 	version   atomic.Uint64         // of what may be known by name
 	resolving map[string]*resolving // by container
+	found     map[string]bool       // networks that are lists of CNI's directory, by id
+	kept      map[string]bool       // endpoints of containers that run, whose network is gone
+	parting   sync.WaitGroup        // plugins that take back what they gave
 }
 
 // network is a network with what is alive about it.
@@ -81,6 +91,8 @@ type end struct {
 	net             *network
 	ep              record.Endpoint
 	ports           []*binding // published by way of it
+	plugged         bool       // by the plugins of a list
+	netns           *os.File   // of one that is or will be plugged, once it is known
 }
 
 // Open makes the room over the records of networks.
@@ -88,8 +100,9 @@ func Open(cfg Config) (*Room, error) {
 	if len(cfg.Ranges) == 0 {
 		cfg.Ranges = DefaultRanges()
 	}
-	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}}
+	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}, found: map[string]bool{}, kept: map[string]bool{}}
 	r.names = resolver.New(r, cfg.Log)
+	r.names.Before = r.follow
 	err := cfg.Networks.Each(func(id string, raw []byte) error {
 		var rec record.Network
 		if err := json.Unmarshal(raw, &rec); err != nil {
@@ -107,6 +120,7 @@ func Open(cfg Config) (*Room, error) {
 			r.add(fixed)
 		}
 	}
+	r.discover()
 	return r, nil
 }
 
@@ -141,7 +155,12 @@ func (r *Room) named(name string) *network {
 
 // find looks a network up by name, id or unique prefix of one.
 func (r *Room) find(name string) (*network, error) {
-	if n := r.named(name); n != nil {
+	n := r.named(name)
+	if n == nil || r.found[n.rec.ID] {
+		r.discover()
+		n = r.named(name)
+	}
+	if n != nil {
 		return n, nil
 	}
 	var found *network
@@ -175,6 +194,7 @@ func (r *Room) Find(name string) (record.Network, error) {
 func (r *Room) List() []record.Network {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.discover()
 	var out []record.Network
 	for _, n := range r.nets {
 		out = append(out, r.shown(n))

@@ -14,13 +14,14 @@ import (
 // been made; nil when nothing does. The requests were made by the daemon: this
 // process has no netlink library and decides nothing. The sockets of a name
 // server are the daemon's as well, and are opened here because it has no time
-// to before the program asks: what is asked meanwhile waits in them.
-func connect(n *wire.Net, box int) func(pid int) error {
+// to before the program asks: what is asked meanwhile waits in them. What only
+// the daemon can do itself is waited for.
+func connect(n *wire.Net, box, offer int) func(pid int) error {
 	w := link.Wiring{Outside: n.Outside, Spaces: n.Spaces, Settings: n.Settings, Inside: n.Inside}
 	for _, d := range n.Devices {
 		w.Devices = append(w.Devices, link.Device(d))
 	}
-	if n.Port == 0 {
+	if n.Port == 0 && !n.Wait {
 		if w.Empty() {
 			return nil
 		}
@@ -32,9 +33,15 @@ func connect(n *wire.Net, box int) func(pid int) error {
 			return fault.Wrap(fault.Internal, "open", "network namespace", err, "")
 		}
 		defer netns.Close()
-		if err := w.Apply(netns); err != nil {
-			return err
+		if !w.Empty() {
+			err = w.Apply(netns)
 		}
-		return netin.Serve(netns, uint16(n.Port), box)
+		if err == nil && n.Wait {
+			err = netin.Offer(netns, pid, offer)
+		}
+		if err == nil && n.Port != 0 {
+			err = netin.Serve(netns, uint16(n.Port), box)
+		}
+		return err
 	}
 }

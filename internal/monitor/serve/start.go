@@ -22,7 +22,11 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 	}
 	v.started, v.id = true, m.ID
 	v.mu.Unlock()
-	box := -1
+	box, offer := -1, -1
+	if m.Net.Wait {
+		offer, files = files[len(files)-1], files[:len(files)-1]
+		defer unix.Close(offer)
+	}
 	if m.Net.Port != 0 {
 		box, files = files[len(files)-1], files[:len(files)-1]
 		defer unix.Close(box)
@@ -36,7 +40,7 @@ func (v *server) start(m *wire.Start, files []int) (pid int, err error) {
 		}
 	}()
 	s := newSession(v, "", &m.Proc)
-	if err := s.launch(&m.Proc, files, Moments{Made: connect(&m.Net, box), Meanwhile: func() error { return v.prepare(m) }}); err != nil {
+	if err := s.launch(&m.Proc, files, Moments{Made: connect(&m.Net, box, offer), Meanwhile: func() error { return v.prepare(m) }}); err != nil {
 		if v.log != nil {
 			v.log.Close()
 		}

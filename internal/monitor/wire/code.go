@@ -181,6 +181,7 @@ func (n *Net) fields(c *coder) {
 		c.numbers(&n.Devices[i].At)
 	}
 	c.u32(&n.Port)
+	c.flag(&n.Wait)
 }
 
 func (l *Log) fields(c *coder) {

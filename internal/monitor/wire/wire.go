@@ -80,7 +80,7 @@ type Adopt struct {
 }
 
 // Start makes an idle monitor the owner of a container. Descriptors: those of
-// Proc, then one for Net unless its Port is 0.
+// Proc, then one for Net unless its Port is 0, and one if it waits.
 type Start struct {
 	ID   string
 	Dir  string // run directory: mon.sock and exit are made in it
@@ -100,6 +100,9 @@ type Net struct {
 	// Port is where a name server for the namespace is to listen, 0: there is none.
 	// What is opened is put into the box that the message brings (netin.Serve).
 	Port uint32
+	// Wait: the namespace is offered by way of another box when the above is done,
+	// and the program does not run before it is said that it may (netin.Offer).
+	Wait bool
 }
 
 // NetDevice is a link.Device.
@@ -367,10 +370,14 @@ func Files(m Message) int {
 }
 
 func (n *Net) files() int {
-	if n.Port == 0 {
-		return 0
+	count := 0
+	if n.Port != 0 {
+		count++
 	}
-	return 1
+	if n.Wait {
+		count++
+	}
+	return count
 }
 
 func (p *Proc) files() int {

@@ -22,7 +22,7 @@ func samples() []Message {
 		&Adopt{ID: "id", Dir: "/d", PID: 7, Started: 1 << 60},
 		&Start{ID: "id", Dir: "/d", Log: Log{Driver: "json-file", Path: "/l", MaxSize: -1, MaxFile: 3,
 			Compress: true, Buffer: 1 << 20, Attrs: `{"a":"b"}`, Fields: []string{"A=b", ""}}, Proc: proc,
-			Net: Net{Outside: []byte{1}, Spaces: []uint32{4, 8}, Settings: []string{"a=b"}, Inside: []byte{2}, Devices: []NetDevice{{Name: "eth0", At: []uint32{7}}}, Port: 1 << 15}},
+			Net: Net{Outside: []byte{1}, Spaces: []uint32{4, 8}, Settings: []string{"a=b"}, Inside: []byte{2}, Devices: []NetDevice{{Name: "eth0", At: []uint32{7}}}, Port: 1 << 15, Wait: true}},
 		&Exec{ID: "e", Proc: proc}, &Attach{Target: "e", Client: proc.Attach[0]}, &Signal{Target: "", Number: 15},
 		&Resize{Target: "e", Rows: 1, Cols: 65535}, &Query{}, &Ack{Number: 1 << 60},
 		&Done{Kind: KindFault, PID: 1, Step: -1, Call: 2, Errno: 13, Class: 4, Text: "t", Hint: "h"},

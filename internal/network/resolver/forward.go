@@ -50,6 +50,9 @@ const (
 // usable lists the servers that may be asked, those that failed lately last. The
 // resolver's own address is none: it would ask itself.
 func (s *server) usable() []Server {
+	if s.service.Before != nil {
+		s.service.Before()
+	}
 	up, now := s.upstream(), time.Now()
 	var good, bad []Server
 	s.mu.Lock()

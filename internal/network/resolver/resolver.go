@@ -44,6 +44,9 @@ type Service struct {
 	names Directory
 	log   *slog.Logger
 	slots chan struct{}
+	// Before, unless nil, is called before others are asked: who they are may be
+	// another matter by then. It is set before the first Open, and may call Update.
+	Before func()
 
 	mu     sync.Mutex
 	open   map[string]*server // by container

@@ -12,7 +12,7 @@ type Network struct {
 	Name       string
 	ID         string // 64 hex digits
 	Created    time.Time
-	Driver     string // "bridge", "macvlan", "ipvlan", "null" or "host"
+	Driver     string // "bridge", "macvlan", "ipvlan", "cni", "null" or "host"
 	Subnets    []Subnet
 	IPv6       bool // it was asked for
 	NoIPv4     bool
@@ -20,6 +20,7 @@ type Network struct {
 	Attachable bool
 	Labels     map[string]string
 	Options    map[string]string // of the driver, as they were given
+	List       string            `json:",omitempty"` // of driver "cni": the configuration list, JSON
 	Device     string            // the bridge, or the host's device that macvlan and ipvlan are on
 	Members    []Member          `json:",omitempty"` // containers on it; not stored
 }
@@ -75,6 +76,8 @@ type Endpoint struct {
 	IP4, IP6 netip.Prefix // address and length of the network
 	GW4, GW6 netip.Addr   // invalid: none
 	MAC      string       `json:",omitempty"`
+	// What the driver says of names: as in Net, which goes before it.
+	DNS, DNSSearch, DNSOptions []string `json:",omitempty"`
 }
 
 // Up reports whether the endpoint is in use.
