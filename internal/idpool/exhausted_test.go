@@ -28,7 +28,7 @@ func leaseSoon(t testing.TB, p *Pool, owner string, size uint32) record.Lease {
 
 // soon is leaseSoon for any goroutine.
 func soon(p *Pool, owner string, size uint32) (record.Lease, error) {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		l, err := p.Lease(owner, size)
 		if !fault.Is(err, fault.Exhausted) || time.Now().After(end) {
 			return l, err

@@ -129,7 +129,7 @@ func (p *Pool) claimUnder(used extents) error {
 			return foreign(c, number)
 		}
 	}
-	return p.claim(free, live, all)
+	return p.claimUnasked(free, live, all)
 }
 
 func (p *Pool) checkExplicit(owner string, pair idmap.Pair) error {

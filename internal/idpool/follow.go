@@ -88,7 +88,7 @@ func (p *Pool) askNames() {
 	slabs := slices.Clone(p.slabs)
 	p.mu.Unlock()
 	for _, s := range slabs {
-		names, err := p.host.nss(bases(s.number))
+		names, err := p.namesOf([]int{s.number})
 		if p.ctx.Err() != nil {
 			return
 		}
@@ -96,8 +96,6 @@ func (p *Pool) askNames() {
 			p.host.warn(err.Error())
 			return
 		}
-		p.mu.Lock()
-		s.named |= names.mask(s.number)
-		p.mu.Unlock()
+		p.asked(s, names)
 	}
 }

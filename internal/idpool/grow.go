@@ -45,11 +45,13 @@ func (p *Pool) claimFor(t *attempt) error {
 		return err
 	}
 	defer unlock()
+	unknown := p.lines()
+	p.askUnasked()
 	if err := p.confirm(all); err != nil || p.does(t.enough) {
 		return err
 	}
-	if err := p.lines(); err != nil {
-		return err
+	if unknown != nil {
+		return unknown
 	}
 	claimed := make(map[int]bool, len(all))
 	for number := range all {
@@ -72,7 +74,7 @@ func (p *Pool) does(enough func() bool) bool {
 // hopeful reports whether there is something to claim, or a claim to correct.
 func (p *Pool) hopeful(n int, all map[int]claim) bool {
 	p.mu.Lock()
-	stale := slices.ContainsFunc(p.slabs, func(s *slab) bool { return s.told != s.offer() })
+	stale := slices.ContainsFunc(p.slabs, func(s *slab) bool { return s.told != s.offer() || s.unasked&^s.outside != 0 })
 	p.mu.Unlock()
 	return stale || len(p.choose(n, nil, standing(all))) > 0
 }
@@ -173,21 +175,72 @@ func (p *Pool) lines() error {
 }
 
 // namesOf are the bases of slabs to be claimed that name services give away. One
-// that does not say so may give away any: nothing is claimed then, unless the
-// lines of the pool's user say whose the ids are.
+// that does not say so may give away any, and one that does not say whether the
+// pool's user has lines all: nothing is claimed then, unless the files have lines.
 func (p *Pool) namesOf(numbers []int) (extents, error) {
+	p.mu.Lock()
+	named, unknown := p.facts.named, p.facts.unknown
+	p.mu.Unlock()
+	if unknown != nil {
+		return nil, p.host.silent(unknown)
+	}
 	names, err := p.host.nss(bases(numbers...))
 	if err == nil {
 		return names, nil
 	}
-	p.mu.Lock()
-	named := p.facts.named
-	p.mu.Unlock()
 	if !named {
 		return nil, p.host.silent(err)
 	}
 	p.host.warn(err.Error())
 	return names, nil
+}
+
+// askUnasked asks for the slabs that name services were not asked for, or in vain.
+func (p *Pool) askUnasked() {
+	p.mu.Lock()
+	slabs := slices.Clone(p.slabs)
+	p.mu.Unlock()
+	for _, s := range slabs {
+		p.mu.Lock()
+		needed := s.unasked&^s.outside != 0
+		p.mu.Unlock()
+		if !needed {
+			continue
+		}
+		names, err := p.namesOf([]int{s.number})
+		if err != nil {
+			p.host.warn(err.Error())
+			return
+		}
+		p.asked(s, names)
+	}
+}
+
+// asked notes what name services have said of a slab.
+func (p *Pool) asked(s *slab, names extents) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.named |= names.mask(s.number)
+	if s.unasked&^s.outside != 0 {
+		p.changes++
+	}
+	s.unasked = 0
+}
+
+// claimUnasked is claim for what is in use already, or was asked for by its
+// numbers: a name service that does not answer keeps nobody from it, but nothing
+// else of the slabs is leased.
+func (p *Pool) claimUnasked(numbers []int, live extents, all map[int]claim) error {
+	names, err := extents(nil), error(nil)
+	unasked := uint64(0)
+	if len(numbers) > 0 {
+		names, err = p.namesOf(numbers)
+	}
+	if err != nil {
+		p.host.warn(err.Error())
+		unasked = ^uint64(0)
+	}
+	return p.take(numbers, live, all, slabNames{names, unasked})
 }
 
 // claim makes slabs own, on disk and then in memory. Preconditions: p.growing
@@ -200,9 +253,22 @@ func (p *Pool) claim(numbers []int, live extents, all map[int]claim) error {
 	if err != nil {
 		return err
 	}
+	return p.take(numbers, live, all, slabNames{names: names})
+}
+
+// slabNames is what is known of name services about slabs to be claimed.
+type slabNames struct {
+	names   extents
+	unasked uint64
+}
+
+// take is claim of slabs of which it is known what name services say.
+func (p *Pool) take(numbers []int, live extents, all map[int]claim, known slabNames) error {
 	for _, number := range numbers {
 		p.mu.Lock()
 		s := p.fresh(number)
+		s.unasked = known.unasked
+		s.told = s.offer()
 		p.mu.Unlock()
 		write := p.claims.add
 		if _, old := all[number]; old {
@@ -213,7 +279,7 @@ func (p *Pool) claim(numbers []int, live extents, all map[int]claim) error {
 		}
 		all[number] = claim{p.claims.id, p.claims.root, s.told}
 		p.claims.steps.at("claimed on disk")
-		p.own(s, live, names)
+		p.own(s, live, known.names)
 	}
 	return nil
 }

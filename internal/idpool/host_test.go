@@ -214,6 +214,20 @@ func TestServicesThatDoNotAnswer(t *testing.T) {
 		if list, err := os.ReadDir(cfg.ClaimDir); err != nil || slices.ContainsFunc(list, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "slab-") }) {
 			t.Errorf("%s is broken: claimed %v, %v", c.program, list, err)
 		}
+		// What is in use is taken over all the same, but nothing beside it is given.
+		held := Held{Owner: "held", Lease: record.Lease{Base: 8 << 22, Size: 65536}}
+		for range 2 { // and by the next daemon
+			again := another(t, cfg)
+			again.DataRoot, again.ClaimDir = cfg.DataRoot, filepath.Join(cfg.DataRoot, "claims")
+			q := open(t, again, held)
+			if lost := q.Lost(); len(lost) > 0 {
+				t.Errorf("%s is broken: %v is not taken over", c.program, lost)
+			}
+			if l, err := q.Lease("new", 0); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("%s is broken: leased %d beside what is held, %v", c.program, l.Base, err)
+			}
+			q.Close()
+		}
 		script(c.works)
 		lease(t, p, "c", 0)
 		script(broken)

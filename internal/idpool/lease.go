@@ -217,6 +217,7 @@ func (p *Pool) recognise(all map[int]claim, live extents) error {
 	for _, number := range mine {
 		s := p.fresh(number)
 		s.told = all[number].ranges
+		s.unasked = ^s.told
 		p.own(s, live, nil)
 	}
 	return nil
@@ -244,7 +245,7 @@ func (p *Pool) adopt(h Held, all map[int]claim, live extents) (bool, error) {
 			missing = append(missing, number)
 		}
 	}
-	if err := p.claim(missing, live, all); err != nil {
+	if err := p.claimUnasked(missing, live, all); err != nil {
 		return false, err
 	}
 	p.grant(h.Owner, h.Lease)

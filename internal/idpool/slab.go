@@ -146,6 +146,7 @@ type slab struct {
 	outside uint64 // not for leasing
 	taken   uint64 // a file of the host gives ids of it to somebody
 	named   uint64 // a name service knows an id of it
+	unasked uint64 // no name service has said whether it does
 	granted uint64 // leased
 	pinned  uint64 // used by an explicit map, or shared
 	resting uint64 // leased once, or seen in use: processes are looked for before the next lease
@@ -160,10 +161,11 @@ func (s *slab) free() uint64 { return s.own() &^ (s.granted | s.pinned | s.resti
 func (s *slab) waiting() uint64 { return s.own() & (s.resting | s.barred) &^ (s.granted | s.pinned) }
 
 // own are the ranges that nobody else has.
-func (s *slab) own() uint64 { return s.told &^ (s.outside | s.taken | s.named) }
+func (s *slab) own() uint64 { return s.told &^ (s.outside | s.taken | s.named | s.unasked) }
 
-// offer is what the claim of the slab has to say.
-func (s *slab) offer() uint64 { return ^s.outside | s.granted }
+// offer is what the claim of the slab has to say. What no name service was asked for
+// is not in it, so that the next daemon asks.
+func (s *slab) offer() uint64 { return ^(s.outside | s.unasked) | s.granted }
 
 // rest makes ranges wait for a look at processes that begins after now.
 func (s *slab) rest(ranges uint64) {

@@ -19,7 +19,7 @@ func TestForward(t *testing.T) {
 	inside, outside := wired(t)
 	var asked atomic.Pointer[dns.Msg]
 	world := upstream(t, outside, "10.77.0.1:53", func(w dns.ResponseWriter, q *dns.Msg) {
-		asked.Store(q)
+		asked.Store(q.Copy()) // the server goes on to read its own
 		m := new(dns.Msg)
 		m.SetReply(q)
 		name := q.Question[0].Name
