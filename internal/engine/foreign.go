@@ -80,6 +80,9 @@ func (e *Engine) engage(c *container, b *bundle, config *specs.Spec, extra []str
 	if err := checkFeatures(rec, config, traits.Features); err != nil {
 		return err
 	}
+	if err := checkNodes(rec, traits.Kind, config); err != nil {
+		return err
+	}
 	rec = c.change(func(r *record.Container) {
 		r.External = &record.External{Path: rt.Path, Args: rt.Args, Limit: rt.Limit, Kind: traits.Kind}
 	})
