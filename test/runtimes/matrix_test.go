@@ -259,6 +259,9 @@ func TestDockerClient(t *testing.T) {
 			if _, errs, code := testenv.Output(t, d.Command(t, "docker", "run", "--rm", "--runtime", runtime, "busybox", "nosuch")); code != 127 {
 				t.Errorf("a program that is not there: exit %d, %s", code, errs)
 			}
+			if _, errs, code := testenv.Output(t, d.Command(t, "docker", "run", "--rm", "--runtime", runtime, "busybox", "/etc/passwd")); code != 126 && !boxed {
+				t.Errorf("a file that is no program: exit %d, %s", code, errs)
+			}
 		})
 	}
 }
