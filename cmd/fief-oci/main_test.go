@@ -314,6 +314,56 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestSysctlBoundProc: settings are made through the proc that is bound on /proc,
+// where the container could make none: of a joined pid namespace that is another
+// user namespace's. What is bound there and is no proc is not written to: a
+// new one is asked of the kernel, which refuses where none is in sight.
+func TestSysctlBoundProc(t *testing.T) {
+	b := newBench(t)
+	b.config(func(s *specs.Spec) { s.Process.Args = []string{"sleep", "1000"} })
+	pidFile := filepath.Join(b.dir, "pid")
+	t.Cleanup(func() { b.run("delete", "--force", "donor") })
+	b.ok("create", "--pid-file", pidFile, "donor")
+	b.ok("start", "donor")
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(b.dir, "false")
+	if err := os.MkdirAll(dir+"/sys/net/ipv4", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const file = "/sys/net/ipv4/ip_default_ttl"
+	if err := os.WriteFile(dir+file, []byte("untouched"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	setting := func(proc string, change func(*specs.Spec)) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_default_ttl": "99"}
+			s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
+			for i := range s.Mounts {
+				if s.Mounts[i].Destination == "/proc" {
+					s.Mounts[i] = specs.Mount{Destination: "/proc", Type: "bind", Source: proc, Options: []string{"rbind"}}
+				}
+			}
+			change(s)
+		}
+	}
+	b.sees("99", "cat /proc"+file, setting("/proc", func(s *specs.Spec) {
+		for i := range s.Linux.Namespaces {
+			if n := &s.Linux.Namespaces[i]; n.Type == specs.PIDNamespace {
+				n.Path = "/proc/" + string(pid) + "/ns/pid"
+			}
+		}
+		s.Linux.UIDMappings[0].HostID, s.Linux.GIDMappings[0].HostID = 624288, 624288
+		s.Root.Readonly = true
+	}))
+	b.refuses("cannot sysctl net.ipv4.ip_default_ttl=99", setting(dir, func(*specs.Spec) {}))
+	if text, err := os.ReadFile(dir + file); err != nil || string(text) != "untouched" {
+		t.Errorf("what is no proc was written to: %q, %v", text, err)
+	}
+}
+
 // TestConsoleSocket: the terminal's master arrives at the socket.
 func TestConsoleSocket(t *testing.T) {
 	b := newBench(t)

@@ -103,6 +103,9 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if rec, err = e.follow(c, rec); err != nil {
 		return nil, err
 	}
+	if err := e.checkSandbox(rec); err != nil {
+		return nil, err
+	}
 	pair, err := pairOf(rec.Identity)
 	if err != nil {
 		return nil, err
@@ -181,12 +184,16 @@ func (e *Engine) prepareRoot(c *container, rec record.Container, pair idmap.Pair
 			return nil, err
 		}
 	}
+	sandboxed, err := e.sandboxed(rec)
+	if err != nil {
+		return nil, err
+	}
 	// Closing a mount descriptor waits for the kernel (an RCU grace period), and
 	// the root file system lives on without it.
 	defer func() { go mapped.Close() }()
 	root, err := e.rooms.Layers.Rootfs(snapshot.Request{
 		Mapped: mapped, Layers: rec.Rootfs.Layers, Host: rec.Rootfs.Host, Upper: rec.Rootfs.Upper,
-		ReadOnly: rec.ReadOnly, Volatile: rec.Rootfs.Volatile,
+		ReadOnly: rec.ReadOnly, Volatile: rec.Rootfs.Volatile, Unlocked: rec.ReadOnly && sandboxed,
 	})
 	if err != nil {
 		return nil, err

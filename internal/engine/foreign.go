@@ -80,6 +80,9 @@ func (e *Engine) engage(c *container, b *bundle, config *specs.Spec, extra []str
 	if err := checkFeatures(rec, config, traits.Features); err != nil {
 		return err
 	}
+	if err := checkNodes(rec, traits.Kind, config); err != nil {
+		return err
+	}
 	rec = c.change(func(r *record.Container) {
 		r.External = &record.External{Path: rt.Path, Args: rt.Args, Limit: rt.Limit, Kind: traits.Kind}
 	})
@@ -282,13 +285,25 @@ func blame(err error, command string) error {
 	f := fault.Say(fault.Invalid, err.Error())
 	switch {
 	case has("executable file") && has("not found"), has("no such file or directory") && has(strings.ToLower(command)):
+		f = fault.Say(fault.Invalid, inDockersWords(err.Error(), "executable file not found", "no such file or directory"))
 		f.ExitCode = 127
 	case has("permission denied"), has("is a directory"), has("exec format error"):
+		f = fault.Say(fault.Invalid, inDockersWords(err.Error(), "permission denied", "is a directory", "exec format error"))
 		f.ExitCode = 126
 	default:
 		f.Class = fault.Internal
 	}
 	return f
+}
+
+// inDockersWords adds the first of some words to a text that has none of them,
+// spelled so: the docker client takes exit codes from the text (docker/cli,
+// toStatusError), and crun spells them otherwise.
+func inDockersWords(text string, words ...string) string {
+	if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) }) {
+		return text
+	}
+	return text + ": " + words[0]
 }
 
 // disengage has a runtime forget a container that has ended or was not started,

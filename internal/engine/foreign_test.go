@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -64,5 +65,27 @@ func TestBlame(t *testing.T) {
 		if got := fault.ExitCodeOf(blame(fault.Say(c.class, c.text), "nosuch")); got != c.code {
 			t.Errorf("%s: %d", c.text, got)
 		}
+	}
+}
+
+// TestHostNetwork: runsc is told by one word or two.
+func TestHostNetwork(t *testing.T) {
+	for args, want := range map[string]bool{"": false, "--network=host": true, "-network=host": true, "--debug --network host": true, "--network none": false,
+		"--network=none host": false, "--network": false, "host --network none": false} {
+		if hostNetwork(strings.Fields(args)) != want {
+			t.Errorf("%q", args)
+		}
+	}
+}
+
+// TestNodes: nodes of devices are refused where a sandbox would start without them.
+func TestNodes(t *testing.T) {
+	with := &specs.Spec{Linux: &specs.Linux{Devices: []specs.LinuxDevice{{Path: "/dev/x"}}}}
+	rec := record.Container{Name: "box", Runtime: "runsc"}
+	if err := checkNodes(rec, record.Runsc, with); !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "/dev/x") {
+		t.Errorf("%v", err)
+	}
+	if checkNodes(rec, record.Crun, with) != nil || checkNodes(rec, record.Runsc, &specs.Spec{Linux: &specs.Linux{}}) != nil {
+		t.Error("refused")
 	}
 }

@@ -61,6 +61,7 @@ type compilation struct {
 	ns       namespaces
 
 	root, dev, proc, pts plan.Slot
+	boundProc            plan.Slot // what is bound on /proc, whatever that is
 	places               []place
 	ownDev               bool // /dev is a file system of the container's own
 	devReadOnly          bool

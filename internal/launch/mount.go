@@ -164,6 +164,10 @@ func (c *compilation) bind(from plan.Slot, dest, source string, o mountOptions) 
 	s.copy(from, mount)
 	s.target(c.root, clean(dest), likeMount, t)
 	s.attach(mount, t)
+	if clean(dest) == "proc" {
+		c.boundProc = c.b.slot("bound proc")
+		s.copy(mount, c.boundProc)
+	}
 	c.place(s, clean(dest), mount)
 	c.propagate(s, mount, o)
 	s.end()

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
 	"fief/internal/words/plan"
 )
@@ -53,8 +54,7 @@ func (c *compilation) sysctls() error {
 		}
 		s := c.b.step("sysctl", key+"="+set[key], "", "")
 		if c.proc == 0 {
-			c.proc = c.b.slot("proc")
-			s.copy(c.newFS(s, "proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC), c.proc)
+			c.findProc(s)
 		}
 		how := unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
@@ -65,6 +65,27 @@ func (c *compilation) sysctls() error {
 		s.end()
 	}
 	return nil
+}
+
+// findProc appends what makes the slot of proc one for settings: the proc that is
+// bound on /proc, as where another pid namespace's was handed over (none could be
+// made for it in here), or a new one, if that is anything else.
+func (c *compilation) findProc(s *step) {
+	c.proc = c.b.slot("proc")
+	over := ref{}
+	if c.boundProc != 0 {
+		s.call(unix.SYS_FSTATFS, plan.In(c.boundProc), plan.Scratch("statfs", sysx.SizeofStatfs, 0))
+		is := s.equals(plan.Scratch("statfs", sysx.SizeofStatfs, 0), 0xffffffff, unix.PROC_SUPER_MAGIC)
+		no := s.jump()
+		is.okHere()
+		s.copy(c.boundProc, c.proc)
+		over = s.jump()
+		no.okHere()
+	}
+	s.copy(c.newFS(s, "proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC), c.proc)
+	if over.s != nil {
+		over.okHere()
+	}
 }
 
 // sysctlPath turns a sysctl's name into a path below /proc/sys, as sysctl(8)

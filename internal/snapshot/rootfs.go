@@ -10,6 +10,7 @@ import (
 
 	"fief/internal/kernel/at"
 	"fief/internal/kernel/fd"
+	"fief/internal/kernel/mnt"
 	"fief/internal/kernel/sysx"
 	"fief/internal/snapshot/shift"
 	"fief/internal/words/fault"
@@ -27,6 +28,11 @@ type Request struct {
 	// must be made first.
 	ReadOnly bool
 	Volatile bool // the upper dies with the container: never sync it
+	// Unlocked leaves out nodev, for who makes the mount read-only in a user
+	// namespace without knowing its flags: runsc's remount of the root would take
+	// the flag away, which is locked there (mount_namespaces(7)), and fail. Nodes on
+	// the root are dead in a user namespace without the flag, and never unpacked.
+	Unlocked bool
 }
 
 // ExtraMount is a mount that belongs to the root file system: FD goes to
@@ -118,6 +124,12 @@ func (s *Store) mountRoot(r Request, layers []string) (Root, error) {
 	}
 	if r.Upper != "" {
 		if err := s.writable(mount, r.Upper); err != nil {
+			mount.Close()
+			return Root{}, err
+		}
+	}
+	if r.Unlocked {
+		if err := mnt.SetAttr(mount, mnt.Attr{Clear: mnt.NoDev}, false); err != nil {
 			mount.Close()
 			return Root{}, err
 		}

@@ -110,8 +110,8 @@ func TestProcess(t *testing.T) {
 			"signal":     {args: "busybox sh -c sleep+1000+&+kill+-9+$!;wait+$!", code: 137},
 			"masked":     {args: "busybox sh -c cat+/proc/kcore+|+wc+-c", out: "0\n"},
 		} {
-			if runtime == "runsc" && (name == "no program" || name == "read-only" || name == "tmpfs") {
-				continue // that of 2022 fails with a read-only root (docs/runtimes.md), and its answer for no program differs
+			if runtime == "runsc" && name == "no program" {
+				continue // its answer differs
 			}
 			words := append([]string{"run", "--rm", "--runtime", runtime}, strings.Fields(c.args)...)
 			for i := range words {
