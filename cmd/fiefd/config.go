@@ -43,6 +43,8 @@ type settings struct {
 	ExecOpts       []string                    `toml:"exec-opts"`
 	Registries     map[string]registrySettings `toml:"registries"` // only in the file, as Policy
 	AddressPools   []string                    `toml:"default-address-pools"`
+	BridgeIP       string                      `toml:"bip"`
+	FixedCIDR      string                      `toml:"fixed-cidr"`
 	CNILists       string                      `toml:"cni-conf-dir"`
 	CNIPlugins     []string                    `toml:"cni-plugin-dirs"`
 	CNILimit       time.Duration               `toml:"cni-timeout"`
@@ -77,6 +79,8 @@ func flags(s *settings) *pflag.FlagSet {
 	f.StringArrayVar(&s.ExecOpts, "exec-opt", nil, "Option of the runtime: native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd")
 	f.StringArrayVar(&s.Ulimits, "default-ulimit", nil, "Resource limit of containers that ask for none of its kind, NAME=SOFT[:HARD]")
 	f.StringArrayVar(&s.AddressPools, "default-address-pool", nil, "Range that networks get subnets of, base=PREFIX,size=BITS (default 172.17.0.0/12 in /16 and 192.168.0.0/16 in /20)")
+	f.StringVar(&s.BridgeIP, "bip", "", "Address of the default network's bridge, with the length of its subnet (default: the first subnet that is free)")
+	f.StringVar(&s.FixedCIDR, "fixed-cidr", "", "Range of the default network's subnet that containers get addresses of")
 	f.StringVar(&s.CNILists, "cni-conf-dir", "/etc/cni/net.d", "Directory of CNI configuration lists, each a network; empty: none")
 	f.StringArrayVar(&s.CNIPlugins, "cni-plugin-dir", []string{"/opt/cni/bin", "/usr/lib/cni"}, "Directory of CNI plugins")
 	f.DurationVar(&s.CNILimit, "cni-timeout", cni.DefaultLimit, "How long the CNI plugins of a network may take for one container")
@@ -148,7 +152,8 @@ func (s *settings) restore(f *pflag.FlagSet, given settings) error {
 		"default-ulimit": func() { s.Ulimits = given.Ulimits }, "cdi-spec-dir": func() { s.CDIDirs = given.CDIDirs },
 		"exec-opt":             func() { s.ExecOpts = given.ExecOpts },
 		"default-address-pool": func() { s.AddressPools = given.AddressPools },
-		"cni-conf-dir":         func() { s.CNILists = given.CNILists }, "cni-plugin-dir": func() { s.CNIPlugins = given.CNIPlugins },
+		"bip":                  func() { s.BridgeIP = given.BridgeIP }, "fixed-cidr": func() { s.FixedCIDR = given.FixedCIDR },
+		"cni-conf-dir": func() { s.CNILists = given.CNILists }, "cni-plugin-dir": func() { s.CNIPlugins = given.CNIPlugins },
 		"cni-timeout": func() { s.CNILimit = given.CNILimit },
 	} {
 		if f.Changed(name) {
@@ -195,6 +200,9 @@ func (s settings) check() (settings, error) {
 		return s, err
 	}
 	if _, err := s.reach(); err != nil {
+		return s, err
+	}
+	if _, err := s.defaultSubnet(); err != nil {
 		return s, err
 	}
 	if _, err := s.policy(); err != nil {

@@ -136,7 +136,11 @@ func assemble(ctx context.Context, s settings) (_ *machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	nets, err := network.Open(network.Config{Networks: db.Bucket("networks"), Ranges: pools, Seed: ids.ID(), CNI: s.plugins(), Log: slog.Default()})
+	bridge, err := s.defaultSubnet()
+	if err != nil {
+		return nil, err
+	}
+	nets, err := network.Open(network.Config{Networks: db.Bucket("networks"), Ranges: pools, Default: bridge, Turns: filepath.Join(s.IDRegistry, "subnets.lock"), Seed: ids.ID(), CNI: s.plugins(), Log: slog.Default()})
 	if err != nil {
 		return nil, err
 	}

@@ -67,6 +67,9 @@ func (n *network) can(e record.Endpoint) error {
 			return fault.Say(fault.Invalid, "invalid MAC address: "+e.WantMAC)
 		}
 	}
+	if e.WantMAC != "" && n.rec.Driver == driverIPvlan {
+		return fault.New(fault.Invalid, "use network", n.rec.Name, "on an ipvlan every container has the hardware address of "+n.rec.Device, "leave out --mac-address, or use macvlan")
+	}
 	for _, want := range []netip.Addr{e.WantIP4, e.WantIP6} {
 		if !want.IsValid() {
 			continue
@@ -169,9 +172,14 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 			}
 			return nil, err
 		}
-		*family.ip, *family.gw = netip.PrefixFrom(a, p.subnet.Prefix.Bits()), p.subnet.Gateway
+		*family.ip = netip.PrefixFrom(a, p.subnet.Prefix.Bits())
+		if !n.routed() {
+			*family.gw = p.subnet.Gateway
+		}
 	}
-	e.ep.MAC = cmp.Or(ep.WantMAC, macFor(e.ep))
+	if e.ep.MAC = cmp.Or(ep.WantMAC, macFor(e.ep)); n.rec.Driver == driverIPvlan {
+		e.ep.MAC = "" // the parent's
+	}
 	if n.rec.Driver == driverBridge {
 		e.ep.Host = "veth" + e.ep.ID[:11]
 	}
@@ -207,6 +215,9 @@ const raceTries = 10
 // readyDefault is ready of the default network, whose device is not named by
 // anybody.
 func (r *Room) readyDefault(n *network) (err error) {
+	if n.index == 0 {
+		defer r.turn()()
+	}
 	for range raceTries {
 		if n.index == 0 {
 			if err := r.prepareDefault(n); err != nil {
@@ -235,8 +246,16 @@ func (r *Room) prepareDefault(n *network) error {
 	for i := 1; others[rec.Device]; i++ {
 		rec.Device = defaultDevices + strconv.Itoa(i)
 	}
-	if len(rec.Subnets) == 0 {
-		if rec.Subnets, err = r.subnets(nil, true, false); err != nil {
+	if len(rec.Subnets) == 0 || r.lost(n) || r.told(n) {
+		var told []record.Subnet
+		if r.cfg.Default.Prefix.IsValid() {
+			told = append(told, r.cfg.Default)
+		}
+		had := n.rec.Subnets
+		n.rec.Subnets = nil // it does not overlap itself
+		rec.Subnets, err = r.subnets(told, true, false)
+		n.rec.Subnets = had
+		if err != nil {
 			return err
 		}
 	} else if rec.Device == n.rec.Device {
@@ -245,7 +264,9 @@ func (r *Room) prepareDefault(n *network) error {
 	if err := r.cfg.Networks.Put(rec.ID, rec); err != nil {
 		return err
 	}
-	fresh := len(n.rec.Subnets) == 0
+	fresh := !slices.EqualFunc(n.rec.Subnets, rec.Subnets, func(a, b record.Subnet) bool {
+		return a.Prefix == b.Prefix && a.Gateway == b.Gateway && a.Range == b.Range
+	})
 	n.rec = rec
 	if fresh {
 		n.open()
@@ -254,6 +275,34 @@ func (r *Room) prepareDefault(n *network) error {
 		}
 	}
 	return nil
+}
+
+func (r *Room) peopled(n *network) bool {
+	return slices.ContainsFunc(r.members(), func(e *end) bool { return e.net == n })
+}
+
+// told reports whether the default network is to have another subnet than when it
+// was last needed.
+func (r *Room) told(n *network) bool {
+	want := r.cfg.Default
+	if !want.Prefix.IsValid() || r.peopled(n) {
+		return false
+	}
+	has := n.rec.Subnets[0]
+	return has.Prefix != want.Prefix || has.Range != want.Range || want.Gateway.IsValid() && has.Gateway != want.Gateway
+}
+
+// lost reports whether somebody else has come to use the subnet that the default
+// network had when it was last needed. Nobody is on it then.
+func (r *Room) lost(n *network) bool {
+	if r.peopled(n) {
+		return false
+	}
+	if own, err := r.bridged(n); own != 0 || err != nil {
+		return false // the route that there may be is its own
+	}
+	_, host := r.taken()
+	return slices.ContainsFunc(n.rec.Subnets, func(s record.Subnet) bool { return s.Chosen && overlaps(s.Prefix, host) })
 }
 
 // macFor makes the hardware address of the address, as Docker did for long:
@@ -309,6 +358,12 @@ func gateways(ends []*end) (v4, v6 *end) {
 	return list, list
 }
 
+// routed reports whether the host's own table of routes leads out of the network:
+// an ipvlan of layer 3 asks no gateway (kernel, networking/ipvlan).
+func (n *network) routed() bool {
+	return n.rec.Driver == driverIPvlan && (n.rec.Options[optIPMode] == "l3" || n.rec.Options[optIPMode] == "l3s")
+}
+
 // port describes the endpoint's devices; out4 and out6 say that it leads out.
 func (e *end) port(out4, out6 bool) link.Port {
 	p := link.Port{Host: e.ep.Host, Master: e.net.index, Name: e.ep.Device, MTU: e.net.mtu(), Isolated: !e.net.option(optICC, true)}
@@ -335,6 +390,8 @@ func (e *end) port(out4, out6 bool) link.Port {
 		p.Addrs = append(p.Addrs, link.Addr{IP: a.ip.Addr().AsSlice(), Bits: uint8(a.ip.Bits())})
 		if a.out && a.gw.IsValid() {
 			p.Routes = append(p.Routes, link.Route{Via: a.gw.AsSlice()})
+		} else if a.out && e.net.routed() {
+			p.Routes = append(p.Routes, link.Route{To: link.Addr{IP: make([]byte, a.ip.Addr().BitLen()/8)}})
 		}
 	}
 	if !e.ep.IP6.IsValid() {

@@ -3,11 +3,49 @@ package network
 import (
 	"crypto/sha256"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/link"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
+
+// turnWait is how long a daemon waits for its turn to choose a subnet: another one
+// makes a bridge meanwhile, which takes milliseconds.
+const turnWait = 10 * time.Second
+
+// turn waits until no other daemon of the host is between the choice of a subnet
+// and the bridge by which the others see it, and keeps them from it until done is
+// called. Without a turn, which only a daemon that hangs can prevent, nothing but
+// luck keeps two from the same subnet.
+func (r *Room) turn() (done func()) {
+	if r.cfg.Turns == "" {
+		return func() {}
+	}
+	err := os.MkdirAll(filepath.Dir(r.cfg.Turns), 0o700)
+	var f *os.File
+	if err == nil {
+		f, err = os.OpenFile(r.cfg.Turns, os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	for end := time.Now().Add(turnWait); err == nil; time.Sleep(2 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }
+		}
+		if (err == unix.EWOULDBLOCK || err == unix.EINTR) && time.Now().Before(end) {
+			err = nil
+		}
+	}
+	if f != nil {
+		f.Close()
+	}
+	r.cfg.Log.Warn("a subnet is chosen without regard to other daemons that choose one now", "lock", r.cfg.Turns, "error", err)
+	return func() {}
+}
 
 // Range is a range that networks get subnets of, each of Size bits.
 type Range struct {

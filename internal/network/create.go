@@ -51,6 +51,7 @@ func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
 	if rec.Driver == driverCNI {
 		rec.NoIPv4 = true // none is chosen: the plugins do
 	}
+	defer r.turn()()
 	if rec.Subnets, err = r.subnets(a.Subnets, !rec.NoIPv4, rec.IPv6); err != nil {
 		return rec, err
 	}

@@ -461,21 +461,53 @@ func TestTwoDaemons(t *testing.T) {
 	two.Up(t)
 }
 
-// TestDaemonsAtOnce: daemons that make their default networks in the same moment
-// each get a device of their own.
+// TestDaemonsAtOnce: daemons that make networks in the same moment each get a
+// device and subnets of their own; one whose default network was not needed for a
+// while finds its subnet taken, and takes another.
 func TestDaemonsAtOnce(t *testing.T) {
-	daemons := []*testenv.Daemon{start(t), testenv.Start(t, "--pool-size", "0"), testenv.Start(t, "--pool-size", "0"), testenv.Start(t, "--pool-size", "0")}
-	var all sync.WaitGroup
-	for _, d := range daemons {
-		all.Go(func() {
-			for range 3 {
-				if _, errs, code := d.Fief(t, "run", "--rm", "host", "true"); code != 0 {
-					t.Errorf("%d: %s", code, errs)
-				}
-			}
-		})
+	shared := []string{"--pool-size", "0", "--id-registry", t.TempDir()}
+	daemons := []*testenv.Daemon{start(t, shared[2:]...)}
+	for range 3 {
+		daemons = append(daemons, testenv.Start(t, shared...))
 	}
-	all.Wait()
+	together := func(do func(d *testenv.Daemon)) {
+		var all sync.WaitGroup
+		for _, d := range daemons {
+			all.Go(func() { do(d) })
+		}
+		all.Wait()
+	}
+	together(func(d *testenv.Daemon) {
+		for range 3 {
+			if _, errs, code := d.Fief(t, "run", "--rm", "host", "true"); code != 0 {
+				t.Errorf("%d: %s", code, errs)
+			}
+		}
+	})
+	together(func(d *testenv.Daemon) {
+		for _, args := range [][]string{{"run", "-d", "--name", "aa", "host", "sleep", "1000"}, {"network", "create", "mine"}} {
+			if _, errs, code := d.Fief(t, args...); code != 0 {
+				t.Errorf("%v: %d: %s", args, code, errs)
+			}
+		}
+	})
+	seen := map[string]bool{}
+	for _, d := range daemons {
+		for _, name := range []string{"bridge", "mine"} {
+			subnet := d.Must(t, "network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", name)
+			if seen[subnet] {
+				t.Errorf("%s is the subnet of two networks", subnet)
+			}
+			seen[subnet] = true
+		}
+		if got := ip(t, d, "aa", "bridge"); got == "" {
+			t.Error("a container without an address")
+		}
+	}
+	for _, d := range daemons {
+		d.Must(t, "rm", "-f", "aa")
+		d.Must(t, "network", "rm", "mine")
+	}
 }
 
 // TestLeftover: what a killed daemon left of its default network goes with the
