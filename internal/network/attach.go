@@ -361,10 +361,8 @@ func (r *Room) Adopt(who Who, has record.Net) {
 	r.note(who.Container, has)
 	r.version.Add(1)
 	gw4, gw6 := gateway(ends, true), gateway(ends, false)
-	for _, pub := range has.Published {
-		if err := r.rebind(pub, gw4, gw6); err != nil {
-			r.cfg.Log.Warn("cannot take a published port again; its connections go on", "container", who.Name, "error", err)
-		}
+	if err := r.rebind(has.Published, gw4, gw6); err != nil {
+		r.cfg.Log.Warn("cannot take published ports again; their connections go on", "container", who.Name, "error", err)
 	}
 }
 

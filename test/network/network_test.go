@@ -212,17 +212,50 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// TestManyPorts: 500 ports are published and given back.
+// TestManyPorts: 500 ports are published, no program of the host gets one in
+// either family, and they are given back.
 func TestManyPorts(t *testing.T) {
 	d := start(t)
-	run(t, d, "web", "-p", "20000-20498:1000-1498", "-p", "20499:80")
+	d.Must(t, "run", "--rm", "host", "true")
+	before := descriptors(t, d)
+	run(t, d, "web", "-p", "20000-20497:1000-1497", "-p", "20498:80/udp", "-p", "20499:80")
 	reach(t, "the last", linktest.Ask, "127.0.0.1:20499", "any")
-	if got := d.Must(t, "ps", "--format", "{{.Ports}}"); got != "0.0.0.0:20499->80/tcp, 0.0.0.0:20000-20498->1000-1498/tcp, [::]:20499->80/tcp, [::]:20000-20498->1000-1498/tcp" {
+	reach(t, "the last, of the host's ::1", linktest.Ask, "[::1]:20499", "any")
+	if got := d.Must(t, "ps", "--format", "{{.Ports}}"); got != "0.0.0.0:20499->80/tcp, 0.0.0.0:20000-20497->1000-1497/tcp, [::]:20499->80/tcp, [::]:20000-20497->1000-1497/tcp, 0.0.0.0:20498->80/udp" {
 		t.Errorf("ps: %q", got)
+	}
+	for port := 20000; port < 20500; port++ {
+		for network, ip := range map[string]string{"tcp4": "127.0.0.1", "tcp6": "::1"} {
+			if l, err := net.Listen(network, net.JoinHostPort(ip, strconv.Itoa(port))); err == nil && port != 20498 {
+				t.Errorf("a program of the host gets port %d of %s", port, network)
+				l.Close()
+			} else if err == nil {
+				l.Close()
+			}
+		}
+	}
+	if l, err := net.ListenPacket("udp4", "127.0.0.1:20498"); err == nil {
+		t.Error("a program of the host gets a port of UDP")
+		l.Close()
 	}
 	d.Must(t, "rm", "-f", "web")
 	reach(t, "after its end", linktest.Ask, "127.0.0.1:20499", "")
 	d.Must(t, "run", "--rm", "-p", "20000-20499:1000-1499", "host", "true")
+	for end := time.Now().Add(time.Minute); descriptors(t, d) > before+20; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) { // those of what is kept ready come and go
+			t.Fatalf("%d descriptors of the daemon, %d before", descriptors(t, d), before)
+		}
+	}
+}
+
+// descriptors is how many the daemon has open.
+func descriptors(t *testing.T, d *testenv.Daemon) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/" + strconv.Itoa(d.PID()) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // TestFlush: rules that somebody removes are made again, and what was

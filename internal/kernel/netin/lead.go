@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/link"
+	"fief/internal/kernel/nfwire"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
 )
@@ -20,8 +21,6 @@ const Table = "fief-dns"
 const (
 	hookOutput     = 3
 	priorityDstNAT = -100
-	batchBegin     = 0x10 // NFNL_MSG_BATCH_BEGIN, of no subsystem
-	batchEnd       = 0x11
 )
 
 const (
@@ -60,46 +59,7 @@ func commit(netns *os.File, known netip.AddrPort, to uint16, again bool) error {
 		return err
 	}
 	defer unix.Close(fd)
-	b, last := table(known, to, again)
-	if err := unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	return answered(fd, last)
-}
-
-// answered waits for what the kernel says of a batch: the first failure of any
-// request, or that the last one was carried out, which is said only when all
-// were (nfnetlink_rcv_batch).
-func answered(fd int, last uint32) error {
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
-		return err
-	}
-	buf := make([]byte, 8192)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr+4; {
-			size := int(binary.NativeEndian.Uint32(b))
-			if size < unix.SizeofNlMsghdr+4 || size > len(b) {
-				return unix.EBADMSG
-			}
-			if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
-				errno := -int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:]))
-				if errno != 0 {
-					return unix.Errno(errno)
-				}
-				if binary.NativeEndian.Uint32(b[8:]) == last {
-					return nil
-				}
-			}
-			b = b[min((size+3)&^3, len(b)):]
-		}
-	}
+	return table(known, to, again).Commit(fd)
 }
 
 func refused(known netip.AddrPort, err error) error {
@@ -116,41 +76,31 @@ func refused(known netip.AddrPort, err error) error {
 	return fault.Wrap(class, opLead, known.String(), err, hint)
 }
 
-// table is the requests that make the table anew, in one transaction, and the
-// number of the last one that the kernel answers.
-func table(known netip.AddrPort, to uint16, again bool) ([]byte, uint32) {
-	var b batch
-	name := text(nil, unix.NFTA_TABLE_NAME, Table)
-	b.add(batchBegin, 0, unix.AF_UNSPEC, nil)
+// table is the requests that make the table anew, in one transaction.
+func table(known netip.AddrPort, to uint16, again bool) *nfwire.Batch {
+	var b nfwire.Batch
+	name := nfwire.Text(nil, unix.NFTA_TABLE_NAME, Table)
 	if again {
-		b.add(msg(unix.NFT_MSG_NEWTABLE), unix.NLM_F_CREATE, unix.AF_INET, name) // one that is not there cannot be deleted
-		b.add(msg(unix.NFT_MSG_DELTABLE), 0, unix.AF_INET, name)
+		b.Add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, unix.AF_INET, name) // one that is not there cannot be deleted
+		b.Add(unix.NFT_MSG_DELTABLE, 0, unix.AF_INET, name)
 	}
-	b.add(msg(unix.NFT_MSG_NEWTABLE), unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.AF_INET, name)
+	b.Add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.AF_INET, name)
 	const chain = "output"
-	hook := number(nil, unix.NFTA_HOOK_HOOKNUM, hookOutput)
-	hook = number(hook, unix.NFTA_HOOK_PRIORITY, uint32(priorityDstNAT&0xffffffff))
-	c := text(nil, unix.NFTA_CHAIN_TABLE, Table)
-	c = text(c, unix.NFTA_CHAIN_NAME, chain)
-	c = nest(c, unix.NFTA_CHAIN_HOOK, hook)
-	c = text(c, unix.NFTA_CHAIN_TYPE, "nat")
-	b.add(msg(unix.NFT_MSG_NEWCHAIN), unix.NLM_F_CREATE, unix.AF_INET, c)
-	for i, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		r := text(nil, unix.NFTA_RULE_TABLE, Table)
-		r = text(r, unix.NFTA_RULE_CHAIN, chain)
-		r = nest(r, unix.NFTA_RULE_EXPRESSIONS, rule(proto, known, to))
-		flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_APPEND)
-		if i == 1 {
-			flags |= unix.NLM_F_ACK
-		}
-		b.add(msg(unix.NFT_MSG_NEWRULE), flags, unix.AF_INET, r)
+	hook := nfwire.Number(nil, unix.NFTA_HOOK_HOOKNUM, hookOutput)
+	hook = nfwire.Number(hook, unix.NFTA_HOOK_PRIORITY, uint32(priorityDstNAT&0xffffffff))
+	c := nfwire.Text(nil, unix.NFTA_CHAIN_TABLE, Table)
+	c = nfwire.Text(c, unix.NFTA_CHAIN_NAME, chain)
+	c = nfwire.Nest(c, unix.NFTA_CHAIN_HOOK, hook)
+	c = nfwire.Text(c, unix.NFTA_CHAIN_TYPE, "nat")
+	b.Add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.AF_INET, c)
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		r := nfwire.Text(nil, unix.NFTA_RULE_TABLE, Table)
+		r = nfwire.Text(r, unix.NFTA_RULE_CHAIN, chain)
+		r = nfwire.Nest(r, unix.NFTA_RULE_EXPRESSIONS, rule(proto, known, to))
+		b.Add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.AF_INET, r)
 	}
-	last := b.seq
-	b.add(batchEnd, 0, unix.AF_UNSPEC, nil)
-	return b.b, last
+	return &b
 }
-
-func msg(kind uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | kind }
 
 // rule is "ip daddr ADDR meta l4proto PROTO th dport PORT dnat to ADDR:TO".
 func rule(proto byte, known netip.AddrPort, to uint16) []byte {
@@ -159,77 +109,36 @@ func rule(proto byte, known netip.AddrPort, to uint16) []byte {
 	var b []byte
 	b = expr(b, "payload", load(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4)) // struct iphdr, daddr
 	b = expr(b, "cmp", equals(ip))
-	b = expr(b, "meta", number(number(nil, unix.NFTA_META_DREG, unix.NFT_REG_1), unix.NFTA_META_KEY, unix.NFT_META_L4PROTO))
+	b = expr(b, "meta", nfwire.Number(nfwire.Number(nil, unix.NFTA_META_DREG, unix.NFT_REG_1), unix.NFTA_META_KEY, unix.NFT_META_L4PROTO))
 	b = expr(b, "cmp", equals([]byte{proto}))
 	b = expr(b, "payload", load(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)) // the destination's port, of both protocols
 	b = expr(b, "cmp", equals(port))
-	b = expr(b, "immediate", value(number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), unix.NFTA_IMMEDIATE_DATA, ip))
-	b = expr(b, "immediate", value(number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_2), unix.NFTA_IMMEDIATE_DATA, binary.BigEndian.AppendUint16(nil, to)))
-	nat := number(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-	nat = number(nat, unix.NFTA_NAT_FAMILY, unix.AF_INET)
-	nat = number(nat, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
-	nat = number(nat, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
+	b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), unix.NFTA_IMMEDIATE_DATA, ip))
+	b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_2), unix.NFTA_IMMEDIATE_DATA, binary.BigEndian.AppendUint16(nil, to)))
+	nat := nfwire.Number(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
+	nat = nfwire.Number(nat, unix.NFTA_NAT_FAMILY, unix.AF_INET)
+	nat = nfwire.Number(nat, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
+	nat = nfwire.Number(nat, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
 	return expr(b, "nat", nat)
 }
 
 func load(base, offset, size uint32) []byte {
-	b := number(nil, unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1)
-	b = number(b, unix.NFTA_PAYLOAD_BASE, base)
-	b = number(b, unix.NFTA_PAYLOAD_OFFSET, offset)
-	return number(b, unix.NFTA_PAYLOAD_LEN, size)
+	b := nfwire.Number(nil, unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1)
+	b = nfwire.Number(b, unix.NFTA_PAYLOAD_BASE, base)
+	b = nfwire.Number(b, unix.NFTA_PAYLOAD_OFFSET, offset)
+	return nfwire.Number(b, unix.NFTA_PAYLOAD_LEN, size)
 }
 
 func equals(v []byte) []byte {
-	b := number(nil, unix.NFTA_CMP_SREG, unix.NFT_REG_1)
-	b = number(b, unix.NFTA_CMP_OP, unix.NFT_CMP_EQ)
+	b := nfwire.Number(nil, unix.NFTA_CMP_SREG, unix.NFT_REG_1)
+	b = nfwire.Number(b, unix.NFTA_CMP_OP, unix.NFT_CMP_EQ)
 	return value(b, unix.NFTA_CMP_DATA, v)
 }
 
 func value(b []byte, kind uint16, v []byte) []byte {
-	return nest(b, kind, attribute(nil, unix.NFTA_DATA_VALUE, v))
+	return nfwire.Nest(b, kind, nfwire.Attribute(nil, unix.NFTA_DATA_VALUE, v))
 }
 
 func expr(b []byte, name string, data []byte) []byte {
-	return nest(b, unix.NFTA_LIST_ELEM, nest(text(nil, unix.NFTA_EXPR_NAME, name), unix.NFTA_EXPR_DATA, data))
-}
-
-// batch is requests in a row (netlink(7), linux/netfilter/nfnetlink.h).
-type batch struct {
-	b   []byte
-	seq uint32 // of the last one
-}
-
-func (b *batch) add(kind, flags uint16, family byte, payload []byte) {
-	b.seq++
-	const head = unix.SizeofNlMsghdr + 4 // and a struct nfgenmsg
-	b.b = binary.NativeEndian.AppendUint32(b.b, uint32(head+len(payload)))
-	b.b = binary.NativeEndian.AppendUint16(b.b, kind)
-	b.b = binary.NativeEndian.AppendUint16(b.b, unix.NLM_F_REQUEST|flags)
-	b.b = binary.NativeEndian.AppendUint32(b.b, b.seq)
-	b.b = binary.NativeEndian.AppendUint32(b.b, 0)
-	b.b = append(b.b, family, unix.NFNETLINK_V0)
-	res := uint16(0)
-	if kind == batchBegin || kind == batchEnd {
-		res = unix.NFNL_SUBSYS_NFTABLES
-	}
-	b.b = binary.BigEndian.AppendUint16(b.b, res)
-	b.b = append(b.b, payload...) // attributes are padded
-}
-
-// attribute appends one; numbers of nf_tables are in the order of the network.
-func attribute(b []byte, kind uint16, v []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofNlAttr+len(v)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, v...)
-	return append(b, make([]byte, -len(v)&3)...)
-}
-
-func text(b []byte, kind uint16, s string) []byte { return attribute(b, kind, append([]byte(s), 0)) }
-
-func number(b []byte, kind uint16, n uint32) []byte {
-	return attribute(b, kind, binary.BigEndian.AppendUint32(nil, n))
-}
-
-func nest(b []byte, kind uint16, inner []byte) []byte {
-	return attribute(b, kind|unix.NLA_F_NESTED, inner)
+	return nfwire.Nest(b, unix.NFTA_LIST_ELEM, nfwire.Nest(nfwire.Text(nil, unix.NFTA_EXPR_NAME, name), unix.NFTA_EXPR_DATA, data))
 }
