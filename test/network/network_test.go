@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -292,22 +293,23 @@ func TestConnect(t *testing.T) {
 	reach(t, "connected", peer.Ask, "10.88.0.77:80", ip(t, d, "peer", "more"))
 	d.Must(t, "network", "disconnect", "more", "web")
 	reach(t, "disconnected", peer.Ask, "10.88.0.77:80", "")
-	for range 100 {
+	cycles := 100
+	if n, err := strconv.Atoi(os.Getenv("FIEF_SOAK_CONNECTS")); err == nil {
+		cycles = n
+	}
+	before := holdings(t, d)
+	for range cycles {
 		d.Must(t, "network", "connect", "more", "web")
 		d.Must(t, "network", "disconnect", "more", "web")
 	}
-	all, err := link.Devices()
-	if err != nil {
-		t.Fatal(err)
+	after := holdings(t, d)
+	t.Logf("before %d cycles: %+v, after: %+v", cycles, before, after)
+	if after.devices != before.devices || after.inside != before.inside || after.elements != before.elements {
+		t.Errorf("after %d cycles: %+v, before %+v", cycles, after, before)
 	}
-	veths := 0
-	for _, dev := range all {
-		if dev.Kind == "veth" {
-			veths++
-		}
-	}
-	if veths != 2 {
-		t.Errorf("%d devices of two containers: %+v", veths, all)
+	// What is kept ready, and the runtime's threads, come and go.
+	if after.descriptors > before.descriptors+20 || after.threads > before.threads+10 || after.record > before.record+100 || after.memory > before.memory+48<<10 {
+		t.Errorf("after %d cycles: %+v, before %+v", cycles, after, before)
 	}
 	if got := ip(t, d, "peer", "more"); got != "10.88.0.2" {
 		t.Errorf("peer has %s", got)
@@ -322,6 +324,39 @@ func TestConnect(t *testing.T) {
 	}
 	d.Must(t, "rm", "-f", "web", "peer")
 	d.Must(t, "network", "rm", "more")
+}
+
+// holding is what there is of a daemon and its networks.
+type holding struct {
+	devices, inside, elements    int // inside: lines about the container's devices
+	descriptors, threads, memory int // of the daemon, KiB
+	record                       int // bytes of the container's
+}
+
+func holdings(t *testing.T, d *testenv.Daemon) (h holding) {
+	t.Helper()
+	h.devices, h.descriptors = devices(t, "veth")+devices(t, "bridge"), descriptors(t, d)
+	pid := d.Must(t, "inspect", "-f", "{{.State.Pid}}", "web")
+	out, err := exec.Command("nsenter", "-n", "-t", pid, "ip", "-o", "addr").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.inside, h.elements = strings.Count(string(out), "\n"), elements(t)
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(d.PID()) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		f := strings.Fields(line)
+		switch f[0] {
+		case "Threads:":
+			h.threads, _ = strconv.Atoi(f[1])
+		case "VmRSS:":
+			h.memory, _ = strconv.Atoi(f[1])
+		}
+	}
+	h.record = len(d.Must(t, "inspect", "web"))
+	return h
 }
 
 // TestKilledDaemon: traffic does not notice that the daemon is gone, and the

@@ -75,6 +75,9 @@ type Endpoint struct {
 	IP4, IP6 netip.Prefix // address and length of the network
 	GW4, GW6 netip.Addr   // invalid: none
 	MAC      string       `json:",omitempty"`
+	// Passing says that a running container is just being connected or
+	// disconnected: of such an endpoint any part may be there.
+	Passing bool `json:",omitempty"`
 }
 
 // Up reports whether the endpoint is in use.
