@@ -20,12 +20,12 @@ const Table = "fief-dns"
 // (linux/netfilter/nf_tables.h, linux/netfilter.h, linux/netfilter_ipv4.h).
 const (
 	hookOutput     = 3
-	priorityDstNAT = -100
+	priorityDstNAT = -100 // of the filter that stands where dnat would
 )
 
 const (
 	opLead = "lead a port in network namespace"
-	needed = "the kernel needs nf_tables with NAT (CONFIG_NF_TABLES_IPV4, CONFIG_NFT_NAT); without it names of containers cannot be looked up"
+	needed = "the kernel needs nf_tables (CONFIG_NF_TABLES_IPV4); without it names of containers cannot be looked up"
 )
 
 // Lead has what programs of the namespace send to a well-known address and port,
@@ -33,8 +33,9 @@ const (
 // earlier call said. Whoever is root in the namespace can alter it, to their own
 // programs' loss only: the table is theirs, and the sockets answer nobody else.
 //
-// The answers find their way back by the kernel's table of connections: a rule
-// for them is not needed, as every answer belongs to a question.
+// Ports are rewritten packet by packet, questions' and answers'. The kernel could
+// do the latter by its table of connections (dnat), but once a namespace has a rule
+// that needs the table, every packet of every connection in it pays for that.
 func Lead(netns *os.File, known netip.AddrPort, to uint16) error {
 	if !known.Addr().Is4() {
 		return fault.New(fault.Invalid, opLead, known.String(), "only IPv4 is led", "")
@@ -91,35 +92,62 @@ func table(known netip.AddrPort, to uint16, again bool) *nfwire.Batch {
 	c := nfwire.Text(nil, unix.NFTA_CHAIN_TABLE, Table)
 	c = nfwire.Text(c, unix.NFTA_CHAIN_NAME, chain)
 	c = nfwire.Nest(c, unix.NFTA_CHAIN_HOOK, hook)
-	c = nfwire.Text(c, unix.NFTA_CHAIN_TYPE, "nat")
+	c = nfwire.Text(c, unix.NFTA_CHAIN_TYPE, "filter")
 	b.Add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.AF_INET, c)
-	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		r := nfwire.Text(nil, unix.NFTA_RULE_TABLE, Table)
-		r = nfwire.Text(r, unix.NFTA_RULE_CHAIN, chain)
-		r = nfwire.Nest(r, unix.NFTA_RULE_EXPRESSIONS, rule(proto, known, to))
-		b.Add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.AF_INET, r)
+	for _, p := range protocols {
+		for _, list := range [][]byte{p.there(known, to), p.back(known, to)} {
+			r := nfwire.Text(nil, unix.NFTA_RULE_TABLE, Table)
+			r = nfwire.Text(r, unix.NFTA_RULE_CHAIN, chain)
+			r = nfwire.Nest(r, unix.NFTA_RULE_EXPRESSIONS, list)
+			b.Add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.AF_INET, r)
+		}
 	}
 	return &b
 }
 
-// rule is "ip daddr ADDR meta l4proto PROTO th dport PORT dnat to ADDR:TO".
-func rule(proto byte, known netip.AddrPort, to uint16) []byte {
-	ip := known.Addr().AsSlice()
-	port := binary.BigEndian.AppendUint16(nil, known.Port())
-	var b []byte
-	b = expr(b, "payload", load(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4)) // struct iphdr, daddr
-	b = expr(b, "cmp", equals(ip))
+// protocol is one whose ports are the first of its header.
+type protocol struct {
+	number   byte
+	checksum uint32 // where it is in the header
+}
+
+var protocols = []protocol{{unix.IPPROTO_UDP, 6}, {unix.IPPROTO_TCP, 16}}
+
+// Offsets in headers: struct iphdr, and of the ports of both protocols.
+const (
+	sourceAddress, destinationAddress = 12, 16
+	sourcePort, destinationPort       = 0, 2
+)
+
+// there is "ip daddr ADDR meta l4proto PROTO th dport PORT th dport set TO".
+func (p protocol) there(known netip.AddrPort, to uint16) []byte {
+	return p.write(p.match(known, destinationAddress, destinationPort, known.Port()), destinationPort, to)
+}
+
+// back is "ip saddr ADDR meta l4proto PROTO th sport TO th sport set PORT".
+func (p protocol) back(known netip.AddrPort, to uint16) []byte {
+	return p.write(p.match(known, sourceAddress, sourcePort, to), sourcePort, known.Port())
+}
+
+func (p protocol) match(known netip.AddrPort, addressAt, portAt uint32, port uint16) (b []byte) {
+	b = expr(b, "payload", load(unix.NFT_PAYLOAD_NETWORK_HEADER, addressAt, 4))
+	b = expr(b, "cmp", equals(known.Addr().AsSlice()))
 	b = expr(b, "meta", nfwire.Number(nfwire.Number(nil, unix.NFTA_META_DREG, unix.NFT_REG_1), unix.NFTA_META_KEY, unix.NFT_META_L4PROTO))
-	b = expr(b, "cmp", equals([]byte{proto}))
-	b = expr(b, "payload", load(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)) // the destination's port, of both protocols
-	b = expr(b, "cmp", equals(port))
-	b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), unix.NFTA_IMMEDIATE_DATA, ip))
-	b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_2), unix.NFTA_IMMEDIATE_DATA, binary.BigEndian.AppendUint16(nil, to)))
-	nat := nfwire.Number(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-	nat = nfwire.Number(nat, unix.NFTA_NAT_FAMILY, unix.AF_INET)
-	nat = nfwire.Number(nat, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
-	nat = nfwire.Number(nat, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
-	return expr(b, "nat", nat)
+	b = expr(b, "cmp", equals([]byte{p.number}))
+	b = expr(b, "payload", load(unix.NFT_PAYLOAD_TRANSPORT_HEADER, portAt, 2))
+	return expr(b, "cmp", equals(binary.BigEndian.AppendUint16(nil, port)))
+}
+
+// write has the packet say another port.
+func (p protocol) write(b []byte, portAt uint32, port uint16) []byte {
+	b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), unix.NFTA_IMMEDIATE_DATA, binary.BigEndian.AppendUint16(nil, port)))
+	w := nfwire.Number(nil, unix.NFTA_PAYLOAD_SREG, unix.NFT_REG_1)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_OFFSET, portAt)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_LEN, 2)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_CSUM_TYPE, unix.NFT_PAYLOAD_CSUM_INET)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_CSUM_OFFSET, p.checksum)
+	return expr(b, "payload", w)
 }
 
 func load(base, offset, size uint32) []byte {
