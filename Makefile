@@ -7,6 +7,8 @@
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
 # make soak-live  200 containers that write, under a daemon that is killed and replaced (root)
 # make soak-run   10,000 runs, after which nothing may have grown (root)
+# make soak-connect  CONNECTS times connected with a network and disconnected (root)
+# make soak-names  containers that ask for names at 5,000 a second for half a minute (root)
 # make race-fuzz  containers started for SECONDS in a root filesystem that others change meanwhile (root)
 # make bench  medians of whole commands beside the floor and other engines, and of a small image (root)
 # make bench-images  the same of a large image alone: pulls, first starts, commits (root, half an hour, 50 GB below TMPDIR)
@@ -16,7 +18,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test test-oci race soak-ids soak-live soak-run crash race-fuzz test-vm lint fuzz bench bench-images deps clean
+.PHONY: build install docs demo test test-oci race soak-ids soak-live soak-run soak-connect soak-names crash race-fuzz test-vm lint fuzz bench bench-images deps clean
 
 build:
 	@mkdir -p bin
@@ -66,6 +68,16 @@ soak-live: build
 RUNS ?= 10000
 soak-run: build
 	FIEF_SOAK_RUNS=$(RUNS) go test ./test/soak -run TestRuns -count 1 -v -timeout 6h
+
+# CONNECTS: how many; the suite does a hundred.
+CONNECTS ?= 1000
+soak-connect: build
+	unshare --net sh -c 'ip link set lo up && FIEF_TEST_BUILT=1 FIEF_SOAK_CONNECTS=$(CONNECTS) go test ./test/network -run "TestConnect$$" -count 1 -v -timeout 2h'
+
+# RATE: questions a second; the suite asks for three seconds.
+RATE ?= 5000
+soak-names: build
+	unshare --net sh -c 'ip link set lo up && FIEF_TEST_BUILT=1 FIEF_DNS_SECONDS=30 FIEF_DNS_RATE=$(RATE) go test ./test/network -run TestNamesUnderLoad -count 1 -v -timeout 1h'
 
 # SEEDS: how many kills, beyond one at each failpoint.
 SEEDS ?= 1000

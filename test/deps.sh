@@ -24,6 +24,12 @@ if ! command -v containerd >/dev/null && [ ! -x bin/containerd/usr/bin/container
 	dpkg -x "$at"/containerd_*.deb bin/containerd
 	rm -rf "$at"
 fi
+# So does PostgreSQL's, unless it is told not to.
+if [ ! -d /usr/lib/postgresql ]; then
+	mkdir -p /etc/postgresql-common
+	[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+	wants+=([/usr/lib/postgresql]=postgresql)
+fi
 if [ "${1:-}" = oci ]; then
 	wants+=([tar]=tar [unshare]=util-linux)
 fi

@@ -29,7 +29,8 @@ type networks interface {
 	Attach(network.Who, record.Net) (record.Net, *network.Wiring, error)
 	Detach(record.Net)
 	// Connect and Unplug do so for one endpoint of a container that runs.
-	Connect(context.Context, network.Who, record.Net, record.Endpoint, network.Space) (record.Endpoint, error)
+	Connect(network.Who, record.Net, record.Endpoint) (record.Endpoint, *network.Wiring, error)
+	Plug(context.Context, record.Endpoint, *network.Wiring, network.Space) (record.Endpoint, error)
 	Unplug(netns *os.File, ep record.Endpoint) error
 	Adopt(network.Who, record.Net)
 	// Name prepares the resolver of a container that has one, whose sockets are
@@ -176,7 +177,7 @@ func (e *Engine) detach(c *container) {
 // parted is what is left of a container's networks when it ends.
 func parted(n record.Net) record.Net {
 	n.Published = nil
-	n.Endpoints = slices.Clone(n.Endpoints)
+	n.Endpoints = slices.DeleteFunc(slices.Clone(n.Endpoints), func(ep record.Endpoint) bool { return ep.Passing })
 	for i := range n.Endpoints {
 		n.Endpoints[i].ID, n.Endpoints[i].Host = "", ""
 	}
@@ -367,7 +368,7 @@ func (e *Engine) Connect(ctx context.Context, a ask.ConnectNetwork) error {
 	}
 	ep := eps[0]
 	if rec.State.Status == record.Running {
-		if ep, err = e.connectNow(ctx, rec, ep); err != nil {
+		if ep, err = e.connectNow(ctx, c, ep); err != nil {
 			return err
 		}
 	}
@@ -407,17 +408,96 @@ func mayConnect(rec record.Container, n record.Network) error {
 	return nil
 }
 
+// passing notes, for the next daemon alone, that an endpoint comes or goes.
+func (e *Engine) passing(c *container, ep record.Endpoint) error {
+	ep.Passing = true
+	rec := c.record()
+	rec.Net.Endpoints = append(slices.DeleteFunc(slices.Clone(rec.Net.Endpoints), func(old record.Endpoint) bool { return old.NetworkID == ep.NetworkID }), ep)
+	return e.writeRun(rec)
+}
+
+// passed takes that note back.
+func (e *Engine) passed(c *container) {
+	if err := e.writeRun(c.record()); err != nil {
+		slog.Warn("a container may be taken off a network by the next daemon", "container", c.id, "error", err)
+	}
+}
+
+// endPassing takes a running container off the networks that an earlier daemon was
+// connecting it with or disconnecting it from when it was killed.
+func (e *Engine) endPassing(c *container) record.Container {
+	rec := c.record()
+	isPassing := func(ep record.Endpoint) bool { return ep.Passing }
+	if !slices.ContainsFunc(rec.Net.Endpoints, isPassing) {
+		return rec
+	}
+	netns, err := e.rooms.Spaces.Of(rec.State.PID, rec.State.StartedAt, "net")
+	if err != nil {
+		slog.Warn("cannot take a container off a network", "container", c.id, "error", err)
+		return rec
+	}
+	defer netns.Close()
+	for _, ep := range rec.Net.Endpoints {
+		if !ep.Passing {
+			continue
+		}
+		if err := e.rooms.Networks.Unplug(netns, ep); err != nil {
+			slog.Warn("cannot take a container off a network", "container", c.id, "network", ep.Network, "error", err)
+			return rec
+		}
+		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})
+	}
+	before := rec
+	rec = c.change(func(r *record.Container) { r.Net = left(r.Net, isPassing); r.Network = leftOn(r.Network, r.Net) })
+	e.resolveAnew(before, rec)
+	if err := e.keep(c); err != nil {
+		slog.Warn("cannot write a container's record", "container", c.id, "error", err)
+	}
+	return rec
+}
+
+// left is what a container has without some of its endpoints.
+func left(n record.Net, without func(record.Endpoint) bool) record.Net {
+	n.Endpoints = slices.DeleteFunc(slices.Clone(n.Endpoints), without)
+	if len(n.Endpoints) == 0 {
+		n.Published = nil
+	}
+	return n
+}
+
+// leftOn is the network that a container is said to be on then.
+func leftOn(was string, n record.Net) string {
+	switch {
+	case len(n.Endpoints) > 0:
+		return n.Endpoints[0].Network
+	case ask.Network(was).Named():
+		return string(ask.NetNone)
+	}
+	return was
+}
+
 // connectNow connects a running container.
-func (e *Engine) connectNow(ctx context.Context, rec record.Container, ep record.Endpoint) (record.Endpoint, error) {
+func (e *Engine) connectNow(ctx context.Context, c *container, ep record.Endpoint) (record.Endpoint, error) {
+	rec := c.record()
 	netns, err := e.rooms.Spaces.Of(rec.State.PID, rec.State.StartedAt, "net")
 	if err != nil {
 		return ep, err
 	}
 	defer netns.Close()
-	ep, err = e.rooms.Networks.Connect(ctx, whoIs(rec), rec.Net, ep, network.Space{File: netns, PID: rec.State.PID})
+	ep, w, err := e.rooms.Networks.Connect(whoIs(rec), rec.Net, ep)
 	if err != nil {
 		return ep, err
 	}
+	if err = e.passing(c, ep); err == nil {
+		failpoint.Hit("network-joining")
+		ep, err = e.rooms.Networks.Plug(ctx, ep, w, network.Space{File: netns, PID: rec.State.PID})
+	}
+	if err != nil {
+		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})
+		e.passed(c)
+		return ep, err
+	}
+	failpoint.Hit("network-joined")
 	if err := e.rooms.Networks.NameIn(rec.ID, netns); err != nil {
 		slog.Warn("a container cannot look up names", "container", rec.ID, "error", err)
 	}
@@ -447,19 +527,21 @@ func (e *Engine) Disconnect(ctx context.Context, a ask.DisconnectNetwork) error 
 			return err
 		}
 		defer netns.Close()
-		if err := e.rooms.Networks.Unplug(netns, ep); err != nil {
+		if err := e.passing(c, ep); err != nil {
 			return err
 		}
+		failpoint.Hit("network-leaving")
+		if err := e.rooms.Networks.Unplug(netns, ep); err != nil {
+			e.passed(c)
+			return err
+		}
+		failpoint.Hit("network-left")
 		e.rooms.Networks.Detach(record.Net{Endpoints: []record.Endpoint{ep}})
 	}
 	before := rec
 	rec = c.change(func(r *record.Container) {
-		r.Net.Endpoints = slices.Delete(slices.Clone(r.Net.Endpoints), i, i+1)
-		if len(r.Net.Endpoints) == 0 {
-			r.Network, r.Net.Published = string(ask.NetNone), nil
-		} else {
-			r.Network = r.Net.Endpoints[0].Network
-		}
+		r.Net = left(r.Net, func(old record.Endpoint) bool { return old.NetworkID == n.ID })
+		r.Network = leftOn(r.Network, r.Net)
 	})
 	e.resolveAnew(before, rec)
 	if err := e.keep(c); err != nil {

@@ -241,6 +241,7 @@ func (e *Engine) takeUp(ctx context.Context, c *container, mon *monitor.Monitor)
 	if !known {
 		e.saveSoon(rec)
 	}
+	rec = e.endPassing(c)
 	e.nameAgain(rec)
 	go e.watch(c, mon)
 	if by := c.checkedBy(mon); rec.Health.Probes() {

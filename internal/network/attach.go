@@ -400,35 +400,16 @@ func (e *end) port(out4, out6 bool) link.Port {
 	return p
 }
 
-// Connect is Attach of one more endpoint of a running container, which has its
-// other ones. It gets the next free device and no default route, unless the
-// container has no other way out.
-// What was given before a failure is taken back.
-func (r *Room) Connect(ctx context.Context, who Who, has record.Net, ep record.Endpoint, in Space) (record.Endpoint, error) {
-	ep, w, err := r.connect(who, has, ep)
-	if err != nil {
-		return ep, err
-	}
-	if !w.Empty() {
-		err = w.Apply(in.File)
-	}
-	one := record.Net{Endpoints: []record.Endpoint{ep}}
-	if err == nil {
-		one, err = r.plugAll(ctx, one, in.PID, in.File)
-	}
-	if err != nil {
-		r.Detach(one)
-	}
-	return one.Endpoints[0], err
-}
-
 // Space is the network namespace of a process.
 type Space struct {
 	File *os.File
 	PID  int
 }
 
-func (r *Room) connect(who Who, has record.Net, ep record.Endpoint) (record.Endpoint, *Wiring, error) {
+// Connect is Attach of one more endpoint of a running container, which has its
+// other ones. It gets the next free device and no default route, unless the
+// container has no other way out. Plug carries out what is returned.
+func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endpoint, *Wiring, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out4, out6 := true, true
@@ -456,6 +437,19 @@ func (r *Room) connect(who Who, has record.Net, ep record.Endpoint) (record.Endp
 	return e.ep, w, nil
 }
 
+// Plug connects a running container's endpoint as Connect has laid it out, in the
+// container's network namespace, and returns it with what plugins gave it. What a
+// failure leaves is taken back by Detach.
+func (r *Room) Plug(ctx context.Context, ep record.Endpoint, w *Wiring, in Space) (record.Endpoint, error) {
+	if !w.Empty() {
+		if err := w.Apply(in.File); err != nil {
+			return ep, err
+		}
+	}
+	one, err := r.plugAll(ctx, record.Net{Endpoints: []record.Endpoint{ep}}, in.PID, in.File)
+	return one.Endpoints[0], err
+}
+
 // Adopt takes up a container that has run under an earlier daemon.
 func (r *Room) Adopt(who Who, has record.Net) {
 	r.mu.Lock()
@@ -479,10 +473,8 @@ func (r *Room) Adopt(who Who, has record.Net) {
 	r.note(who.Container, has)
 	r.version.Add(1)
 	gw4, gw6 := gateways(ends)
-	for _, pub := range has.Published {
-		if err := r.rebind(pub, gw4, gw6); err != nil {
-			r.cfg.Log.Warn("cannot take a published port again; its connections go on", "container", who.Name, "error", err)
-		}
+	if err := r.rebind(has.Published, gw4, gw6); err != nil {
+		r.cfg.Log.Warn("cannot take published ports again; their connections go on", "container", who.Name, "error", err)
 	}
 }
 

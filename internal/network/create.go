@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"fief/internal/kernel/link"
 	"fief/internal/words/ask"
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
 	"fief/internal/words/ref"
@@ -55,17 +57,19 @@ func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
 	if rec.Subnets, err = r.subnets(a.Subnets, !rec.NoIPv4, rec.IPv6); err != nil {
 		return rec, err
 	}
+	// The record comes first and goes last: the next daemon makes the bridge of
+	// one that has none, but nobody would know a bridge without a record.
+	if err := r.cfg.Networks.Put(rec.ID, rec); err != nil {
+		return rec, err
+	}
+	failpoint.Hit("network-recorded")
 	n := r.add(rec)
 	if err := r.up(n); err != nil {
 		r.down(n)
 		delete(r.nets, rec.ID)
-		return rec, err
+		return rec, errors.Join(err, r.cfg.Networks.Delete(rec.ID))
 	}
-	if err := r.cfg.Networks.Put(rec.ID, rec); err != nil {
-		r.down(n)
-		delete(r.nets, rec.ID)
-		return rec, err
-	}
+	failpoint.Hit("network-made")
 	return rec, nil
 }
 
@@ -168,11 +172,13 @@ func (r *Room) Remove(name string) (record.Network, error) {
 		return rec, fault.Say(fault.Denied, "error while removing network: network "+rec.Name+" has active endpoints (name:"+
 			strconv.Quote(m.Name)+" id:"+strconv.Quote(ref.Short(m.Endpoint.ID))+")")
 	}
+	r.down(n) // made again when it is used, should the record stay
+	failpoint.Hit("network-unmade")
 	if err := r.cfg.Networks.Delete(rec.ID); err != nil {
 		return rec, err
 	}
+	failpoint.Hit("network-unrecorded")
 	delete(r.nets, rec.ID)
-	r.down(n)
 	return rec, nil
 }
 

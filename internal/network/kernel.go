@@ -114,7 +114,10 @@ func (r *Room) state() nft.State {
 
 // rules is what the table says of an endpoint.
 func (e *end) rules() nft.State {
-	var s nft.State
+	if len(e.ports) == 0 {
+		return nft.State{}
+	}
+	s := nft.State{Ports: make([]nft.Port, 0, len(e.ports))}
 	for _, b := range e.ports {
 		if b.nat {
 			s.Ports = append(s.Ports, b.rule())
@@ -323,4 +326,5 @@ func (r *Room) Close() {
 			b.close()
 		}
 	}
+	r.ports.keeper.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/link"
+	"fief/internal/kernel/listen"
 	"fief/internal/kernel/nft"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -22,9 +24,10 @@ import (
 // rules, or where that cannot be by the daemon itself.
 type binding struct {
 	pub    record.Published
+	end    *end // by whose endpoint
 	target netip.AddrPort
-	nat    bool // the table leads to target; else connections are passed on
-	socket io.Closer
+	nat    bool                           // the table leads to target; else connections are passed on
+	socket *listen.Port                   // nil: with the other family's, or there is none
 	passTo atomic.Pointer[netip.AddrPort] // target, once it is known
 }
 
@@ -48,8 +51,10 @@ var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UD
 
 // portTable is which ports of the host the room has.
 type portTable struct {
-	taken map[portKey][]*binding
-	next  uint16 // where the search for a free one goes on
+	keeper    listen.Keeper
+	taken     map[portKey][]*binding
+	low, high int    // of ports that nobody names
+	next      uint16 // where the search for a free one goes on
 }
 
 type portKey struct {
@@ -74,80 +79,92 @@ func (t *portTable) free(b *binding) {
 // errTaken says that a port is another's, so that the next of a range may do.
 var errTaken = errors.New("port is already allocated")
 
-// bind takes a port.
-func (t *portTable) bind(b *binding) error {
-	key := portKey{b.pub.Proto, b.pub.Host}
-	for _, other := range t.taken[key] {
-		a, o := b.pub.HostIP, other.pub.HostIP
-		if a.Is4() == o.Is4() && (a == o || a.IsUnspecified() || o.IsUnspecified()) {
-			return fault.Wrap(fault.Conflict, "", "", errTaken, "")
+// bind takes the bindings of a port, all or none; the one that cannot be had is
+// returned with the error. Those that are one container's on all addresses of
+// both families share a socket.
+func (t *portTable) bind(list []*binding) (*binding, error) {
+	for _, b := range list {
+		for _, other := range t.taken[portKey{b.pub.Proto, b.pub.Host}] {
+			a, o := b.pub.HostIP, other.pub.HostIP
+			if a.Is4() == o.Is4() && (a == o || a.IsUnspecified() || o.IsUnspecified()) {
+				return b, fault.Wrap(fault.Conflict, "", "", errTaken, "")
+			}
 		}
 	}
-	if err := b.reserve(); err != nil {
-		return err
+	if !t.together(list) { // which does not say which of the two is in use
+		for i, b := range list {
+			if err := t.reserve(b, nil); err != nil {
+				for _, undo := range list[:i] {
+					undo.close()
+				}
+				return b, err
+			}
+		}
 	}
 	if t.taken == nil {
 		t.taken = map[portKey][]*binding{}
 	}
-	t.taken[key] = append(t.taken[key], b)
-	return nil
+	for _, b := range list {
+		key := portKey{b.pub.Proto, b.pub.Host}
+		t.taken[key] = append(t.taken[key], b)
+	}
+	return nil, nil
 }
 
-// reserve keeps the port from the host's programs. A TCP socket also takes the
-// connections that the table does not see or cannot lead: to ::1, to a family
-// that the container has no address of, and while the table is being made again.
-func (b *binding) reserve() (err error) {
-	at := netip.AddrPortFrom(b.pub.HostIP, b.pub.Host).String()
-	family := "4"
-	if b.pub.HostIP.Is6() {
-		family = "6"
+// together reserves two bindings by one socket where that can be.
+func (t *portTable) together(list []*binding) bool {
+	if len(list) != 2 || list[0].end != list[1].end || !list[0].pub.HostIP.IsUnspecified() || !list[1].pub.HostIP.IsUnspecified() {
+		return false
 	}
+	four, six := list[0], list[1]
+	if four.pub.HostIP.Is6() {
+		four, six = six, four
+	}
+	return four.pub.HostIP.Is4() && six.pub.HostIP.Is6() && t.reserve(six, four) == nil
+}
+
+// reserve keeps a binding's port from the host's programs, and that of one of IPv4
+// by the same socket. A TCP socket also takes the connections that the table does
+// not see or cannot lead: to ::1, to a family that the container has no address of,
+// and while the table is being made again.
+func (t *portTable) reserve(b, four *binding) (err error) {
+	at := netip.AddrPortFrom(b.pub.HostIP, b.pub.Host)
 	switch b.pub.Proto {
 	case "tcp":
-		var l net.Listener
-		if l, err = net.Listen("tcp"+family, at); err == nil {
-			b.socket = l
-			go pass(l, &b.passTo)
-		}
+		b.socket, err = t.keeper.TCP(at, four != nil, func(c net.Conn, isFour bool) {
+			if isFour && four != nil {
+				pass(c, four.passTo.Load())
+			} else {
+				pass(c, b.passTo.Load())
+			}
+		})
 	case "udp":
-		var c net.PacketConn
-		if c, err = net.ListenPacket("udp"+family, at); err == nil {
-			b.socket = c
-		}
+		b.socket, err = t.keeper.UDP(at, four != nil)
 	}
 	return err
 }
 
-// pass hands connections on to a container. There is none before its address is
+// pass hands a connection on to a container. There is none before its address is
 // known.
-func pass(l net.Listener, target *atomic.Pointer[netip.AddrPort]) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			at := target.Load()
-			if at == nil || !at.IsValid() {
-				return
-			}
-			to, err := net.Dial("tcp", at.String())
-			if err != nil {
-				return
-			}
-			defer to.Close()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				io.Copy(to, c)
-				to.(*net.TCPConn).CloseWrite()
-			}()
-			io.Copy(c, to)
-			c.(*net.TCPConn).CloseWrite()
-			<-done
-		}()
+func pass(c net.Conn, target *netip.AddrPort) {
+	defer c.Close()
+	if target == nil || !target.IsValid() {
+		return
 	}
+	to, err := net.Dial("tcp", target.String())
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(to, c)
+		to.(*net.TCPConn).CloseWrite()
+	}()
+	io.Copy(c, to)
+	c.(*net.TCPConn).CloseWrite()
+	<-done
 }
 
 // publish takes the ports that a container asks for, or none. Without a network
@@ -164,6 +181,7 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 	if len(ports) == 0 || first == nil || first.net.rec.Driver != driverBridge && first.net.rec.Driver != driverCNI {
 		return nil
 	}
+	r.ports.look()
 	for _, p := range ports {
 		if err := r.publishOne(p, v4, v6); err != nil {
 			return external(first, err)
@@ -251,14 +269,7 @@ func (r *Room) publishOne(p record.Port, v4, v6 *end) error {
 
 // publishAny takes any port of the range that the kernel takes them of.
 func (r *Room) publishAny(p record.Port, v4, v6 *end) error {
-	low, high := 32768, 60999
-	if f := strings.Fields(link.Get("ipv4/ip_local_port_range")); len(f) == 2 {
-		a, err1 := strconv.Atoi(f[0])
-		b, err2 := strconv.Atoi(f[1])
-		if err1 == nil && err2 == nil && a > 0 && b >= a && b < 65536 {
-			low, high = a, b
-		}
-	}
+	low, high := r.ports.low, r.ports.high
 	var err error
 	for range high - low + 1 {
 		if int(r.ports.next) < low || int(r.ports.next) > high {
@@ -273,28 +284,38 @@ func (r *Room) publishAny(p record.Port, v4, v6 *end) error {
 	return fault.Wrap(fault.Exhausted, "", "", errors.New("all ports are allocated: "+err.Error()), "")
 }
 
+// look reads the range that the kernel takes ports of that nobody names (ip(7)).
+func (t *portTable) look() {
+	t.low, t.high = 32768, 60999
+	if f := strings.Fields(link.Get("ipv4/ip_local_port_range")); len(f) == 2 {
+		a, err1 := strconv.Atoi(f[0])
+		b, err2 := strconv.Atoi(f[1])
+		if err1 == nil && err2 == nil && a > 0 && b >= a && b < 65536 {
+			t.low, t.high = a, b
+		}
+	}
+}
+
 func (r *Room) tryPort(p record.Port, port uint16, v4, v6 *end) error {
-	var made []*binding
-	var owner []*end
+	var list []*binding
 	for _, at := range addressesFor(p, v4, v6) {
 		b := &binding{pub: record.Published{Proto: p.Proto, Container: p.Container, HostIP: at, Host: port}}
-		e := b.lead(v4, v6)
-		if e == nil {
-			if p.HostIP.IsValid() {
-				return fault.Say(fault.Invalid, "cannot publish "+p.Key()+" on "+at.String()+": the container has no address of that family, and only TCP is passed on")
-			}
-			continue
+		if b.lead(v4, v6) {
+			list = append(list, b)
+		} else if p.HostIP.IsValid() {
+			return fault.Say(fault.Invalid, "cannot publish "+p.Key()+" on "+at.String()+": the container has no address of that family, and only TCP is passed on")
 		}
-		if err := r.ports.bind(b); err != nil {
-			for _, undo := range made {
-				r.ports.free(undo)
-			}
-			return inUse(b, err)
-		}
-		made, owner = append(made, b), append(owner, e)
 	}
-	for i, b := range made {
-		owner[i].ports = append(owner[i].ports, b)
+	failed, err := r.ports.bind(list)
+	if err != nil && len(list) > 1 && failed.pub.HostIP.Is6() && errors.Is(err, unix.EAFNOSUPPORT) { // ipv6.disable=1
+		list = slices.DeleteFunc(list, func(b *binding) bool { return b == failed })
+		failed, err = r.ports.bind(list)
+	}
+	if err != nil {
+		return inUse(failed, err)
+	}
+	for _, b := range list {
+		b.end.ports = append(b.end.ports, b)
 	}
 	return nil
 }
@@ -306,11 +327,8 @@ func inUse(b *binding, err error) error {
 		return fault.Wrap(fault.Conflict, "", "", errors.New("Bind for "+at+" failed: port is already allocated"), "another container has published it: fief ps")
 	}
 	cause := err
-	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		var errno unix.Errno
-		if errors.As(op.Err, &errno) {
-			cause = errno
-		}
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		cause = errno
 	}
 	class := fault.Conflict
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
@@ -333,45 +351,61 @@ func addressesFor(p record.Port, v4, v6 *end) []netip.Addr {
 	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 }
 
-// lead decides who a binding leads to, and how; nil when it cannot. The table
+// lead decides who a binding leads to, and how; false when it cannot. The table
 // rewrites within a family; TCP is passed on between them.
-func (b *binding) lead(v4, v6 *end) *end {
+func (b *binding) lead(v4, v6 *end) bool {
 	same, other := v4, v6
 	if b.pub.HostIP.Is6() {
 		same, other = v6, v4
 	}
-	e := same
-	if e == nil {
-		e = other
+	b.end = same
+	if b.end == nil {
+		b.end = other
 	}
-	if e == nil || same == nil && b.pub.Proto != "tcp" {
-		return nil
+	if b.end == nil || same == nil && b.pub.Proto != "tcp" {
+		return false
 	}
-	if e.net.rec.Driver == driverCNI {
-		b.leadTo(e.listed(b.pub))
-		return e
+	if b.end.net.rec.Driver == driverCNI {
+		b.leadTo(b.end.listed(b.pub))
+		return true
 	}
 	b.nat = same != nil
-	ip := e.ep.IP4
+	ip := b.end.ep.IP4
 	if b.pub.HostIP.Is6() == b.nat {
-		ip = e.ep.IP6
+		ip = b.end.ep.IP6
 	}
 	b.leadTo(netip.AddrPortFrom(ip.Addr(), b.pub.Container))
-	return e
+	return true
 }
 
-// rebind takes a port again that an earlier daemon had.
-func (r *Room) rebind(pub record.Published, v4, v6 *end) error {
-	b := &binding{pub: pub}
-	e := b.lead(v4, v6)
-	if e == nil {
-		return fault.New(fault.NotFound, "publish", pub.Key(), "its network is gone", "")
+// rebind takes the ports again that an earlier daemon had. Of one that cannot be
+// had the rules stay: connections of before use them.
+func (r *Room) rebind(all []record.Published, v4, v6 *end) error {
+	var failures []error
+	for len(all) > 0 {
+		n := 1
+		if len(all) > 1 && all[0].Proto == all[1].Proto && all[0].Host == all[1].Host && all[0].Container == all[1].Container {
+			n = 2
+		}
+		var list []*binding
+		for _, pub := range all[:n] {
+			if b := (&binding{pub: pub}); b.lead(v4, v6) {
+				list = append(list, b)
+			} else {
+				failures = append(failures, fault.New(fault.NotFound, "publish", pub.Key(), "its network is gone", ""))
+			}
+		}
+		if _, err := r.ports.bind(list); err != nil {
+			for _, b := range list { // one of them may be free
+				if _, err := r.ports.bind([]*binding{b}); err != nil {
+					failures = append(failures, inUse(b, err))
+				}
+			}
+		}
+		for _, b := range list {
+			b.end.ports = append(b.end.ports, b)
+		}
+		all = all[n:]
 	}
-	err := r.ports.bind(b)
-	if err != nil { // the rules stay: connections of before use them
-		err = inUse(b, err)
-		b.socket = nil
-	}
-	e.ports = append(e.ports, b)
-	return err
+	return errors.Join(failures...)
 }

@@ -36,7 +36,8 @@ type contestant struct {
 func main() {
 	n := flag.Int("n", 40, "runs of each command")
 	idle := flag.Duration("idle", 40*time.Millisecond, "pause before each run: an honest single start finds the machine idle")
-	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images; \"memory\": the monitors')")
+	only := flag.String("only", "", "comma-separated parts of names; others are left out (\"ids\": what is done with ids; \"pull\": images; \"memory\": the monitors'; \"throughput\": TCP')")
+	streams := flag.Int("streams", 15, "streams of a second over each path")
 	var im imageOptions
 	flag.BoolVar(&im.big, "big", false, "pull the large image: some 37,000 files, 1.6 GB")
 	flag.IntVar(&im.rounds, "rounds", 3, "pulls of each engine, and its first starts where nothing can be idmapped")
@@ -45,6 +46,9 @@ func main() {
 	out := flag.String("json", "", "file for the JSON (default: below the table)")
 	flag.Parse()
 	defer quit()
+	if streamed(flag.Args()) {
+		return
+	}
 	if os.Geteuid() != 0 {
 		fatal(fmt.Errorf("the bench needs root"))
 	}
@@ -79,6 +83,10 @@ func main() {
 	}
 	verdicts = append(judgeNetworks(list), verdicts...)
 	more := map[string]any{}
+	if *only == "" || strings.Contains(*only, "throughput") {
+		judged, rows := stage.throughput(*streams)
+		verdicts, more["throughput"] = append(verdicts, judged...), rows
+	}
 	if *only == "" || strings.Contains(*only, "memory") {
 		more["monitor_memory"] = stage.monitors()
 	}

@@ -41,3 +41,27 @@ func tables(t *testing.T) (out []string) {
 	}
 	return out
 }
+
+// elements counts those of all sets of all tables.
+func elements(t *testing.T) (n int) {
+	t.Helper()
+	c := &nftables.Conn{}
+	all, err := c.ListTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range all {
+		sets, err := c.GetSets(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sets {
+			list, err := c.GetSetElements(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(list)
+		}
+	}
+	return n
+}

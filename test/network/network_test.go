@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,17 +213,50 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// TestManyPorts: 500 ports are published and given back.
+// TestManyPorts: 500 ports are published, no program of the host gets one in
+// either family, and they are given back.
 func TestManyPorts(t *testing.T) {
 	d := start(t)
-	run(t, d, "web", "-p", "20000-20498:1000-1498", "-p", "20499:80")
+	d.Must(t, "run", "--rm", "host", "true")
+	before := descriptors(t, d)
+	run(t, d, "web", "-p", "20000-20497:1000-1497", "-p", "20498:80/udp", "-p", "20499:80")
 	reach(t, "the last", linktest.Ask, "127.0.0.1:20499", "any")
-	if got := d.Must(t, "ps", "--format", "{{.Ports}}"); got != "0.0.0.0:20499->80/tcp, 0.0.0.0:20000-20498->1000-1498/tcp, [::]:20499->80/tcp, [::]:20000-20498->1000-1498/tcp" {
+	reach(t, "the last, of the host's ::1", linktest.Ask, "[::1]:20499", "any")
+	if got := d.Must(t, "ps", "--format", "{{.Ports}}"); got != "0.0.0.0:20499->80/tcp, 0.0.0.0:20000-20497->1000-1497/tcp, [::]:20499->80/tcp, [::]:20000-20497->1000-1497/tcp, 0.0.0.0:20498->80/udp" {
 		t.Errorf("ps: %q", got)
+	}
+	for port := 20000; port < 20500; port++ {
+		for network, ip := range map[string]string{"tcp4": "127.0.0.1", "tcp6": "::1"} {
+			if l, err := net.Listen(network, net.JoinHostPort(ip, strconv.Itoa(port))); err == nil && port != 20498 {
+				t.Errorf("a program of the host gets port %d of %s", port, network)
+				l.Close()
+			} else if err == nil {
+				l.Close()
+			}
+		}
+	}
+	if l, err := net.ListenPacket("udp4", "127.0.0.1:20498"); err == nil {
+		t.Error("a program of the host gets a port of UDP")
+		l.Close()
 	}
 	d.Must(t, "rm", "-f", "web")
 	reach(t, "after its end", linktest.Ask, "127.0.0.1:20499", "")
 	d.Must(t, "run", "--rm", "-p", "20000-20499:1000-1499", "host", "true")
+	for end := time.Now().Add(time.Minute); descriptors(t, d) > before+20; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) { // those of what is kept ready come and go
+			t.Fatalf("%d descriptors of the daemon, %d before", descriptors(t, d), before)
+		}
+	}
+}
+
+// descriptors is how many the daemon has open.
+func descriptors(t *testing.T, d *testenv.Daemon) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/" + strconv.Itoa(d.PID()) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // TestFlush: rules that somebody removes are made again, and what was
@@ -259,22 +293,23 @@ func TestConnect(t *testing.T) {
 	reach(t, "connected", peer.Ask, "10.88.0.77:80", ip(t, d, "peer", "more"))
 	d.Must(t, "network", "disconnect", "more", "web")
 	reach(t, "disconnected", peer.Ask, "10.88.0.77:80", "")
-	for range 100 {
+	cycles := 100
+	if n, err := strconv.Atoi(os.Getenv("FIEF_SOAK_CONNECTS")); err == nil {
+		cycles = n
+	}
+	before := holdings(t, d)
+	for range cycles {
 		d.Must(t, "network", "connect", "more", "web")
 		d.Must(t, "network", "disconnect", "more", "web")
 	}
-	all, err := link.Devices()
-	if err != nil {
-		t.Fatal(err)
+	after := holdings(t, d)
+	t.Logf("before %d cycles: %+v, after: %+v", cycles, before, after)
+	if after.devices != before.devices || after.inside != before.inside || after.elements != before.elements {
+		t.Errorf("after %d cycles: %+v, before %+v", cycles, after, before)
 	}
-	veths := 0
-	for _, dev := range all {
-		if dev.Kind == "veth" {
-			veths++
-		}
-	}
-	if veths != 2 {
-		t.Errorf("%d devices of two containers: %+v", veths, all)
+	// What is kept ready, and the runtime's threads, come and go.
+	if after.descriptors > before.descriptors+20 || after.threads > before.threads+10 || after.record > before.record+100 || after.memory > before.memory+48<<10 {
+		t.Errorf("after %d cycles: %+v, before %+v", cycles, after, before)
 	}
 	if got := ip(t, d, "peer", "more"); got != "10.88.0.2" {
 		t.Errorf("peer has %s", got)
@@ -289,6 +324,39 @@ func TestConnect(t *testing.T) {
 	}
 	d.Must(t, "rm", "-f", "web", "peer")
 	d.Must(t, "network", "rm", "more")
+}
+
+// holding is what there is of a daemon and its networks.
+type holding struct {
+	devices, inside, elements    int // inside: lines about the container's devices
+	descriptors, threads, memory int // of the daemon, KiB
+	record                       int // bytes of the container's
+}
+
+func holdings(t *testing.T, d *testenv.Daemon) (h holding) {
+	t.Helper()
+	h.devices, h.descriptors = devices(t, "veth")+devices(t, "bridge"), descriptors(t, d)
+	pid := d.Must(t, "inspect", "-f", "{{.State.Pid}}", "web")
+	out, err := exec.Command("nsenter", "-n", "-t", pid, "ip", "-o", "addr").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.inside, h.elements = strings.Count(string(out), "\n"), elements(t)
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(d.PID()) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		f := strings.Fields(line)
+		switch f[0] {
+		case "Threads:":
+			h.threads, _ = strconv.Atoi(f[1])
+		case "VmRSS:":
+			h.memory, _ = strconv.Atoi(f[1])
+		}
+	}
+	h.record = len(d.Must(t, "inspect", "web"))
+	return h
 }
 
 // TestKilledDaemon: traffic does not notice that the daemon is gone, and the

@@ -25,7 +25,8 @@ type inspectResponse struct {
 // hostConfig is Docker's, and the id maps where Podman shows them.
 type hostConfig struct {
 	container.HostConfig
-	IDMappings *idMappings `json:",omitempty"` // nil on the host's ids
+	Mounts     []mountShown `json:",omitempty"`
+	IDMappings *idMappings  `json:",omitempty"` // nil on the host's ids
 }
 
 // idMappings is Podman's list of spans, each CONTAINER_ID:HOST_ID:LENGTH.
@@ -141,7 +142,7 @@ func hostConfigOf(c record.Container) *hostConfig {
 		h.Ulimits = append(h.Ulimits, &units.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
 	for _, m := range c.Mounts {
-		addMount(&h.HostConfig, m)
+		addMount(h, m)
 	}
 	if len(c.Identity.UID)+len(c.Identity.GID) > 0 {
 		h.IDMappings = &idMappings{UidMap: spansOf(c.Identity.UID), GidMap: spansOf(c.Identity.GID)}

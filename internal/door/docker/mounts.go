@@ -211,7 +211,10 @@ func (b *mountBody) image(m ask.Mount) (ask.Mount, error) {
 }
 
 // idMapping is BindOptions.IDMapping of moby#53368.
-type idMapping struct{ Source, User string }
+type idMapping struct {
+	Source string
+	User   string `json:",omitempty"`
+}
 
 // bindMap reads whose ids a bind shows.
 func (b *mountBody) bindMap(m *ask.Mount) (err error) {

@@ -11,7 +11,7 @@ import (
 
 // addMount puts a mount where a client would have asked for it. What the image or
 // another container asked for nobody did.
-func addMount(h *container.HostConfig, m record.Mount) {
+func addMount(h *hostConfig, m record.Mount) {
 	plain := m.Recursive && m.Map == nil && !m.ReadOnlyTop && !strings.Contains(m.Source+m.Target, ":")
 	switch {
 	case m.Implied, m.Kind == "volume" && anonymous(m) && plain && m.Subpath == "":
@@ -30,11 +30,25 @@ func addMount(h *container.HostConfig, m record.Mount) {
 	}
 }
 
-func mountSpec(m record.Mount) mount.Mount {
-	spec := mount.Mount{Type: mount.Type(m.Kind), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+// mountShown is an entry of HostConfig.Mounts, with whose ids a bind shows.
+type mountShown struct {
+	mount.Mount
+	BindOptions *bindShown `json:",omitempty"`
+}
+
+type bindShown struct {
+	mount.BindOptions
+	IDMapping *idMapping `json:",omitempty"`
+}
+
+func mountSpec(m record.Mount) mountShown {
+	spec := mountShown{Mount: mount.Mount{Type: mount.Type(m.Kind), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}}
 	switch m.Kind {
 	case "bind":
-		spec.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: !m.Recursive, ReadOnlyNonRecursive: m.ReadOnlyTop}
+		spec.BindOptions = &bindShown{BindOptions: mount.BindOptions{Propagation: mount.Propagation(m.Propagation), NonRecursive: !m.Recursive, ReadOnlyNonRecursive: m.ReadOnlyTop}}
+		if m.Map != nil { // "custom" has no place in the API: asked for again it is refused, not left out
+			spec.BindOptions.IDMapping = &idMapping{Source: m.Map.Kind, User: m.Map.User}
+		}
 	case "volume":
 		spec.Source = m.Name
 		if m.NoCopy || m.Subpath != "" {

@@ -199,3 +199,32 @@ func TestInspectShowsIDMappings(t *testing.T) {
 		t.Errorf("%s, %v", raw, err)
 	}
 }
+
+// What a bind was asked to be mapped by is told back, so that a tool that makes the
+// container again asks for the same, or is refused.
+func TestInspectShowsIDMapping(t *testing.T) {
+	for want, m := range map[string]record.MountMap{
+		`"IDMapping":{"Source":"match-user","User":"999:999"}`: {Kind: "match-user", User: "999:999"},
+		`"IDMapping":{"Source":"userns"}`:                      {Kind: "userns"},
+		`"IDMapping":{"Source":"custom"}`:                      {Kind: "custom"},
+	} {
+		c := record.Container{Mounts: []record.Mount{{Kind: "bind", Source: "/a", Target: "/b", Recursive: true, Map: &m}}}
+		raw, err := json.Marshal(inspectOf(c))
+		if err != nil || !strings.Contains(string(raw), want) {
+			t.Errorf("no %s in %s, %v", want, raw, err)
+		}
+		var back struct{ HostConfig hostBody }
+		if err := json.Unmarshal(raw, &back); err != nil || len(back.HostConfig.Mounts) != 1 {
+			t.Fatalf("%v, %+v", err, back)
+		}
+		asked, err := back.HostConfig.Mounts[0].ask()
+		switch {
+		case m.Kind == "custom":
+			if err == nil {
+				t.Error("a map that the API cannot say is left out")
+			}
+		case err != nil || asked.Map == nil || asked.Source != "/a":
+			t.Errorf("%s: asked for again it is %+v, %v", want, asked, err)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/link"
+	"fief/internal/kernel/nfwire"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
 )
@@ -19,14 +20,12 @@ const Table = "fief-dns"
 // (linux/netfilter/nf_tables.h, linux/netfilter.h, linux/netfilter_ipv4.h).
 const (
 	hookOutput     = 3
-	priorityDstNAT = -100
-	batchBegin     = 0x10 // NFNL_MSG_BATCH_BEGIN, of no subsystem
-	batchEnd       = 0x11
+	priorityDstNAT = -100 // of the filter that stands where dnat would
 )
 
 const (
 	opLead = "lead a port in network namespace"
-	needed = "the kernel needs nf_tables with NAT (CONFIG_NF_TABLES_IPV4, CONFIG_NFT_NAT); without it names of containers cannot be looked up"
+	needed = "the kernel needs nf_tables (CONFIG_NF_TABLES_IPV4); without it names of containers cannot be looked up"
 )
 
 // Lead has what programs of the namespace send to a well-known address and port,
@@ -34,8 +33,9 @@ const (
 // earlier call said. Whoever is root in the namespace can alter it, to their own
 // programs' loss only: the table is theirs, and the sockets answer nobody else.
 //
-// The answers find their way back by the kernel's table of connections: a rule
-// for them is not needed, as every answer belongs to a question.
+// Ports are rewritten packet by packet, questions' and answers'. The kernel could
+// do the latter by its table of connections (dnat), but once a namespace has a rule
+// that needs the table, every packet of every connection in it pays for that.
 func Lead(netns *os.File, known netip.AddrPort, to uint16) error {
 	if !known.Addr().Is4() {
 		return fault.New(fault.Invalid, opLead, known.String(), "only IPv4 is led", "")
@@ -60,46 +60,7 @@ func commit(netns *os.File, known netip.AddrPort, to uint16, again bool) error {
 		return err
 	}
 	defer unix.Close(fd)
-	b, last := table(known, to, again)
-	if err := unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	return answered(fd, last)
-}
-
-// answered waits for what the kernel says of a batch: the first failure of any
-// request, or that the last one was carried out, which is said only when all
-// were (nfnetlink_rcv_batch).
-func answered(fd int, last uint32) error {
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
-		return err
-	}
-	buf := make([]byte, 8192)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr+4; {
-			size := int(binary.NativeEndian.Uint32(b))
-			if size < unix.SizeofNlMsghdr+4 || size > len(b) {
-				return unix.EBADMSG
-			}
-			if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
-				errno := -int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:]))
-				if errno != 0 {
-					return unix.Errno(errno)
-				}
-				if binary.NativeEndian.Uint32(b[8:]) == last {
-					return nil
-				}
-			}
-			b = b[min((size+3)&^3, len(b)):]
-		}
-	}
+	return table(known, to, again).Commit(fd)
 }
 
 func refused(known netip.AddrPort, err error) error {
@@ -116,120 +77,96 @@ func refused(known netip.AddrPort, err error) error {
 	return fault.Wrap(class, opLead, known.String(), err, hint)
 }
 
-// table is the requests that make the table anew, in one transaction, and the
-// number of the last one that the kernel answers.
-func table(known netip.AddrPort, to uint16, again bool) ([]byte, uint32) {
-	var b batch
-	name := text(nil, unix.NFTA_TABLE_NAME, Table)
-	b.add(batchBegin, 0, unix.AF_UNSPEC, nil)
+// table is the requests that make the table anew, in one transaction.
+func table(known netip.AddrPort, to uint16, again bool) *nfwire.Batch {
+	var b nfwire.Batch
+	name := nfwire.Text(nil, unix.NFTA_TABLE_NAME, Table)
 	if again {
-		b.add(msg(unix.NFT_MSG_NEWTABLE), unix.NLM_F_CREATE, unix.AF_INET, name) // one that is not there cannot be deleted
-		b.add(msg(unix.NFT_MSG_DELTABLE), 0, unix.AF_INET, name)
+		b.Add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, unix.AF_INET, name) // one that is not there cannot be deleted
+		b.Add(unix.NFT_MSG_DELTABLE, 0, unix.AF_INET, name)
 	}
-	b.add(msg(unix.NFT_MSG_NEWTABLE), unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.AF_INET, name)
+	b.Add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, unix.AF_INET, name)
 	const chain = "output"
-	hook := number(nil, unix.NFTA_HOOK_HOOKNUM, hookOutput)
-	hook = number(hook, unix.NFTA_HOOK_PRIORITY, uint32(priorityDstNAT&0xffffffff))
-	c := text(nil, unix.NFTA_CHAIN_TABLE, Table)
-	c = text(c, unix.NFTA_CHAIN_NAME, chain)
-	c = nest(c, unix.NFTA_CHAIN_HOOK, hook)
-	c = text(c, unix.NFTA_CHAIN_TYPE, "nat")
-	b.add(msg(unix.NFT_MSG_NEWCHAIN), unix.NLM_F_CREATE, unix.AF_INET, c)
-	for i, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		r := text(nil, unix.NFTA_RULE_TABLE, Table)
-		r = text(r, unix.NFTA_RULE_CHAIN, chain)
-		r = nest(r, unix.NFTA_RULE_EXPRESSIONS, rule(proto, known, to))
-		flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_APPEND)
-		if i == 1 {
-			flags |= unix.NLM_F_ACK
+	hook := nfwire.Number(nil, unix.NFTA_HOOK_HOOKNUM, hookOutput)
+	hook = nfwire.Number(hook, unix.NFTA_HOOK_PRIORITY, uint32(priorityDstNAT&0xffffffff))
+	c := nfwire.Text(nil, unix.NFTA_CHAIN_TABLE, Table)
+	c = nfwire.Text(c, unix.NFTA_CHAIN_NAME, chain)
+	c = nfwire.Nest(c, unix.NFTA_CHAIN_HOOK, hook)
+	c = nfwire.Text(c, unix.NFTA_CHAIN_TYPE, "filter")
+	b.Add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.AF_INET, c)
+	for _, p := range protocols {
+		for _, list := range [][]byte{p.there(known, to), p.back(known, to)} {
+			r := nfwire.Text(nil, unix.NFTA_RULE_TABLE, Table)
+			r = nfwire.Text(r, unix.NFTA_RULE_CHAIN, chain)
+			r = nfwire.Nest(r, unix.NFTA_RULE_EXPRESSIONS, list)
+			b.Add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.AF_INET, r)
 		}
-		b.add(msg(unix.NFT_MSG_NEWRULE), flags, unix.AF_INET, r)
 	}
-	last := b.seq
-	b.add(batchEnd, 0, unix.AF_UNSPEC, nil)
-	return b.b, last
+	return &b
 }
 
-func msg(kind uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | kind }
+// protocol is one whose ports are the first of its header.
+type protocol struct {
+	number   byte
+	checksum uint32 // where it is in the header
+}
 
-// rule is "ip daddr ADDR meta l4proto PROTO th dport PORT dnat to ADDR:TO".
-func rule(proto byte, known netip.AddrPort, to uint16) []byte {
-	ip := known.Addr().AsSlice()
-	port := binary.BigEndian.AppendUint16(nil, known.Port())
-	var b []byte
-	b = expr(b, "payload", load(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4)) // struct iphdr, daddr
-	b = expr(b, "cmp", equals(ip))
-	b = expr(b, "meta", number(number(nil, unix.NFTA_META_DREG, unix.NFT_REG_1), unix.NFTA_META_KEY, unix.NFT_META_L4PROTO))
-	b = expr(b, "cmp", equals([]byte{proto}))
-	b = expr(b, "payload", load(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)) // the destination's port, of both protocols
-	b = expr(b, "cmp", equals(port))
-	b = expr(b, "immediate", value(number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), unix.NFTA_IMMEDIATE_DATA, ip))
-	b = expr(b, "immediate", value(number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_2), unix.NFTA_IMMEDIATE_DATA, binary.BigEndian.AppendUint16(nil, to)))
-	nat := number(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-	nat = number(nat, unix.NFTA_NAT_FAMILY, unix.AF_INET)
-	nat = number(nat, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
-	nat = number(nat, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
-	return expr(b, "nat", nat)
+var protocols = []protocol{{unix.IPPROTO_UDP, 6}, {unix.IPPROTO_TCP, 16}}
+
+// Offsets in headers: struct iphdr, and of the ports of both protocols.
+const (
+	sourceAddress, destinationAddress = 12, 16
+	sourcePort, destinationPort       = 0, 2
+)
+
+// there is "ip daddr ADDR meta l4proto PROTO th dport PORT th dport set TO".
+func (p protocol) there(known netip.AddrPort, to uint16) []byte {
+	return p.write(p.match(known, destinationAddress, destinationPort, known.Port()), destinationPort, to)
+}
+
+// back is "ip saddr ADDR meta l4proto PROTO th sport TO th sport set PORT".
+func (p protocol) back(known netip.AddrPort, to uint16) []byte {
+	return p.write(p.match(known, sourceAddress, sourcePort, to), sourcePort, known.Port())
+}
+
+func (p protocol) match(known netip.AddrPort, addressAt, portAt uint32, port uint16) (b []byte) {
+	b = expr(b, "payload", load(unix.NFT_PAYLOAD_NETWORK_HEADER, addressAt, 4))
+	b = expr(b, "cmp", equals(known.Addr().AsSlice()))
+	b = expr(b, "meta", nfwire.Number(nfwire.Number(nil, unix.NFTA_META_DREG, unix.NFT_REG_1), unix.NFTA_META_KEY, unix.NFT_META_L4PROTO))
+	b = expr(b, "cmp", equals([]byte{p.number}))
+	b = expr(b, "payload", load(unix.NFT_PAYLOAD_TRANSPORT_HEADER, portAt, 2))
+	return expr(b, "cmp", equals(binary.BigEndian.AppendUint16(nil, port)))
+}
+
+// write has the packet say another port.
+func (p protocol) write(b []byte, portAt uint32, port uint16) []byte {
+	b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), unix.NFTA_IMMEDIATE_DATA, binary.BigEndian.AppendUint16(nil, port)))
+	w := nfwire.Number(nil, unix.NFTA_PAYLOAD_SREG, unix.NFT_REG_1)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_OFFSET, portAt)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_LEN, 2)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_CSUM_TYPE, unix.NFT_PAYLOAD_CSUM_INET)
+	w = nfwire.Number(w, unix.NFTA_PAYLOAD_CSUM_OFFSET, p.checksum)
+	return expr(b, "payload", w)
 }
 
 func load(base, offset, size uint32) []byte {
-	b := number(nil, unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1)
-	b = number(b, unix.NFTA_PAYLOAD_BASE, base)
-	b = number(b, unix.NFTA_PAYLOAD_OFFSET, offset)
-	return number(b, unix.NFTA_PAYLOAD_LEN, size)
+	b := nfwire.Number(nil, unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1)
+	b = nfwire.Number(b, unix.NFTA_PAYLOAD_BASE, base)
+	b = nfwire.Number(b, unix.NFTA_PAYLOAD_OFFSET, offset)
+	return nfwire.Number(b, unix.NFTA_PAYLOAD_LEN, size)
 }
 
 func equals(v []byte) []byte {
-	b := number(nil, unix.NFTA_CMP_SREG, unix.NFT_REG_1)
-	b = number(b, unix.NFTA_CMP_OP, unix.NFT_CMP_EQ)
+	b := nfwire.Number(nil, unix.NFTA_CMP_SREG, unix.NFT_REG_1)
+	b = nfwire.Number(b, unix.NFTA_CMP_OP, unix.NFT_CMP_EQ)
 	return value(b, unix.NFTA_CMP_DATA, v)
 }
 
 func value(b []byte, kind uint16, v []byte) []byte {
-	return nest(b, kind, attribute(nil, unix.NFTA_DATA_VALUE, v))
+	return nfwire.Nest(b, kind, nfwire.Attribute(nil, unix.NFTA_DATA_VALUE, v))
 }
 
 func expr(b []byte, name string, data []byte) []byte {
-	return nest(b, unix.NFTA_LIST_ELEM, nest(text(nil, unix.NFTA_EXPR_NAME, name), unix.NFTA_EXPR_DATA, data))
-}
-
-// batch is requests in a row (netlink(7), linux/netfilter/nfnetlink.h).
-type batch struct {
-	b   []byte
-	seq uint32 // of the last one
-}
-
-func (b *batch) add(kind, flags uint16, family byte, payload []byte) {
-	b.seq++
-	const head = unix.SizeofNlMsghdr + 4 // and a struct nfgenmsg
-	b.b = binary.NativeEndian.AppendUint32(b.b, uint32(head+len(payload)))
-	b.b = binary.NativeEndian.AppendUint16(b.b, kind)
-	b.b = binary.NativeEndian.AppendUint16(b.b, unix.NLM_F_REQUEST|flags)
-	b.b = binary.NativeEndian.AppendUint32(b.b, b.seq)
-	b.b = binary.NativeEndian.AppendUint32(b.b, 0)
-	b.b = append(b.b, family, unix.NFNETLINK_V0)
-	res := uint16(0)
-	if kind == batchBegin || kind == batchEnd {
-		res = unix.NFNL_SUBSYS_NFTABLES
-	}
-	b.b = binary.BigEndian.AppendUint16(b.b, res)
-	b.b = append(b.b, payload...) // attributes are padded
-}
-
-// attribute appends one; numbers of nf_tables are in the order of the network.
-func attribute(b []byte, kind uint16, v []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofNlAttr+len(v)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, v...)
-	return append(b, make([]byte, -len(v)&3)...)
-}
-
-func text(b []byte, kind uint16, s string) []byte { return attribute(b, kind, append([]byte(s), 0)) }
-
-func number(b []byte, kind uint16, n uint32) []byte {
-	return attribute(b, kind, binary.BigEndian.AppendUint32(nil, n))
-}
-
-func nest(b []byte, kind uint16, inner []byte) []byte {
-	return attribute(b, kind|unix.NLA_F_NESTED, inner)
+	return nfwire.Nest(b, unix.NFTA_LIST_ELEM, nfwire.Nest(nfwire.Text(nil, unix.NFTA_EXPR_NAME, name), unix.NFTA_EXPR_DATA, data))
 }

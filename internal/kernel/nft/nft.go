@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/nfwire"
 	"fief/internal/kernel/sysx"
 	"fief/internal/words/fault"
 )
@@ -51,16 +51,45 @@ func (name Table) Add(s State) error { return name.change(s, true) }
 func (name Table) Remove(s State) error { return name.change(s, false) }
 
 func (name Table) change(s State, add bool) error {
-	c := &nftables.Conn{}
-	t := name.objects(c)
-	do, word := c.SetAddElements, "add to the table of networks"
+	kind, flags, word := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE), "add to the table of networks"
 	if !add {
-		do, word = c.SetDeleteElements, "take from the table of networks"
+		kind, flags, word = unix.NFT_MSG_DELSETELEM, 0, "take from the table of networks"
 	}
-	if err := t.each(elements(s), do); err != nil {
-		return err
+	var b nfwire.Batch
+	for set, list := range elements(s) {
+		for piece := range slices.Chunk(list, chunk) {
+			b.Add(kind, flags, unix.NFPROTO_INET, name.list(set, piece))
+		}
 	}
-	return refusal(word, c.Flush())
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return refusal(word, err)
+	}
+	defer unix.Close(fd)
+	return refusal(word, b.Commit(fd))
+}
+
+// list writes elements of a set: those of a map with what they lead to.
+func (name Table) list(set string, elements []element) []byte {
+	b := make([]byte, 0, 64+len(elements)*96)
+	b = nfwire.Text(b, unix.NFTA_SET_ELEM_LIST_TABLE, string(name))
+	b = nfwire.Text(b, unix.NFTA_SET_ELEM_LIST_SET, set)
+	b, all := nfwire.Open(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	for _, e := range elements {
+		var one, part int
+		b, one = nfwire.Open(b, unix.NFTA_LIST_ELEM)
+		b, part = nfwire.Open(b, unix.NFTA_SET_ELEM_KEY)
+		b = nfwire.Attribute(b, unix.NFTA_DATA_VALUE, e.key)
+		nfwire.Close(b, part)
+		if e.val != nil {
+			b, part = nfwire.Open(b, unix.NFTA_SET_ELEM_DATA)
+			b = nfwire.Attribute(b, unix.NFTA_DATA_VALUE, e.val)
+			nfwire.Close(b, part)
+		}
+		nfwire.Close(b, one)
+	}
+	nfwire.Close(b, all)
+	return b
 }
 
 // Drop removes the table, if there is one.
@@ -118,59 +147,75 @@ func (name Table) Intact(s State) (bool, error) {
 }
 
 // each hands lists of elements on in pieces that fit into a message.
-func (t *table) each(lists map[string][]nftables.SetElement, do func(*nftables.Set, []nftables.SetElement) error) error {
+func (t *table) each(lists map[string][]element, do func(*nftables.Set, []nftables.SetElement) error) error {
 	for name, list := range lists {
-		for len(list) > 0 {
-			n := min(len(list), chunk)
-			if err := do(t.sets[name], list[:n]); err != nil {
+		for piece := range slices.Chunk(list, chunk) {
+			var all []nftables.SetElement
+			for _, e := range piece {
+				all = append(all, nftables.SetElement{Key: e.key, Val: e.val})
+			}
+			if err := do(t.sets[name], all); err != nil {
 				return fault.Wrap(fault.Internal, "describe", "elements of "+name, err, "")
 			}
-			list = list[n:]
 		}
 	}
 	return nil
 }
 
+// element is a member of a set; val is nil but in a map.
+type element struct{ key, val []byte }
+
 // elements sorts a state into the sets.
-func elements(s State) map[string][]nftables.SetElement {
-	out := map[string][]nftables.SetElement{}
-	add := func(set string, key, val []byte) {
-		out[set] = append(out[set], nftables.SetElement{Key: key, Val: val})
-	}
+func elements(s State) map[string][]element {
+	out := map[string][]element{}
 	for _, b := range s.Bridges {
 		name := make([]byte, unix.IFNAMSIZ)
 		copy(name, b.Name)
-		add(setNets, name, nil)
+		out[setNets] = append(out[setNets], element{key: name})
 		if b.Internal {
-			add(setInternal, name, nil)
+			out[setInternal] = append(out[setInternal], element{key: name})
 		} else if b.Masquerade {
-			add(setMasq, name, nil)
+			out[setMasq] = append(out[setMasq], element{key: name})
 		}
 		if !b.Separate {
-			add(setSame, append(append([]byte{}, name...), name...), nil)
+			out[setSame] = append(out[setSame], element{key: slices.Concat(name, name)})
 		}
 	}
-	for _, p := range s.Ports {
-		val := append(p.To.Addr().AsSlice(), 0, 0, 0, 0)
-		binary.BigEndian.PutUint16(val[len(val)-4:], p.To.Port())
-		key := []byte{p.Proto, 0, 0, 0, 0, 0, 0, 0}
-		binary.BigEndian.PutUint16(key[4:], p.Host.Port())
-		at, anywhere := mapAt4, mapAny4
-		if p.To.Addr().Is6() {
-			at, anywhere = mapAt6, mapAny6
+	var space []byte // of the ports' keys and values, of which there may be many
+	const most = 16 + 8 + 16 + 4
+	for i, p := range s.Ports {
+		if cap(space)-len(space) < most {
+			space = make([]byte, 0, most*min(len(s.Ports)-i, 256))
 		}
-		if p.Host.Addr().IsUnspecified() {
-			add(anywhere, key, val)
-		} else {
-			add(at, append(p.Host.Addr().AsSlice(), key...), val)
+		host, to := p.Host.Addr(), p.To.Addr()
+		set := mapAt4
+		switch {
+		case to.Is6() && host.IsUnspecified():
+			set = mapAny6
+		case to.Is6():
+			set = mapAt6
+		case host.IsUnspecified():
+			set = mapAny4
 		}
+		from := len(space)
+		if set == mapAt4 || set == mapAt6 {
+			space, _ = host.WithZone("").AppendBinary(space)
+		}
+		space = append(binary.BigEndian.AppendUint16(append(space, p.Proto, 0, 0, 0), p.Host.Port()), 0, 0)
+		mid := len(space)
+		space, _ = to.AppendBinary(space)
+		space = append(binary.BigEndian.AppendUint16(space, p.To.Port()), 0, 0)
+		if out[set] == nil {
+			out[set] = make([]element, 0, len(s.Ports)-i)
+		}
+		out[set] = append(out[set], element{space[from:mid:mid], space[mid:len(space):len(space)]})
 	}
 	for _, a := range s.Published {
 		set := setSelf4
 		if a.Is6() {
 			set = setSelf6
 		}
-		add(set, append(a.AsSlice(), a.AsSlice()...), nil)
+		out[set] = append(out[set], element{key: append(a.AsSlice(), a.AsSlice()...)})
 	}
 	return out
 }
@@ -216,57 +261,4 @@ func Droppers() ([]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// Watch calls lost whenever something of the table may have been removed, by
-// fief or by others, until stop is closed. It returns at once.
-func (name Table) Watch(stop <-chan struct{}, lost func()) error {
-	const group = 1 << (unix.NFNLGRP_NFTABLES - 1)
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: group})
-	if err != nil {
-		return refusal("watch the tables of networks", err)
-	}
-	go func() {
-		<-stop
-		conn.Close()
-	}()
-	go func() {
-		for {
-			list, err := conn.Receive()
-			switch {
-			case errors.Is(err, unix.ENOBUFS): // there was more than the socket holds
-				lost()
-				continue
-			case err != nil:
-				return
-			}
-			for _, m := range list {
-				if name.lost(m) {
-					lost()
-					break
-				}
-			}
-		}
-	}()
-	return nil
-}
-
-// lost reports whether a message tells of a removal from fief's table. Elements
-// come and go with every container and are not looked at. The table's name is
-// the first attribute of all of them (linux/netfilter/nf_tables.h).
-func (name Table) lost(m netlink.Message) bool {
-	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
-		return false
-	}
-	switch m.Header.Type & 0xff {
-	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET:
-	default:
-		return false
-	}
-	const head = 4 // struct nfgenmsg
-	if len(m.Data) < head {
-		return false
-	}
-	attrs, err := netlink.UnmarshalAttributes(m.Data[head:])
-	return err == nil && len(attrs) > 0 && strings.TrimRight(string(attrs[0].Data), "\x00") == string(name)
 }

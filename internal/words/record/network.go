@@ -78,6 +78,9 @@ type Endpoint struct {
 	MAC      string       `json:",omitempty"`
 	// What the driver says of names: as in Net, which goes before it.
 	DNS, DNSSearch, DNSOptions []string `json:",omitempty"`
+	// Passing says that a running container is just being connected or
+	// disconnected: of such an endpoint any part may be there.
+	Passing bool `json:",omitempty"`
 }
 
 // Up reports whether the endpoint is in use.
