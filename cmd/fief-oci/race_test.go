@@ -10,7 +10,6 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // swapped are the names below a root file system that are exchanged with others
@@ -35,13 +34,13 @@ cd /
 test -e /canary && echo BAD the root is the host
 echo probed`
 
-// swap exchanges one name with a directory, a file and links that lead out, until
-// it is told to stop.
-func swap(root, name, canary string, stop <-chan struct{}) {
-	path := filepath.Join(root, name)
+// swap exchanges one name in a directory with a directory, a file and links that
+// lead out, until it is told to stop. The directory's own name may be exchanged too.
+func swap(in *os.Root, path, canary string, stop <-chan struct{}) {
+	defer in.Close()
 	forms := []func(){
-		func() { os.Symlink("etc/.."+canary, path) }, func() { os.Symlink("../../.."+canary, path) }, func() { os.Symlink("/proc/1/root"+canary, path) },
-		func() { os.WriteFile(path, nil, 0o666) }, func() { os.Mkdir(path, 0o755) },
+		func() { in.Symlink("etc/.."+canary, path) }, func() { in.Symlink("../../.."+canary, path) }, func() { in.Symlink("/proc/1/root"+canary, path) },
+		func() { in.WriteFile(path, nil, 0o666) }, func() { in.Mkdir(path, 0o755) },
 	}
 	for i := 0; ; i++ {
 		select {
@@ -49,15 +48,14 @@ func swap(root, name, canary string, stop <-chan struct{}) {
 			return
 		default:
 		}
-		if os.Rename(path, path+".other") == nil {
+		if in.Rename(path, path+".other") == nil {
 			forms[i%len(forms)]()
 			time.Sleep(200 * time.Microsecond)
-			unix.Unlink(path)
-			unix.Rmdir(path)
+			in.Remove(path)
 		}
-		if os.Rename(path+".other", path) != nil { // what a start has made in the meantime is in the way
-			os.RemoveAll(path)
-			os.Rename(path+".other", path)
+		if in.Rename(path+".other", path) != nil { // what a start has made in the meantime is in the way
+			in.RemoveAll(path)
+			in.Rename(path+".other", path)
 		}
 		time.Sleep(time.Duration(i%7) * time.Millisecond)
 	}
@@ -94,12 +92,16 @@ func TestRace(t *testing.T) {
 	before, mounts := listing(t, canary), mountTable(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for _, name := range swapped {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			swap(root, name, canary, stop)
-		}()
+	var parents []*os.Root
+	for _, name := range swapped { // all, before the first is exchanged
+		in, err := os.OpenRoot(filepath.Join(root, filepath.Dir(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parents = append(parents, in)
+	}
+	for i, name := range swapped {
+		wg.Go(func() { swap(parents[i], filepath.Base(name), canary, stop) })
 	}
 	ran, failed := 0, 0
 	for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end) || ran+failed < 3; {
