@@ -90,7 +90,8 @@ race-fuzz: SECONDS := $(if $(filter command,$(firstword $(origin SECONDS))),$(SE
 race-fuzz:
 	FIEF_RACE_SECONDS=$(SECONDS) go test ./cmd/fief-oci -run 'TestRace$$' -count 1 -v -timeout 24h
 
-# SUITES: whose kernel; see test/vm/run.sh for narrowing a run.
+# SUITES: whose kernel, half an hour each and more on a busy machine; VM_WHOLE=yes also
+# runs what takes long. See test/vm/run.sh for narrowing a run.
 SUITES ?= bookworm trixie sid
 test-vm: build
 	test/deps.sh

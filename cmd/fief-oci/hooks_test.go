@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 func script(text string) specs.Hook {
@@ -109,6 +111,10 @@ func TestCreateContainerMounts(t *testing.T) {
 	b := newBench(t)
 
 	root := filepath.Join(b.bundle, "rootfs")
+	if err := errors.Join(unix.Mount(root, root, "", unix.MS_BIND, ""), unix.Mount("", root, "", unix.MS_SHARED, "")); err != nil { // as systemd makes all
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(root, unix.MNT_DETACH) })
 	for _, propagation := range []string{"", "rslave", "rshared"} {
 		b.sees("hooked proc devpts 3 rw", "cat /mnt/file; for i in /proc /dev/pts; do while read a dir kind rest; do test $dir = $i && echo $kind; done < /proc/mounts; done; ls /dev/pts /dev/shm /dev/mqueue | grep -c :; touch /mnt/more && echo rw", func(s *specs.Spec) {
 			s.Linux.RootfsPropagation = propagation

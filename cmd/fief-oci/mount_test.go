@@ -20,16 +20,23 @@ func mounted(m specs.Mount) func(*specs.Spec) {
 // removes both.
 func (b *bench) hostDir() string {
 	b.t.Helper()
-	dir := filepath.Join(b.dir, "host")
-	for _, d := range []string{dir, dir + "/sub"} {
+	dir, other := filepath.Join(b.dir, "host"), filepath.Join(b.dir, "other")
+	for _, d := range []string{dir, dir + "/sub", other} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			b.t.Fatal(err)
 		}
 	}
-	if err := unix.Mount("sub", dir+"/sub", "tmpfs", unix.MS_NOSUID, ""); err != nil {
-		b.t.Fatal(err)
+	// Private, whatever the machine's mounts are; and no tmpfs, which Linux 6.1 cannot idmap.
+	for _, err := range []error{
+		unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", unix.MS_PRIVATE, ""),
+		unix.Mount(other, dir+"/sub", "", unix.MS_BIND, ""), unix.Mount("", dir+"/sub", "", unix.MS_PRIVATE, ""),
+		unix.Mount("", dir+"/sub", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_RELATIME, ""),
+	} {
+		if err != nil {
+			b.t.Fatal(err)
+		}
 	}
-	b.t.Cleanup(func() { unix.Unmount(dir+"/sub", unix.MNT_DETACH) })
+	b.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
 }
 

@@ -125,7 +125,9 @@ func TestRlimits(t *testing.T) {
 		for name := range names {
 			r := specs.POSIXRlimit{Type: "RLIMIT_" + name, Soft: 1 << 33, Hard: 1 << 34}
 			switch name { // within what the caller has
-			case "NOFILE", "NPROC", "SIGPENDING", "MSGQUEUE", "MEMLOCK", "CORE":
+			case "NOFILE": // fewer than making a container takes
+				r.Soft, r.Hard = 5, 6
+			case "NPROC", "SIGPENDING", "MSGQUEUE", "MEMLOCK", "CORE":
 				r.Soft, r.Hard = 11, 1000
 			case "NICE", "RTPRIO":
 				r.Soft, r.Hard = 0, 0
@@ -142,7 +144,9 @@ func TestRlimits(t *testing.T) {
 	for name, words := range names {
 		want := []string{"8589934592", "17179869184"}
 		switch name {
-		case "NOFILE", "NPROC", "SIGPENDING", "MSGQUEUE", "MEMLOCK", "CORE":
+		case "NOFILE":
+			want = []string{"5", "6"}
+		case "NPROC", "SIGPENDING", "MSGQUEUE", "MEMLOCK", "CORE":
 			want = []string{"11", "1000"}
 		case "NICE", "RTPRIO":
 			want = []string{"0", "0"}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // swapped are the names below a root file system that are exchanged with others
@@ -55,13 +54,13 @@ func (p *pace) follow(started bool) {
 	p.rest.Store(int64(rest))
 }
 
-// swap exchanges one name with a directory, a file and links that lead out, until
-// it is told to stop.
-func swap(root, name, canary string, p *pace, stop <-chan struct{}) {
-	path := filepath.Join(root, name)
+// swap exchanges one name in a directory with a directory, a file and links that
+// lead out, until it is told to stop. The directory's own name may be exchanged too.
+func swap(in *os.Root, path, canary string, p *pace, stop <-chan struct{}) {
+	defer in.Close()
 	forms := []func(){
-		func() { os.Symlink("etc/.."+canary, path) }, func() { os.Symlink("../../.."+canary, path) }, func() { os.Symlink("/proc/1/root"+canary, path) },
-		func() { os.WriteFile(path, nil, 0o666) }, func() { os.Mkdir(path, 0o755) },
+		func() { in.Symlink("etc/.."+canary, path) }, func() { in.Symlink("../../.."+canary, path) }, func() { in.Symlink("/proc/1/root"+canary, path) },
+		func() { in.WriteFile(path, nil, 0o666) }, func() { in.Mkdir(path, 0o755) },
 	}
 	for i := 0; ; i++ {
 		select {
@@ -69,15 +68,14 @@ func swap(root, name, canary string, p *pace, stop <-chan struct{}) {
 			return
 		default:
 		}
-		if os.Rename(path, path+".other") == nil {
+		if in.Rename(path, path+".other") == nil {
 			forms[i%len(forms)]()
 			time.Sleep(200 * time.Microsecond)
-			unix.Unlink(path)
-			unix.Rmdir(path)
+			in.Remove(path)
 		}
-		if os.Rename(path+".other", path) != nil { // what a start has made in the meantime is in the way
-			os.RemoveAll(path)
-			os.Rename(path+".other", path)
+		if in.Rename(path+".other", path) != nil { // what a start has made in the meantime is in the way
+			in.RemoveAll(path)
+			in.Rename(path+".other", path)
 		}
 		p.made.Add(1)
 		time.Sleep(time.Duration(p.rest.Load() * int64(1+i%7) / 4))
@@ -159,8 +157,16 @@ func raced(b *bench, names []string, more func(started bool, harm string) bool) 
 	var p pace
 	p.rest.Store(int64(20 * time.Millisecond))
 	var wg sync.WaitGroup
-	for _, name := range names {
-		wg.Go(func() { swap(root, name, canary, &p, stop) })
+	var parents []*os.Root
+	for _, name := range names { // all, before the first is exchanged
+		in, err := os.OpenRoot(filepath.Join(root, filepath.Dir(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parents = append(parents, in)
+	}
+	for i, name := range names {
+		wg.Go(func() { swap(parents[i], filepath.Base(name), canary, &p, stop) })
 	}
 	for goOn := true; goOn; {
 		out, code := b.run("run", "race")

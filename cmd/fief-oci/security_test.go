@@ -15,6 +15,9 @@ import (
 // weakly builds the program without what protects it.
 func (b *bench) weakly() {
 	b.t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		b.t.Skip("tool: go")
+	}
 	build := exec.Command("go", "build", "-tags", "weak", "-o", b.program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

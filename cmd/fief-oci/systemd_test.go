@@ -54,7 +54,7 @@ func holds(t *testing.T, when, dir string, want map[string]string) {
 // update, and neither a run nor a delete leaves a unit.
 func TestScope(t *testing.T) {
 	b := scoped(t)
-	memory, pids, quota, shares := int64(32<<20), int64(20), int64(33333), uint64(512)
+	memory, pids, quota, shares := int64(32<<20), int64(20), int64(133333), uint64(512) // no less than the one processor: a third of an emulated one takes minutes
 	limited := func(s *specs.Spec) {
 		s.Process.Args = []string{"sh", "-c", "sleep 1000 & wait"}
 		s.Linux.CgroupsPath = "fieftest-a.slice:oci:limited"
@@ -66,7 +66,7 @@ func TestScope(t *testing.T) {
 	b.config(limited)
 	b.ok("--systemd-cgroup", "run", "--detach", "limited")
 	const dir = "/fieftest.slice/fieftest-a.slice/oci-limited.scope"
-	want := map[string]string{"memory.max": "33554432", "pids.max": "20", "cpu.max": "33333 100000", "cpuset.cpus": "0", "cpu.weight": strconv.FormatUint(cgroup.WeightOfShares(shares), 10)}
+	want := map[string]string{"memory.max": "33554432", "pids.max": "20", "cpu.max": "133333 100000", "cpuset.cpus": "0", "cpu.weight": strconv.FormatUint(cgroup.WeightOfShares(shares), 10)}
 	holds(t, "at the start", dir, want)
 	pidFile := b.dir + "/pid"
 	b.ok("exec", "--detach", "--pid-file", pidFile, "limited", "sleep", "1000")
@@ -84,9 +84,9 @@ func TestScope(t *testing.T) {
 		}
 	}
 	systemctl(t, "daemon-reload")
-	want["cpu.max"] = "34000 100000" // what systemd can keep
-	if now, err := os.ReadFile("/sys/fs/cgroup" + dir + "/cpu.max"); err == nil && strings.HasPrefix(string(now), "33333 ") {
-		want["cpu.max"] = "33333 100000" // it had no reason to write it again
+	want["cpu.max"] = "134000 100000" // what systemd can keep
+	if now, err := os.ReadFile("/sys/fs/cgroup" + dir + "/cpu.max"); err == nil && strings.HasPrefix(string(now), "133333 ") {
+		want["cpu.max"] = "133333 100000" // it had no reason to write it again
 	}
 	holds(t, "after a reload", dir, want)
 	b.expect(137, "", "exec", "limited", "sh", "-c", "exec /bin/busybox tail /dev/zero")

@@ -72,7 +72,8 @@ func (c *compilation) createContainerHooks() {
 
 // showRoot appends the attaching of a copy of the container's mounts in the
 // host's tree. The two roots become peers only then (MOVE_MOUNT_SET_GROUP,
-// v5.15): before, the end of what is on the copy would reach the original. A path
+// v5.15): before, the end of what is on the copy would reach the original. The copy
+// of a slave is a slave, and only a private mount can become a peer (EINVAL). A path
 // that the container's root may not walk is left alone.
 func (c *compilation) showRoot(old plan.Slot) {
 	name := clean(c.spec.Root.Path)
@@ -81,6 +82,7 @@ func (c *compilation) showRoot(old plan.Slot) {
 	unreachable := s.lookup(old, name, unix.O_DIRECTORY, t).ignore(unix.EACCES, unix.ENOENT)
 	s.cloneOf(c.root, view, true)
 	s.attach(view, t)
+	s.setAttr(view, true, unix.MountAttr{Propagation: unix.MS_PRIVATE}, "rprivate")
 	s.setAttr(c.root, false, unix.MountAttr{Propagation: unix.MS_SHARED}, "shared")
 	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.In(view), plan.Str(""),
 		plan.Bits(unix.MOVE_MOUNT_SET_GROUP|unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))

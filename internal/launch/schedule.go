@@ -142,7 +142,11 @@ func (c *compilation) affinity(s *step, initial string) error {
 	switch {
 	case final != "":
 		s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(final)), plan.Const(final, want.Final))
-	case initial == "":
+	case initial != "":
+		// Up to Linux 6.1 a process born in another cpuset than its parent's gets all
+		// of that one's CPUs; 6.2 keeps what was asked for.
+		s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(initial)), plan.Const(initial, want.Initial)).ignore(unix.EINVAL, unix.EPERM, unix.EBUSY)
+	default:
 		s.call(unix.SYS_SCHED_SETAFFINITY, plan.Int(0), plan.Int(len(allCPUs)), plan.Const(allCPUs, "all")).ignore(unix.EINVAL, unix.EPERM, unix.EBUSY)
 	}
 	return nil

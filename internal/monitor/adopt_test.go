@@ -68,7 +68,7 @@ func TestStandIn(t *testing.T) {
 	}
 	syscall.Kill(s.PID, syscall.SIGKILL)
 	exit(t, b.Monitor)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := again.Exec(ctx(t), Exec{ID: "late", Names: stdio, PlanFiles: make([]*os.File, 3), Plan: plan}); fault.Is(err, fault.Conflict) {
 			break
 		} else if time.Now().After(end) {

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fief/internal/words/fault"
 )
 
@@ -116,22 +114,25 @@ func TestExecStdinSignalAndErrors(t *testing.T) {
 }
 
 // TestExecChildHoldsThePipe: the exit is told at once, what the child prints
-// within two seconds still arrives.
+// within two seconds still arrives. The child prints only after the exit was told,
+// so that an exit held back until the pipe is given up would lose its line.
 func TestExecChildHoldsThePipe(t *testing.T) {
 	b := run(t, take(t), nil, "", "/bin/sleep", "100")
 	r, w := pipe(t)
-	gate := filepath.Join(t.TempDir(), "gate")
-	if err := unix.Mkfifo(gate, 0o600); err != nil {
+	told := filepath.Join(b.dir, "told")
+	if err := syscall.Mkfifo(told, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := execute(t, b, "x", []Attach{{Stdout: w}}, nil, "", shell("(read x <"+gate+"; echo late; exec sleep 30) & echo early")...); err != nil {
+	if _, err := execute(t, b, "x", []Attach{{Stdout: w}}, nil, "", shell("(read line <"+told+"; echo late; sleep 30) & echo early")...); err != nil {
 		t.Fatal(err)
 	}
 	w.Close()
 	exit(t, b.Monitor)
-	if err := os.WriteFile(gate, []byte("\n"), 0); err != nil {
-		t.Fatal(err)
-	}
+	within(t, "the child", func() {
+		if err := os.WriteFile(told, []byte("now\n"), 0); err != nil { // waits for its reader
+			t.Error(err)
+		}
+	})
 	if got, _ := io.ReadAll(r); string(got) != "early\nlate\n" {
 		t.Errorf("%q", got)
 	}

@@ -152,6 +152,10 @@ func run(t *testing.T, m *Monitor, change func(*Run), options string, command ..
 
 func shell(script string) []string { return []string{"/bin/sh", "-c", script} }
 
+// patience is for hangs only: on an emulated processor 100,000 lines of a log
+// took more than 20 s.
+const patience = 2 * time.Minute
+
 // exit waits for the next end of a process.
 func exit(t *testing.T, m *Monitor) Exit {
 	t.Helper()
@@ -161,8 +165,8 @@ func exit(t *testing.T, m *Monitor) Exit {
 			t.Fatal("the monitor is gone without an exit")
 		}
 		return e
-	case <-time.After(time.Minute):
-		t.Fatal("no exit after a minute")
+	case <-time.After(patience):
+		t.Fatal("no exit after ", patience)
 	}
 	return Exit{}
 }
@@ -174,13 +178,13 @@ func within(t *testing.T, what string, f func()) {
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(time.Minute):
-		t.Fatal(what + ": still waiting after a minute")
+	case <-time.After(patience):
+		t.Fatal(what, ": still waiting after ", patience)
 	}
 }
 
 func ctx(t *testing.T) context.Context {
-	c, cancel := context.WithTimeout(t.Context(), time.Minute)
+	c, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return c
 }

@@ -287,9 +287,13 @@ func TestStress(t *testing.T) {
 			unix.Kill(unix.Getpid(), unix.SIGURG)
 		}
 	})
+	each := 75
+	if testing.Short() {
+		each = 15
+	}
 	for range 4 {
 		work.Go(func() {
-			for i := range 75 {
+			for i := range each {
 				if i%5 == 4 {
 					if _, _, err := b.start(&bad); fault.ExitCodeOf(err) != 127 {
 						t.Error(err)

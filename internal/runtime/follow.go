@@ -72,10 +72,17 @@ const defaultOpenFiles = 1024
 // limits sets resource limits and oom_score_adj from here, where raising them
 // may be permitted. The plan repeats the limits in the child: where the caller
 // lacks CAP_SYS_RESOURCE and the child may lower its own, that is what counts,
-// and where it may not the child's step says so.
+// and where it may not the child's step says so. The number of open files is only
+// raised: the child has more of them open than a small limit allows, until it has
+// made the container.
 func (l *launch) limits() syscall.Errno {
 	for _, r := range l.plan.RlimitList {
-		err := unix.Prlimit(l.pid, int(r.Resource), &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil)
+		limit := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+		var now unix.Rlimit
+		if r.Resource == unix.RLIMIT_NOFILE && unix.Prlimit(l.pid, unix.RLIMIT_NOFILE, nil, &now) == nil {
+			limit = unix.Rlimit{Cur: max(r.Soft, now.Cur), Max: max(r.Hard, now.Max)}
+		}
+		err := unix.Prlimit(l.pid, int(r.Resource), &limit, nil)
 		if err != nil && err != unix.EPERM {
 			return err.(syscall.Errno)
 		}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -108,15 +109,16 @@ func (t *tally) close(allowed []string) {
 	}
 }
 
-// allows reports whether an entry of the list covers a skip. Its test may be *,
-// for every test of the package that is skipped for that kind of reason.
+// allows reports whether an entry of the list covers a skip: it has the skip's
+// reason or its beginning, and a * in its test's name stands for anything.
 func allows(entry, skip string) bool {
-	pkg, rest, any := strings.Cut(entry, " *: ")
-	if !any {
-		return strings.HasPrefix(skip, entry)
+	pattern, reason, _ := strings.Cut(entry, ": ")
+	name, why, _ := strings.Cut(skip, ": ")
+	parts := strings.Split(pattern, "*")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
 	}
-	_, why, _ := strings.Cut(skip, ": ")
-	return strings.HasPrefix(skip, pkg+" ") && strings.HasPrefix(why, rest)
+	return strings.HasPrefix(why, reason) && regexp.MustCompile("^"+strings.Join(parts, ".*")+"$").MatchString(name)
 }
 
 // readAllowed reads the list: "package test: kind", a line each, # comments.
