@@ -66,25 +66,24 @@ func parse(text []byte) (*libcni.NetworkConfigList, error) {
 		return nil, bad("", "it is longer than "+strconv.Itoa(listMax)+" bytes")
 	}
 	var head struct {
-		Type    string          `json:"type"`
-		Plugins json.RawMessage `json:"plugins"`
+		CNIVersion string          `json:"cniVersion,omitempty"`
+		Name       string          `json:"name"`
+		Type       string          `json:"type,omitempty"`
+		Plugins    json.RawMessage `json:"plugins"`
 	}
 	if err := json.Unmarshal(text, &head); err != nil {
 		return nil, bad("", "it is not JSON: "+err.Error())
 	}
-	if head.Type != "" && head.Plugins == nil {
-		one, err := libcni.NetworkPluginConfFromBytes(text)
-		if err == nil && one.Network.Name == "" {
-			err = errors.New("it has no name")
+	if head.Type != "" && head.Plugins == nil { // one plugin is a list of one
+		if head.Name == "" {
+			return nil, bad("", "it has no name")
 		}
-		var conf *libcni.NetworkConfigList
-		if err == nil {
-			conf, err = libcni.ConfListFromConf(one)
+		plugin := append(append([]byte{'['}, text...), ']')
+		head.Type, head.Plugins = "", plugin
+		var err error
+		if text, err = json.Marshal(head); err != nil {
+			return nil, bad(head.Name, err.Error())
 		}
-		if err != nil {
-			return nil, bad("", err.Error())
-		}
-		return conf, nil
 	}
 	conf, err := libcni.NetworkConfFromBytes(text)
 	if err != nil {

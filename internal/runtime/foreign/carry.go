@@ -62,11 +62,31 @@ func carry(name string, files int) error {
 	if err := furnish(e); err != nil {
 		return err
 	}
+	if err := emptyInput(); err != nil {
+		return err
+	}
 	// Signals that this process was started without would be ignored by the
 	// program as well: execve(2) keeps what is ignored, and resets what is caught.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	err = syscall.Exec(e.Runtime, commandLine(e, name), []string{"PATH=" + os.Getenv("PATH")})
 	return fault.Wrap(fault.Invalid, "execute", e.Runtime, err, "")
+}
+
+// emptyInput puts a pipe that nobody writes to in the place of a device as
+// standard input. crun and runsc give the streams to the container's user
+// (crun 1.8, maybe_chown_std_streams): the host's /dev/null would be his, to be
+// closed to everybody else with chmod.
+func emptyInput() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(0, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		return err
+	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return sysx.Fault("make", "standard input", err)
+	}
+	unix.Close(ends[1])
+	return sysx.Fault("use", "standard input", unix.Dup3(ends[0], 0, 0))
 }
 
 // enter moves this process into groups. A descriptor is a group's directory or
