@@ -15,8 +15,7 @@ import (
 // 16-bit space, so that nobody (65534) and every image's users are mapped.
 const rangeSize = 65536
 
-// berthPause keeps the making of a berth, which forks the daemon twice, out of
-// the start that took one.
+// berthPause keeps the making of a berth out of the start that took one.
 const berthPause = 30 * time.Millisecond
 
 // berthRetry is how long the maker of berths waits after a failure.
