@@ -19,6 +19,7 @@ import (
 
 // networks is the room of networks.
 type networks interface {
+	naming
 	Create(ask.CreateNetwork) (record.Network, error)
 	Remove(name string) (record.Network, error)
 	Find(name string) (record.Network, error)
@@ -33,6 +34,12 @@ type networks interface {
 	Plug(context.Context, record.Endpoint, *network.Wiring, network.Space) (record.Endpoint, error)
 	Unplug(netns *os.File, ep record.Endpoint) error
 	Adopt(network.Who, record.Net)
+	Settle()
+	Close()
+}
+
+// naming is the room's part that tells containers of each other.
+type naming interface {
 	// Name prepares the resolver of a container that has one, whose sockets are
 	// to be put into a box, and what others than its wiring connect. Named begins
 	// to answer by what is in the box, NameIn by what it opens itself, or asks
@@ -40,9 +47,7 @@ type networks interface {
 	Name(container string) (*network.Handover, error)
 	Named(container string) error
 	NameIn(container string, netns *os.File) error
-	Settle()
 	Rename(container, name string)
-	Close()
 }
 
 // resolveNetworks completes the networks of a container that is being made. One
