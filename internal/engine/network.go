@@ -29,7 +29,8 @@ type networks interface {
 	// it back.
 	Attach(network.Who, record.Net) (record.Net, *network.Wiring, error)
 	Detach(record.Net)
-	// Connect and Unplug do so for one endpoint of a container that runs.
+	// Connect, carried out by Plug, and Unplug do so for one endpoint of a container
+	// that runs.
 	Connect(network.Who, record.Net, record.Endpoint) (record.Endpoint, *network.Wiring, error)
 	Plug(context.Context, record.Endpoint, *network.Wiring, network.Space) (record.Endpoint, error)
 	Unplug(netns *os.File, ep record.Endpoint) error
