@@ -90,6 +90,7 @@ func TestMatrix(t *testing.T) {
 	d.Busybox(t)
 	d.Must(t, "network", "create", "net")
 	d.Must(t, "network", "create", "--subnet", "10.89.77.0/24", "--internal", "fixed")
+	t.Cleanup(func() { d.Must(t, "network", "rm", "net", "fixed") })
 	const script = "mkdir -p /dev/mqueue; : >/dev/mqueue/queue; echo %s >/dev/shm/file; exec sleep %s"
 	donor := d.Must(t, "run", "-d", "--network", "none", "-h", "donor-box", "--name", "donor", "busybox", "sh", "-c", strings.NewReplacer("%s >", "shared >", "sleep %s", "sleep 4321").Replace(script))
 	until(t, "the donor is ready", func() bool { _, _, code := d.Fief(t, "exec", donor, "test", "-s", "/dev/shm/file"); return code == 0 })
@@ -210,6 +211,7 @@ func TestDockerClient(t *testing.T) {
 		return strings.TrimSpace(out)
 	}
 	docker(t, "network", "create", "net")
+	t.Cleanup(func() { d.Must(t, "network", "rm", "net") })
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("copied\n"), 0o644); err != nil {
 		t.Fatal(err)
