@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -197,15 +196,9 @@ func (b *Bus) ask(a asked) (heard, error) {
 	}
 }
 
-// gone is the result of a job that there is no more, and that ended untold.
-const gone = "gone"
-
 // done waits until a job is: signal JobRemoved with its path and its result,
-// "done" for success (org.freedesktop.systemd1(5)). systemd 252 and 259 have been
-// seen to stop a scope whose processes had just been killed without that signal:
-// in between it is asked whether there still is such a job.
+// "done" for success (org.freedesktop.systemd1(5)).
 func (b *Bus) done(job string) (result string, err error) {
-	missed := false
 	for until := time.Now().Add(patience); time.Now().Before(until); {
 		for _, m := range b.signals {
 			if t := m.texts(); m.member == "JobRemoved" && len(t) >= 3 && t[0] == job {
@@ -213,15 +206,6 @@ func (b *Bus) done(job string) (result string, err error) {
 			}
 		}
 		b.signals = nil
-		if missed {
-			return gone, nil
-		}
-		if !b.speaks(between) {
-			if missed, err = b.noJob(job); err != nil {
-				return "", err
-			}
-			continue
-		}
 		m, err := b.receive()
 		if err != nil {
 			return "", lost("wait for a job", err)
@@ -231,35 +215,6 @@ func (b *Bus) done(job string) (result string, err error) {
 		}
 	}
 	return "", lost("wait for a job", unix.ETIMEDOUT)
-}
-
-// between is how long nothing is heard of a job before it is asked for.
-const between = time.Second
-
-// speaks waits for something to receive, for so long.
-func (b *Bus) speaks(long time.Duration) bool {
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(b.fd), Events: unix.POLLIN}}, int(long.Milliseconds()))
-		if err != unix.EINTR {
-			return n > 0
-		}
-	}
-}
-
-// noJob asks whether a job, by its object path, is over. What was said of it
-// before the answer is among the signals.
-func (b *Bus) noJob(job string) (bool, error) {
-	n, err := strconv.ParseUint(job[strings.LastIndexByte(job, '/')+1:], 10, 32)
-	if err != nil {
-		return false, nil
-	}
-	var w writer
-	w.u32(uint32(n))
-	_, err = b.manager("GetJob", "u", w.b)
-	if refused(err, noSuchJob) {
-		return true, nil
-	}
-	return false, err
 }
 
 func lost(what string, err error) error {

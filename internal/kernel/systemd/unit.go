@@ -10,7 +10,6 @@ import (
 const (
 	unitExists = "org.freedesktop.systemd1.UnitExists"
 	noSuchUnit = "org.freedesktop.systemd1.NoSuchUnit"
-	noSuchJob  = "org.freedesktop.systemd1.NoSuchJob"
 	notLoaded  = "org.freedesktop.systemd1.UnitNotLoaded"
 )
 
@@ -92,8 +91,7 @@ func (b *Bus) reset(unit string) error {
 	return err
 }
 
-// job calls a method that queues a job and waits for its result. Of a unit that
-// was to be stopped it is enough that there is no job any more.
+// job calls a method that queues a job and waits for its result.
 func (b *Bus) job(member, types string, body []byte) error {
 	m, err := b.manager(member, types, body)
 	if err != nil {
@@ -104,7 +102,7 @@ func (b *Bus) job(member, types string, body []byte) error {
 		return lost(member, errShort)
 	}
 	result, err := b.done(t[0])
-	if err == nil && result != "done" && (result != gone || member != "StopUnit") {
+	if err == nil && result != "done" {
 		return fault.New(fault.Internal, "ask systemd to", member, "the job is "+result, "see journalctl")
 	}
 	return err
