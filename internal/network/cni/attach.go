@@ -229,31 +229,6 @@ func (d *Driver) undo(ctx context.Context, note, netns string) error {
 	return nil
 }
 
-// Check asks the plugins whether all is as they have left it. Unsupported: the
-// list is of a version without that question.
-func (d *Driver) Check(ctx context.Context, container, device, netns string) error {
-	note := d.note(container, device)
-	defer d.hold(note)()
-	n, err := d.read(note)
-	if err != nil {
-		return err
-	}
-	l, rt, err := n.again(netns)
-	if err != nil {
-		return err
-	}
-	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
-	defer cancel()
-	err = safely(func() error { return d.lib.CheckNetworkList(within, l.conf, rt) })
-	if errors.Is(err, libcni.ErrorCheckNotSupp) {
-		return fault.Wrap(fault.Unsupported, "check CNI network", n.Network, err, "")
-	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, "check CNI network", n.Network, told(err), "")
-	}
-	return nil
-}
-
 // Noted lists what is noted, also by daemons before this one: what was added, or
 // perhaps so.
 func (d *Driver) Noted() []Want {
