@@ -79,11 +79,11 @@ func (r *Room) discover() {
 		}
 	}
 	for id := range r.found {
-		used := slices.ContainsFunc(r.members(), func(e *end) bool { return e.net.rec.ID == id })
-		if now[id] {
-			continue
-		}
-		if now[id] = used; !used {
+		switch {
+		case now[id]:
+		case r.peopled(r.nets[id]):
+			now[id] = true
+		default:
 			delete(r.nets, id)
 		}
 	}

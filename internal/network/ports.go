@@ -24,17 +24,21 @@ import (
 // rules, or where that cannot be by the daemon itself.
 type binding struct {
 	pub    record.Published
-	end    *end // by whose endpoint
-	target netip.AddrPort
-	nat    bool                           // the table leads to target; else connections are passed on
+	end    *end                           // by whose endpoint
+	nat    bool                           // the table leads to the target; else connections are passed on
 	socket *listen.Port                   // nil: with the other family's, or there is none
-	passTo atomic.Pointer[netip.AddrPort] // target, once it is known
+	passTo atomic.Pointer[netip.AddrPort] // the target, once it is known
 }
 
 // leadTo has the binding lead to an address from now on.
-func (b *binding) leadTo(to netip.AddrPort) {
-	b.target = to
-	b.passTo.Store(&to)
+func (b *binding) leadTo(to netip.AddrPort) { b.passTo.Store(&to) }
+
+// target is where the binding leads; invalid while that is not known.
+func (b *binding) target() netip.AddrPort {
+	if to := b.passTo.Load(); to != nil {
+		return *to
+	}
+	return netip.AddrPort{}
 }
 
 func (b *binding) close() {
@@ -44,7 +48,7 @@ func (b *binding) close() {
 }
 
 func (b *binding) rule() nft.Port {
-	return nft.Port{Proto: protocols[b.pub.Proto], Host: netip.AddrPortFrom(b.pub.HostIP, b.pub.Host), To: b.target}
+	return nft.Port{Proto: protocols[b.pub.Proto], Host: netip.AddrPortFrom(b.pub.HostIP, b.pub.Host), To: b.target()}
 }
 
 var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
@@ -133,9 +137,9 @@ func (t *portTable) reserve(b, four *binding) (err error) {
 	case "tcp":
 		b.socket, err = t.keeper.TCP(at, four != nil, func(c net.Conn, isFour bool) {
 			if isFour && four != nil {
-				pass(c, four.passTo.Load())
+				pass(c, four.target())
 			} else {
-				pass(c, b.passTo.Load())
+				pass(c, b.target())
 			}
 		})
 	case "udp":
@@ -146,9 +150,9 @@ func (t *portTable) reserve(b, four *binding) (err error) {
 
 // pass hands a connection on to a container. There is none before its address is
 // known.
-func pass(c net.Conn, target *netip.AddrPort) {
+func pass(c net.Conn, target netip.AddrPort) {
 	defer c.Close()
-	if target == nil || !target.IsValid() {
+	if !target.IsValid() {
 		return
 	}
 	to, err := net.Dial("tcp", target.String())
@@ -334,7 +338,7 @@ func inUse(b *binding, err error) error {
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		class = fault.Denied
 	}
-	return fault.Wrap(class, "", "", errors.New("failed to bind host port for "+at+":"+b.target.String()+"/"+b.pub.Proto+": "+cause.Error()), "")
+	return fault.Wrap(class, "", "", errors.New("failed to bind host port for "+at+":"+b.target().String()+"/"+b.pub.Proto+": "+cause.Error()), "")
 }
 
 // addressesFor is where a port is published: where it was asked for, else where
