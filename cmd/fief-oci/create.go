@@ -31,6 +31,7 @@ type creation struct {
 	noPivot bool
 	config  string
 	pass    passing
+	front   *foreground // of run, unless detached
 }
 
 func newCreation(a *app, set *flag.FlagSet) *creation {
@@ -209,14 +210,16 @@ func (c *creation) launch(box *container, spec *specs.Spec, raw []byte) (runtime
 			return err
 		}
 		return hooks.tell()
-	}})
+	}}, func() error { // beside the container's own work
+		c.front.catch(spec.Process.Terminal)
+		box.StartTime, _, _ = processTime(box.PID)
+		return box.write()
+	})
 	if err != nil {
 		return none, hooks.explain(err)
 	}
 	defer unix.Close(proc.PIDFD)
-	box.PID = proc.PID
-	box.StartTime, _, _ = processTime(proc.PID)
-	if err := box.save(); err != nil {
+	if err := box.commit(); err != nil {
 		return none, err
 	}
 	if err := c.pass.sendPidfd("standard", proc.PIDFD); err != nil {
@@ -262,8 +265,9 @@ func moveDevices(s *specs.Spec, pid int) error {
 	return nil
 }
 
-// start carries out a plan and puts a failure into words.
-func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks) (runtime.Process, error) {
+// start carries out a plan and puts a failure into words. meanwhile works beside
+// the process.
+func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks, meanwhile func() error) (runtime.Process, error) {
 	fds, err := f.list(p.Files)
 	if err != nil {
 		return runtime.Process{}, err
@@ -274,7 +278,7 @@ func start(a *app, p *plan.Plan, f *files, during runtime.Callbacks) (runtime.Pr
 		return runtime.Process{}, err
 	}
 	lean, _ := runtime.NewLean() // without /proc the child has a copy of this process's memory, which costs time alone
-	proc, err := lean.StartWith(encoded, fds, during)
+	proc, err := lean.StartAt(encoded, fds, during, meanwhile)
 	var failure *plan.Failure
 	if errors.As(err, &failure) {
 		if a.debug {

@@ -102,7 +102,14 @@ func (e *execution) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	proc, err := start(e.app, &p, f, runtime.Callbacks{Listener: c.listener(spec, status)})
+	var front *foreground
+	if !e.detach {
+		front = newForeground()
+	}
+	proc, err := start(e.app, &p, f, runtime.Callbacks{Listener: c.listener(spec, status)}, func() error {
+		front.catch(process.Terminal)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -114,7 +121,7 @@ func (e *execution) run(args []string) error {
 		unix.PidfdSendSignal(proc.PIDFD, unix.SIGKILL, nil, 0)
 		return err
 	}
-	return finish(proc, e.console, e.detach, func() error { return nil })
+	return finish(proc, e.console, front, func() error { return nil })
 }
 
 // describe makes the process: the one of a file, or the container's with what

@@ -62,13 +62,13 @@ func commands() []command {
 func absent(name string) bool { return name == "checkpoint" || name == "restore" }
 
 func main() {
+	populate.Heap()
 	a := &app{inherited: inherited()}
 	// Descriptors that the caller has left open are nobody's here, hooks least of all.
 	unix.CloseRange(3, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC)
 	if os.Args[0] == holderName {
 		hold()
 	}
-	populate.Heap()
 	growStack()
 	a.exit(a.run(os.Args[1:]))
 }

@@ -24,14 +24,18 @@ func runCommand(a *app, set *flag.FlagSet) func([]string) error {
 		if err != nil {
 			return err
 		}
+		if !*detach {
+			c.front = newForeground()
+		}
 		box, proc, err := c.create(id)
 		if err != nil {
 			return err
 		}
 		var notices *proxy
-		told := make(chan struct{})
-		err = finish(proc, c.console, *detach, func() (err error) {
-			if notices, err = box.start(); err == nil && !*detach {
+		var told chan struct{}
+		err = finish(proc, c.console, c.front, func() (err error) {
+			if notices, err = box.start(); err == nil && !*detach && notices != nil {
+				told = make(chan struct{})
 				go func() {
 					box.announce(notices, 0) // this process stays the service's
 					close(told)
@@ -39,7 +43,7 @@ func runCommand(a *app, set *flag.FlagSet) func([]string) error {
 			}
 			return err
 		})
-		if _, ended := err.(exitStatus); ended {
+		if _, ended := err.(exitStatus); ended && told != nil {
 			<-told
 		}
 		if err != nil {
@@ -59,44 +63,58 @@ func runCommand(a *app, set *flag.FlagSet) func([]string) error {
 	}
 }
 
-// finish hands the terminal on, opens the gate and, unless detached, waits for
+// finish hands the terminal on, opens the gate and, with a foreground, waits for
 // the process's end, which it returns as an exitStatus.
-func finish(proc runtime.Process, console string, detach bool, open func() error) error {
-	if proc.Console >= 0 && (console != "" || detach) {
+func finish(proc runtime.Process, console string, front *foreground, open func() error) error {
+	if proc.Console >= 0 && (console != "" || front == nil) {
 		if err := sendConsole(console, proc.Console); err != nil {
 			return err
 		}
 		proc.Console = -1
 	}
-	signals := make(chan os.Signal, 64)
-	if !detach {
-		defer catch(signals, proc.Console >= 0)()
-	}
-	var restore func()
+	defer front.stop()
 	if proc.Console >= 0 {
-		restore = joinTerminal(proc.Console)
-		defer restore()
+		defer joinTerminal(proc.Console)()
 	}
 	if err := open(); err != nil {
 		return err
 	}
-	if detach {
+	if front == nil {
 		return nil
 	}
-	go forward(signals, proc)
+	go forward(front.signals, proc)
 	return exitStatus(reap(proc.PID))
 }
 
-// catch has signals sent to the channel: those that people and managers send at
-// once, the others when the process has lived for a while, as catching all sixty
-// costs the Go runtime 3 ms. The result gives up on those.
-func catch(signals chan<- os.Signal, window bool) (stop func()) {
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-	if window {
-		signal.Notify(signals, unix.SIGWINCH)
+// foreground is what a command has that stays with a container's process: the
+// signals that are meant for it. A nil one is of a command that goes on.
+type foreground struct {
+	signals chan os.Signal
+	late    *time.Timer
+}
+
+func newForeground() *foreground { return &foreground{signals: make(chan os.Signal, 64)} }
+
+// catch has signals wait for the process: those that people and managers send at
+// once, the others when it has lived for a while, as catching all sixty costs the
+// Go runtime 3 ms. The first one alone makes it start two threads: catch is
+// called while the process has work of its own.
+func (f *foreground) catch(window bool) {
+	if f == nil {
+		return
 	}
-	late := time.AfterFunc(30*time.Millisecond, func() { signal.Notify(signals) })
-	return func() { late.Stop() }
+	signal.Notify(f.signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	if window {
+		signal.Notify(f.signals, unix.SIGWINCH)
+	}
+	f.late = time.AfterFunc(30*time.Millisecond, func() { signal.Notify(f.signals) })
+}
+
+// stop gives up on signals that are not caught yet.
+func (f *foreground) stop() {
+	if f != nil && f.late != nil {
+		f.late.Stop()
+	}
 }
 
 // forward passes signals on to the container. A new window size goes to its

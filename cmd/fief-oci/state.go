@@ -79,16 +79,28 @@ func (a *app) open(id string) (*container, error) {
 
 // save writes state.json; a reader sees the old one or the new one.
 func (c *container) save() error {
+	if err := c.write(); err != nil {
+		return err
+	}
+	return c.commit()
+}
+
+// write is the part of save that nobody sees.
+func (c *container) write() error {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(c.dir, "state.json")
-	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
-		return fault.Wrap(fault.Internal, "save state of", c.ID, err, "")
-	}
+	return fault.Wrap(fault.Internal, "save state of", c.ID, os.WriteFile(c.stateFile()+".new", b, 0o600), "")
+}
+
+// commit has readers see what was written.
+func (c *container) commit() error {
+	name := c.stateFile()
 	return fault.Wrap(fault.Internal, "save state of", c.ID, os.Rename(name+".new", name), "")
 }
+
+func (c *container) stateFile() string { return filepath.Join(c.dir, "state.json") }
 
 // status is the container's state in the OCI runtime spec's words.
 func (c *container) status() specs.ContainerState {

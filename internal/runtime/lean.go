@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -22,13 +21,7 @@ type Lean struct {
 
 // NewLean marks all memory there is now. An error means that /proc is missing;
 // what is returned works all the same, but children inherit memory.
-//
-// The first lock of a goroutine to its thread makes the Go runtime start a
-// thread more (runtime.startTemplateThread), which takes a millisecond or more:
-// that is done here, before anybody waits for a start.
 func NewLean() (*Lean, error) {
-	runtime.LockOSThread()
-	runtime.UnlockOSThread()
 	n := &Lean{}
 	return n, fault.Wrap(fault.Unsupported, "mark", "memory", n.mark(), "mount /proc")
 }
@@ -43,11 +36,6 @@ func (n *Lean) Start(encoded []byte, files []int, meanwhile func() error) (Proce
 // StartAt is Start with callbacks.
 func (n *Lean) StartAt(encoded []byte, files []int, c Callbacks, meanwhile func() error) (Process, error) {
 	return start(encoded, files, hooks{Callbacks: c, meanwhile: meanwhile}, n)
-}
-
-// StartWith is the function StartWith.
-func (n *Lean) StartWith(encoded []byte, files []int, c Callbacks) (Process, error) {
-	return start(encoded, files, hooks{Callbacks: c}, n)
 }
 
 // only makes mem the only writable memory that a child made before the call of

@@ -13,39 +13,48 @@ const (
 	// huge is the size of a huge page of x86-64, and of arm64 with small pages of
 	// 4 KiB; with others madvise refuses the range.
 	huge = 2 << 20
-	// room is what a command takes of the heap at most; with less of a huge page
-	// left, the next one is used.
-	room = 1 << 20
-	// gap is more than there is between what the runtime has handed out.
-	gap = 64 << 10
+	// large is what no processor's cache of the heap holds (a quarter of its 64
+	// pages of 8 KiB, pageCachePages of runtime/mpagecache.go), small the most that
+	// comes out of one.
+	large = 128 << 10
+	small = large - 8<<10
+	// caches is in how many objects a whole cache is used up.
+	caches = 512/120 + 1
 )
 
-// skipped keeps what Heap skips from being put on a stack.
-var skipped []byte
+// kept keeps what Heap asks for from being put on a stack.
+var kept []byte
 
 // Heap makes a huge page of what the Go heap hands out next, for a process that
 // is about to fill 1 MiB of it: a command that ends when it is done. Where there
 // is none to have, pages come by faults, as they do without the call.
 //
-// The runtime begins the heap somewhere (1.26), hands out the lowest that is
-// free, and maps 4 MiB at a time, aligned to their size. So an object too large
-// for gaps is where the rest of the heap follows. Where little of a huge page is
-// left there, that is skipped, never touched, which has the next one mapped.
+// The runtime begins the heap anywhere in 64 MiB (1.26) and hands out what is
+// lowest, but small objects from a piece that the processor took earlier. So both
+// are used up to the end of the huge page that the heap has reached, untouched,
+// and the next one, of which nothing has been touched either, becomes one at the
+// first touch. MADV_COLLAPSE could take the pages in use as well; it waits for a
+// worker on every processor first (lru_add_drain_all in madvise_collapse of
+// mm/khugepaged.c), 9 ms where they are busy.
 //
-// madvise(2): MADV_COLLAPSE is there since Linux 6.1, and fails where nothing of
-// the huge page has been touched; MADV_HUGEPAGE is for such. Both fail without
-// CONFIG_TRANSPARENT_HUGEPAGE, and where an administrator has switched huge
-// pages off.
+// madvise(2): MADV_HUGEPAGE fails without CONFIG_TRANSPARENT_HUGEPAGE, and does
+// nothing where an administrator has switched huge pages off.
 func Heap() {
-	skipped = make([]byte, gap)
-	at := uintptr(unsafe.Pointer(&skipped[0]))
-	page := at &^ (huge - 1)
-	if rest := page + huge - at; rest < room {
-		skipped = make([]byte, rest)
-		page += huge
+	next := (reserve(large)+large)&^(huge-1) + huge
+	for range caches {
+		if reserve(small) >= next {
+			break
+		}
 	}
-	skipped = nil
-	if _, _, e := unix.RawSyscall(unix.SYS_MADVISE, page, huge, unix.MADV_COLLAPSE); e != 0 {
-		unix.RawSyscall(unix.SYS_MADVISE, page, huge, unix.MADV_HUGEPAGE)
+	if rest := next - reserve(large); rest < huge {
+		reserve(rest)
 	}
+	kept = nil
+	unix.RawSyscall(unix.SYS_MADVISE, next, huge, unix.MADV_HUGEPAGE)
+}
+
+// reserve is where the heap has n bytes that nobody touches.
+func reserve(n uintptr) uintptr {
+	kept = make([]byte, n)
+	return uintptr(unsafe.Pointer(unsafe.SliceData(kept)))
 }

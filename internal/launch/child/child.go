@@ -121,8 +121,8 @@ const TLSSize = 128
 // and lets it carry out the operations of frame f. It returns only in the
 // parent: the child's pid, or clone3's errno. args must give the child a stack
 // and, with CLONE_SETTLS, thread-local storage, both in memory that it has; it
-// must not ask for CLONE_VM. The caller has locked its thread and blocked all
-// signals; it unblocks them afterwards.
+// must not ask for CLONE_VM. The caller has blocked all signals, and unblocks them
+// afterwards on the same thread.
 //
 //go:nosplit
 //go:norace

@@ -15,7 +15,8 @@ child:
 	// SP is the end of the child's own stack. run takes its argument from there.
 	SUBQ	$16, SP
 	MOVQ	R12, 0(SP)
-	CALL	·run(SB)
+	LEAQ	·run(SB), AX	// on a stack of its own: the linker would add it to this one
+	CALL	AX
 	UD2	// run does not return
 
 // func split(args unsafe.Pointer, size uintptr) int

@@ -15,7 +15,8 @@ child:
 	// there, after a word for the return address.
 	SUB	$32, RSP
 	MOVD	R19, 8(RSP)
-	BL	·run(SB)
+	MOVD	$·run(SB), R1	// on a stack of its own: the linker would add it to this one
+	BL	(R1)
 	UNDEF	// run does not return
 
 // func split(args unsafe.Pointer, size uintptr) int
