@@ -91,16 +91,43 @@ func TestExecLeavesThreadAlone(t *testing.T) {
 	b := newBox(t)
 	s := launchtest.Spec("sleep", "100")
 	proc := b.running(s)
-	own, _ := os.Readlink("/proc/self/ns/pid_for_children")
+	own := guiseOf(t, "/proc/self")
 	for range 20 {
 		if _, code, err := b.inside(proc, s, launchtest.Spec("true").Process); err != nil || code != 0 {
 			t.Fatal(err, code)
 		}
 	}
-	tasks, _ := os.ReadDir("/proc/self/task")
+	sameGuise(t, own)
+}
+
+// guiseOf is what a fork may change of a thread, whose directory in /proc is
+// given; "" when the thread is gone.
+func guiseOf(t *testing.T, dir string) string {
+	t.Helper()
+	space, err1 := os.Readlink(dir + "/ns/pid_for_children")
+	status, err2 := os.ReadFile(dir + "/status")
+	if err1 != nil || err2 != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(status)) {
+		switch name, _, _ := strings.Cut(line, ":"); name {
+		case "Uid", "CapEff", "CapPrm", "SigBlk", "Cpus_allowed":
+			space += " " + strings.TrimSpace(line)
+		}
+	}
+	return space
+}
+
+// sameGuise fails the test when a thread of this process is not what own says.
+func sameGuise(t *testing.T, own string) {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil || own == "" {
+		t.Fatal(err)
+	}
 	for _, task := range tasks {
-		if now, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/pid_for_children"); err == nil && now != own {
-			t.Errorf("thread %s makes children in %s", task.Name(), now)
+		if now := guiseOf(t, "/proc/self/task/"+task.Name()); now != "" && now != own {
+			t.Errorf("thread %s was left in a guise: %s, not %s", task.Name(), now, own)
 		}
 	}
 }

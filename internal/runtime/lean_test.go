@@ -142,7 +142,9 @@ func TestLeanStress(t *testing.T) {
 	if testing.Short() {
 		total = 100
 	}
-	defer disturb(t)()
+	own := guiseOf(t, "/proc/self")
+	quiet := disturb(t)
+	defer quiet()
 	before := descriptors(t)
 	const workers = 4
 	var work sync.WaitGroup
@@ -171,6 +173,8 @@ func TestLeanStress(t *testing.T) {
 		})
 	}
 	work.Wait()
+	quiet()
+	sameGuise(t, own)
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
@@ -179,9 +183,11 @@ func TestLeanStress(t *testing.T) {
 	}
 }
 
-// disturb keeps the process busy until its result is called.
+// disturb keeps the process busy until its result is called, and has it look all
+// the time whether it is in the guise of a child.
 func disturb(t *testing.T) (end func()) {
 	stop := make(chan struct{})
+	space, _ := os.Readlink("/proc/self/ns/pid_for_children")
 	var noise sync.WaitGroup
 	for range 2 {
 		noise.Go(func() {
@@ -197,6 +203,9 @@ func disturb(t *testing.T) (end func()) {
 					goruntime.GC()
 				}
 				unix.Kill(unix.Getpid(), unix.SIGURG)
+				if now, err := os.Readlink("/proc/thread-self/ns/pid_for_children"); unix.Geteuid() != 0 || err != nil || now != space {
+					t.Errorf("uid %d makes children in %s, %v: a goroutine came upon the guise of a fork", unix.Geteuid(), now, err)
+				}
 				if m, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err == nil {
 					m[n%(1<<20)] = 1
 					unix.Munmap(m)
@@ -204,10 +213,10 @@ func disturb(t *testing.T) (end func()) {
 			}
 		})
 	}
-	return func() {
+	return sync.OnceFunc(func() {
 		close(stop)
 		noise.Wait()
-	}
+	})
 }
 
 // BenchmarkLeanStart is BenchmarkStart from a process whose memory stays its own.
