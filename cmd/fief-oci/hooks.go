@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/fd"
 	"fief/internal/words/fault"
+	"fief/internal/words/plan"
 )
 
 // runHooks runs the named hooks of a container in the runtime's namespaces, with
@@ -125,11 +126,9 @@ func (c *container) makeHooks(s *specs.Spec, f *files) (*inside, error) {
 		if !wanted || err != nil {
 			return nil
 		}
-		var fd int
-		if fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err == nil {
-			file = os.NewFile(uintptr(fd), name)
+		if file, err = fd.Memory(name, nil); err == nil {
 			f.files = append(f.files, file)
-			f.given[name] = fd
+			f.given[name] = int(file.Fd())
 		}
 		return file
 	}
@@ -137,7 +136,7 @@ func (c *container) makeHooks(s *specs.Spec, f *files) (*inside, error) {
 	h.output = memory("hooks:output", len(s.Hooks.CreateContainer) > 0)
 	h.launch = memory("hooks:startContainer", len(s.Hooks.StartContainer) > 0)
 	if err != nil {
-		return nil, fault.Wrap(fault.Exhausted, "make file for", "hooks", err, "")
+		return nil, err
 	}
 	if !answers(s) {
 		return h, nil
@@ -146,9 +145,9 @@ func (c *container) makeHooks(s *specs.Spec, f *files) (*inside, error) {
 	if err := unix.Mkfifo(name, 0o600); err != nil {
 		return nil, fault.Wrap(fault.Internal, "make", name, err, "")
 	}
-	fd, err := openNamed(name, unix.O_RDWR, "open")
+	n, err := openNamed(name, unix.O_RDWR, "open")
 	if err == nil {
-		f.give("answer", fd)
+		f.give("answer", n)
 	}
 	return h, err
 }
@@ -172,7 +171,7 @@ func (h *inside) tell() error {
 			_, err = file.Write(b)
 		}
 		if err == nil {
-			_, err = unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+			err = fd.Seal(file)
 		}
 		if err != nil {
 			return fault.Wrap(fault.Internal, "write state for", "hooks", err, "")
@@ -183,18 +182,10 @@ func (h *inside) tell() error {
 
 // explain adds what the hooks have printed to a failure of one.
 func (h *inside) explain(err error) error {
-	var why *fault.Error
-	if h.output == nil || !errors.As(err, &why) || why.Hint != "" || !strings.HasPrefix(why.Object, "createContainer hook") {
+	if h.output == nil {
 		return err
 	}
-	text := make([]byte, 1024)
-	n, readErr := h.output.ReadAt(text, 0)
-	if readErr != nil && readErr != io.EOF {
-		return err
-	}
-	said := *why
-	said.Hint = printable(text[:n])
-	return &said
+	return plan.HookSaid(err, h.output)
 }
 
 // listen opens the container's answer; the result waits for it, which is an
@@ -203,23 +194,23 @@ func (c *container) listen(s *specs.Spec) (await func() error, err error) {
 	if !answers(s) {
 		return func() error { return nil }, nil
 	}
-	fd, err := openNamed(filepath.Join(c.dir, "answer"), unix.O_RDONLY|unix.O_NONBLOCK, "open")
+	n, err := openNamed(filepath.Join(c.dir, "answer"), unix.O_RDONLY|unix.O_NONBLOCK, "open")
 	if err != nil {
 		return nil, err
 	}
 	return func() error {
-		defer unix.Close(fd)
+		defer unix.Close(n)
 		data := make([]byte, 1)
 		for {
-			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			poll := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
 			if _, err := unix.Poll(poll, -1); err == unix.EINTR {
 				continue
 			}
-			n, err := unix.Read(fd, data)
+			got, err := unix.Read(n, data)
 			switch {
 			case err == unix.EINTR || err == unix.EAGAIN:
 				continue
-			case n == 1:
+			case got == 1:
 				return fault.New(fault.Internal, "start container", c.ID, "a startContainer hook failed or took longer than its timeout", "its output is the container's")
 			}
 			return nil // the program runs, or could not be run

@@ -17,8 +17,7 @@ import (
 type namedDevices struct{ dirs []string }
 
 // Inject puts what the descriptions of devices say into a container's
-// configuration: variables, nodes, mounts and groups. Hooks are refused: nobody
-// would run them. Errors leave the configuration in an unknown state.
+// configuration: variables, nodes, mounts, groups and hooks. Errors leave the configuration in an unknown state.
 func (n namedDevices) Inject(s *specs.Spec, names []string) error {
 	for _, name := range names {
 		if !parser.IsQualifiedName(name) {
@@ -46,8 +45,8 @@ func (n namedDevices) Inject(s *specs.Spec, names []string) error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, "use device", strings.Join(names, ", "), err, "")
 	}
-	if s.Hooks != nil {
-		return fault.New(fault.Unsupported, "use device", strings.Join(names, ", "), "its description has hooks, which are not run", "a description without hooks")
+	if len(s.Linux.NetDevices) > 0 {
+		return fault.New(fault.Unsupported, "use device", strings.Join(names, ", "), "its description has network devices, which are not moved", "a description without them")
 	}
 	if !ruled && s.Linux.Resources != nil {
 		s.Linux.Resources.Devices = nil // rules for these alone would deny all others

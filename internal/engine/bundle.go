@@ -83,7 +83,11 @@ func (b *bundle) explain(err error) error {
 	}
 	var f *plan.Failure
 	if errors.As(err, &f) {
-		return b.plan.ExplainFailure(f)
+		err = b.plan.ExplainFailure(f)
+		if output := b.files[hookOutput]; output != nil {
+			err = plan.HookSaid(err, output)
+		}
+		return err
 	}
 	return err
 }
@@ -148,6 +152,11 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 		return nil, err
 	}
 	c.volumesReady()
+	if config.Hooks != nil {
+		if err := e.hooked(b, rec, config, pair); err != nil {
+			return nil, err
+		}
+	}
 	tr.mark("mounts")
 	group, groups, err := e.makeGroup(b, rec, config.Linux.Resources)
 	if err != nil {
@@ -163,7 +172,7 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 		tr.mark("bundle")
 		return b, err
 	}
-	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group, Groups: groups, Extra: extra})
+	b.plan, err = e.rooms.Compiler.Container(config, launch.Options{ID: rec.ID, Cgroup: group, Groups: groups, Extra: extra, Assists: config.Hooks != nil, Bundle: config.Hooks != nil})
 	tr.mark("plan")
 	return b, err
 }

@@ -49,6 +49,9 @@ type Options struct {
 	// Assists says that the caller does what a plan alone cannot of network
 	// devices, hooks, tmpcopyup and a seccomp listener; without it a spec with them is refused.
 	Assists bool
+	// Bundle says that createContainer hooks find a mount that the caller has made
+	// on the directory of the spec's root, with that directory in it.
+	Bundle bool
 }
 
 // compilation is one spec on its way to a plan.
@@ -81,7 +84,7 @@ type compilation struct {
 // "hooks:createContainer" and "hooks:startContainer" follow for a spec with such
 // hooks: files whose content, the container's state, is complete when the child is
 // told to go; with the former "hooks:output", a file that takes what the hooks
-// print. With hooks of the start, "answer" is what the child writes a byte to when
+// print, and "hooks:bundle" (option), a detached mount. With hooks of the start, "answer" is what the child writes a byte to when
 // one of them fails, and closes when the program runs. The root's path must then
 // be absolute.
 //

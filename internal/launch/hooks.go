@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"path"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ const (
 	createState = "hooks:createContainer"
 	startState  = "hooks:startContainer"
 	hookOutput  = "hooks:output"
+	hookBundle  = "hooks:bundle"
 	answer      = "answer"
 )
 
@@ -27,6 +29,9 @@ func (c *compilation) hookFiles() {
 	if len(h.CreateContainer) > 0 {
 		c.b.file(createState)
 		c.b.file(hookOutput)
+		if c.opt.Bundle {
+			c.b.file(hookBundle)
+		}
 	}
 	if len(h.StartContainer) > 0 {
 		c.b.file(startState)
@@ -70,37 +75,37 @@ func (c *compilation) createContainerHooks() {
 	c.hideRoot()
 }
 
-// showRoot appends the attaching of a copy of the container's mounts in the
-// host's tree. The two roots become peers only then (MOVE_MOUNT_SET_GROUP,
-// v5.15): before, the end of what is on the copy would reach the original. The copy
-// of a slave is a slave, and only a private mount can become a peer (EINVAL). A path
-// that the container's root may not walk is left alone.
+// showRoot appends the moving of the container's mounts to where config.json says,
+// in the host's tree. They are what they will be, no shared ones among them nor
+// what they lie on: hooks pivot into them (nvidia-cdi-hook update-ldcache), and
+// pivot_root(2) refuses shared ones. A path that the container's root may not walk
+// is left alone, unless the caller has made it for the hooks.
 func (c *compilation) showRoot(old plan.Slot) {
 	name := clean(c.spec.Root.Path)
 	s := c.b.step("show", "/ → host's /"+name, "", "for hooks")
-	view, t := c.b.slot("view"), c.b.slot("target")
-	unreachable := s.lookup(old, name, unix.O_DIRECTORY, t).ignore(unix.EACCES, unix.ENOENT)
-	s.cloneOf(c.root, view, true)
-	s.attach(view, t)
-	s.setAttr(view, true, unix.MountAttr{Propagation: unix.MS_PRIVATE}, "rprivate")
-	s.setAttr(c.root, false, unix.MountAttr{Propagation: unix.MS_SHARED}, "shared")
-	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.In(view), plan.Str(""),
-		plan.Bits(unix.MOVE_MOUNT_SET_GROUP|unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	t := c.b.slot("bundle root")
+	var unreachable ref
+	if bundle := c.b.has(hookBundle); bundle != 0 {
+		dir, base := path.Split(name)
+		s.setAttr(bundle, false, unix.MountAttr{Propagation: unix.MS_PRIVATE}, "private")
+		s.lookup(old, clean(dir), unix.O_DIRECTORY, c.b.slot("target"))
+		s.attach(bundle, c.b.slot("target"))
+		unreachable = s.lookup(bundle, base, unix.O_DIRECTORY, t)
+	} else {
+		unreachable = s.lookup(old, name, unix.O_DIRECTORY, t).ignore(unix.EACCES, unix.ENOENT)
+	}
+	s.attach(c.root, t)
 	unreachable.ignoredHere()
 	s.end()
 }
 
-// hideRoot appends the end of showRoot. The copy leaves the peer group first:
-// when it is detached with the host's tree, nothing of that may reach the
-// container's mounts.
+// hideRoot appends the end of showRoot.
 func (c *compilation) hideRoot() {
-	s := c.b.step("part", "/ from the host's tree", "", "before that is detached")
-	shown := s.add(plan.Op{Kind: plan.TestSlot}, plan.Int(int(c.b.slot("view"))))
+	s := c.b.step("hide", "/ from the host's tree", "", "over all else again")
+	shown := s.add(plan.Op{Kind: plan.TestSlot}, plan.Int(int(c.b.slot("bundle root"))))
 	over := s.jump()
 	shown.okHere()
-	s.setAttr(c.b.slot("view"), true, unix.MountAttr{Propagation: unix.MS_PRIVATE}, "rprivate")
-	attr := c.rootAttr()
-	s.setAttr(c.root, false, attr, propagationText(attr.Propagation, false))
+	s.call(unix.SYS_MOVE_MOUNT, plan.In(c.root), plan.Str(""), plan.Int(unix.AT_FDCWD), plan.Str("/"), plan.Bits(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	over.okHere()
 	s.end()
 }

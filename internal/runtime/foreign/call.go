@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/fd"
 	"fief/internal/words/errand"
 	"fief/internal/words/fault"
 )
@@ -59,12 +60,12 @@ const (
 
 // run makes the call and waits for its end.
 func (n *call) run(files []int, binary string) error {
-	said, err := memory("said", nil)
+	said, err := fd.Memory("said", nil)
 	if err != nil {
 		return err
 	}
 	n.said = said
-	text, err := memory("errand", n.errand.Encode())
+	text, err := fd.Memory("errand", n.errand.Encode())
 	if err != nil {
 		return err
 	}
@@ -85,11 +86,11 @@ func (n *call) run(files []int, binary string) error {
 			table[i] = uintptr(files[slot])
 		}
 	}
-	for _, fd := range files {
-		if fd < 0 {
-			fd = int(null.Fd())
+	for _, given := range files {
+		if given < 0 {
+			given = int(null.Fd())
 		}
-		table = append(table, uintptr(fd))
+		table = append(table, uintptr(given))
 	}
 	pidfd := -1
 	pid, err := syscall.ForkExec(binary, []string{"fief-mon", Argument, n.name, strconv.Itoa(len(files))}, &syscall.ProcAttr{
@@ -113,20 +114,6 @@ func (n *call) run(files []int, binary string) error {
 	f := n.failed(n.reason(status))
 	f.Class = fault.Invalid // its own words: whoever knows more of them may say better
 	return f
-}
-
-// memory makes a file that is nowhere.
-func memory(name string, content []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("fief-"+name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fault.Wrap(fault.Exhausted, "make", "memory file", err, "")
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.WriteAt(content, 0); err != nil {
-		f.Close()
-		return nil, fault.Wrap(fault.Exhausted, "write", "memory file", err, "")
-	}
-	return f, nil
 }
 
 // drain reads what the process wrote before it became the runtime. Its end is

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,23 @@ func (p *Plan) ExplainFailure(f *Failure) *fault.Error {
 	}
 	class, hint := judge(f.Step, s, f.Errno)
 	return &fault.Error{Class: class, Op: s.Verb, Object: s.Object, Cause: cause(s, f), Hint: hint}
+}
+
+// HookSaid adds what createContainer hooks have printed, of which output holds the
+// beginning, to the failure of one; other errors are as they are.
+func HookSaid(err error, output io.ReaderAt) error {
+	var why *fault.Error
+	if !errors.As(err, &why) || why.Hint != "" || !strings.HasPrefix(why.Object, "createContainer hook") {
+		return err
+	}
+	text := make([]byte, 1024)
+	n, readErr := output.ReadAt(text, 0)
+	if readErr != nil && readErr != io.EOF {
+		return err
+	}
+	said := *why
+	said.Hint = strings.TrimSpace(strings.ToValidUTF8(string(text[:n]), "?"))
+	return &said
 }
 
 // cause names the system call before the reason. The errno stays in the chain.
