@@ -38,6 +38,12 @@ func checkOptions(o map[string]string) error {
 			return errors.New(`missing required option: "` + key + `"`)
 		}
 	}
+	if device, ok := strings.CutPrefix(o["device"], "//"); ok && o["type"] == "cifs" {
+		host, _, _ := strings.Cut(device, "/")
+		if _, _, err := net.SplitHostPort(host); err == nil {
+			return errors.New("port not allowed in CIFS device URL, include 'port' in 'o='")
+		}
+	}
 	if isBind(o["o"]) && slices.Contains(strings.Split(o["o"], ","), insideIDs) && systemPath(o["device"]) {
 		return errors.New("device " + o["device"] + " belongs to the host's system: with " + insideIDs + " container root would be its owner")
 	}

@@ -11,9 +11,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/fd"
 	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -278,6 +280,54 @@ func TestSwapped(t *testing.T) {
 	}
 	if _, err := os.Stat("/etc/passwd"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A subpath that somebody exchanges with a link all the time is found in the volume or
+// refused: never what the link names.
+func TestSubpathExchanged(t *testing.T) {
+	s, root, _ := newStore(t, "tmpfs")
+	if _, _, err := s.Create(ask.CreateVolume{Name: "vol"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	data, outside := root+"/volumes/vol/_data", t.TempDir()
+	err := errors.Join(os.MkdirAll(data+"/a/sub", 0o755), os.WriteFile(data+"/a/sub/inside", nil, 0o600), os.MkdirAll(outside+"/sub", 0o755), os.Symlink(outside, data+"/link"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	var exchanger sync.WaitGroup
+	exchanger.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, data+"/a", unix.AT_FDCWD, data+"/link", unix.RENAME_EXCHANGE)
+			}
+		}
+	})
+	defer exchanger.Wait()
+	defer close(over)
+	found, refused := 0, 0
+	for end := time.Now().Add(time.Minute); (found < 100 || refused < 100) && time.Now().Before(end); {
+		f, err := s.Mount(record.Mount{Kind: "volume", Name: "vol", Subpath: "a/sub"}, As{})
+		if err != nil {
+			if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "cannot access path") {
+				t.Fatal(err)
+			}
+			refused++
+			continue
+		}
+		_, err = os.Stat(fd.Path(f) + "/inside")
+		f.Close()
+		if err != nil {
+			t.Fatal("the mount shows something outside the volume")
+		}
+		found++
+	}
+	if found == 0 || refused == 0 {
+		t.Errorf("found %d times, refused %d times: nothing was exchanged", found, refused)
 	}
 }
 
