@@ -127,9 +127,7 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
-	if env := e.linkEnv(rec); len(env) > 0 {
-		rec.Env = append(env, rec.Env...)
-	}
+	rec.Env = e.linked(rec)
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err
@@ -336,6 +334,7 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 		return nil, err
 	}
 	facts.Shared, facts.Init = sharedOf(rec), e.cfg.InitBinary
+	rec.Env = e.linked(rec)
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err
