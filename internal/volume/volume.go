@@ -24,6 +24,14 @@ import (
 type As struct {
 	Pair     idmap.Pair
 	UID, GID idmap.Inside
+	Watch    Watch
+}
+
+// Watch is somebody who waits while the owners of many files are changed. The zero
+// value is nobody.
+type Watch struct {
+	Tell func(record.Progress) // is told how many files have been done, from the first second on
+	Stop <-chan struct{}       // ends the work; what has been changed stays
 }
 
 // Prepare returns a detached mount of the source of a bind with the attributes
@@ -83,7 +91,12 @@ func (s *Store) Mount(m record.Mount, as As) (*os.File, error) {
 	if hostOwned(e.rec) {
 		m.Kind = "bind"
 	}
-	return shown(f, m, as)
+	f, err = shown(f, m, as)
+	if kind := e.rec.Options["type"]; kind != "" && m.Kind == "volume" && fault.Is(err, fault.Unsupported) {
+		return nil, fault.Wrap(fault.Unsupported, "show the files of volume", m.Name+" ("+kind+")", errors.Unwrap(err),
+			"run the container with --userns=host, whose ids are those stored, or keep the files on ext4, xfs, btrfs or tmpfs")
+	}
+	return f, err
 }
 
 // unreachable is the fault of a subpath, in Docker's words.
