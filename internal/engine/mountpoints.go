@@ -189,17 +189,19 @@ type mountUser struct {
 	root *os.File
 	uid  uint32
 	gid  uint32
+
+	watch volume.Watch
 }
 
 // userOf is who a configuration starts.
 func userOf(b *bundle, config *specs.Spec, pair idmap.Pair) mountUser {
-	return mountUser{pair: pair, root: b.files["rootfs"], uid: config.Process.User.UID, gid: config.Process.User.GID}
+	return mountUser{pair: pair, root: b.files["rootfs"], uid: config.Process.User.UID, gid: config.Process.User.GID, watch: b.watch}
 }
 
 // as says whom a mount is shown to: the container's user, or the one that its map
 // names, as the container's own files have it.
 func (u mountUser) as(m record.Mount) (volume.As, error) {
-	as := volume.As{Pair: u.pair, UID: idmap.Inside(u.uid), GID: idmap.Inside(u.gid)}
+	as := volume.As{Pair: u.pair, UID: idmap.Inside(u.uid), GID: idmap.Inside(u.gid), Watch: u.watch}
 	if m.Map == nil || m.Map.User == "" {
 		return as, nil
 	}

@@ -361,6 +361,58 @@ func TestOptions(t *testing.T) {
 
 // Owners are changed in the whole tree and no further: not behind links, not on
 // other file systems.
+// Who waits is told how far it is, and ends it where it is: what has been changed is
+// said and stays, and the next one goes on.
+func TestGiveAwayWatched(t *testing.T) {
+	dir := mnttest.FileSystem(t, "tmpfs")
+	for i := range 5000 {
+		if err := os.WriteFile(dir+"/"+itoa(i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owned := func() (n int) {
+		for i := range 5000 {
+			var st unix.Stat_t
+			if err := unix.Stat(dir+"/"+itoa(i), &st); err != nil {
+				t.Fatal(err)
+			}
+			if st.Uid == 7 {
+				n++
+			}
+		}
+		return n
+	}
+	stop := make(chan struct{})
+	give := func(w Watch) error {
+		f, err := Prepare(record.Mount{Kind: "bind", Source: dir, Chown: true}, As{UID: 7, GID: 8, Watch: w})
+		if err == nil {
+			f.Close()
+		}
+		return err
+	}
+	close(stop)
+	err := give(Watch{Stop: stop})
+	if !fault.Is(err, fault.Canceled) || !strings.Contains(err.Error(), "interrupted: 0 files have their new owner") || owned() != 0 {
+		t.Errorf("%v, and %d are changed", err, owned())
+	}
+	if err := give(Watch{}); err != nil || owned() != 5000 {
+		t.Errorf("%v, and %d are changed", err, owned())
+	}
+	told := make(chan record.Progress)
+	c := &chowner{watch: Watch{Tell: func(p record.Progress) { told <- p }}}
+	c.done.Store(12)
+	end := c.report("/x", time.Millisecond)
+	if got, want := <-told, (record.Progress{ID: "/x", Status: "changing owners", Current: 12}); got != want {
+		t.Errorf("told %+v", got)
+	}
+	go func() {
+		for range told { // until end returns
+		}
+	}()
+	end()
+	close(told) // nobody is told any more, or this panics
+}
+
 func TestGiveAway(t *testing.T) {
 	dir := source(t) // with another file system on sub
 	outside := filepath.Join(t.TempDir(), "outside")
