@@ -32,7 +32,11 @@ that uses it to the end of the last one:
 
   fief volume create --opt type=tmpfs --opt device=tmpfs --opt o=size=100m scratch
   fief volume create --opt type=none --opt o=bind --opt device=/srv/data data
-  fief volume create --opt type=nfs --opt o=addr=10.0.0.1,rw --opt device=:/export shared`
+  fief volume create --opt type=nfs --opt o=addr=10.0.0.1,rw,nfsvers=4 --opt device=:/export shared
+
+Without them a size is a quota, where the data root is on xfs or ext4 with project quotas:
+
+  fief volume create --opt size=10g data`
 
 func setupVolumeCreate(fs *pflag.FlagSet) action {
 	driver := fs.StringP("driver", "d", ask.LocalDriver, "Specify volume driver name")

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"fief/internal/network"
 	"fief/internal/snapshot"
 	"fief/internal/spec"
+	"fief/internal/volume"
 	"fief/internal/words/ask"
 	"fief/internal/words/errand"
 	"fief/internal/words/fault"
@@ -33,6 +35,7 @@ type bundle struct {
 	net      monitor.Net
 	hand     *network.Handover // of its network namespace; nil: none
 	shm      *os.File          // another container's /dev/shm, detached; nil unless it is shared
+	watch    volume.Watch      // who waits for it
 }
 
 func (e *Engine) newBundle() *bundle {
@@ -95,8 +98,9 @@ func (b *bundle) explain(err error) error {
 // prepare takes a container through the doorways up to its plan. The caller
 // closes the bundle and, unless the container is started, drops its group;
 // nothing is left by a failure.
-func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bundle, err error) {
+func (e *Engine) prepare(ctx context.Context, c *container, rec record.Container, tr *trace) (_ *bundle, err error) {
 	b := e.newBundle()
+	b.watch = watchOf(ctx)
 	var back undo
 	back.then(b.close)
 	defer back.unless(&err)
@@ -131,9 +135,7 @@ func (e *Engine) prepare(c *container, rec record.Container, tr *trace) (_ *bund
 	if err != nil {
 		return nil, err
 	}
-	if env := e.linkEnv(rec); len(env) > 0 {
-		rec.Env = append(env, rec.Env...)
-	}
+	rec.Env = e.linked(rec)
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err
@@ -345,6 +347,7 @@ func (e *Engine) prepareExec(rec record.Container, a ask.Exec) (*bundle, error) 
 		return nil, err
 	}
 	facts.Shared, facts.Init = sharedOf(rec), e.cfg.InitBinary
+	rec.Env = e.linked(rec)
 	config, err := spec.Build(rec, facts)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,12 @@ import (
 	"fief/internal/words/record"
 )
 
+// linked is a container's environment after what it is told of those it is linked
+// with: as they are now, for its program, and for each of its sessions, as in Docker.
+func (e *Engine) linked(rec record.Container) []string {
+	return slices.Concat(e.linkEnv(rec), rec.Env)
+}
+
 // linkEnv is the environment that a container gets of those it is linked with on
 // the default network, as in Docker ("Legacy container links"): where their
 // exposed ports are, and their own environment. What the container sets itself is

@@ -28,6 +28,7 @@ func (e *Engine) mounted(rec *record.Container, a ask.Container, img record.Imag
 		if err := e.mountsFrom(rec, from); err != nil {
 			return err
 		}
+		rec.VolumesFrom = append(rec.VolumesFrom, from.String())
 	}
 	asked := map[string]bool{}
 	for _, m := range a.Mounts {
@@ -100,6 +101,9 @@ func targetOf(m ask.Mount) (string, error) {
 }
 
 func checkGoverned(kind ask.MountKind, target string) error {
+	if kind == ask.Tmpfs && target == "/proc" {
+		return fault.Say(fault.Invalid, `"/proc" cannot be mounted because it is not of type proc`)
+	}
 	for _, dir := range []string{"/proc", "/sys"} {
 		if (kind == ask.Volume || kind == ask.Image) && (target == dir || strings.HasPrefix(target, dir+"/")) {
 			return fault.Say(fault.Invalid, fmt.Sprintf("%q cannot be mounted because it is inside %s", target, dir))
@@ -121,6 +125,10 @@ func (e *Engine) mountPoint(container string, m ask.Mount, target, driver string
 		return point, e.volumePoint(&point, m, container, cmp.Or(m.Driver, driver), back)
 	case ask.Image:
 		return point, e.imagePoint(&point)
+	case ask.Bind:
+		if !m.CreateSrc {
+			return point, volume.CheckSource(m.Source)
+		}
 	}
 	return point, nil
 }
@@ -181,17 +189,19 @@ type mountUser struct {
 	root *os.File
 	uid  uint32
 	gid  uint32
+
+	watch volume.Watch
 }
 
 // userOf is who a configuration starts.
 func userOf(b *bundle, config *specs.Spec, pair idmap.Pair) mountUser {
-	return mountUser{pair: pair, root: b.files["rootfs"], uid: config.Process.User.UID, gid: config.Process.User.GID}
+	return mountUser{pair: pair, root: b.files["rootfs"], uid: config.Process.User.UID, gid: config.Process.User.GID, watch: b.watch}
 }
 
 // as says whom a mount is shown to: the container's user, or the one that its map
 // names, as the container's own files have it.
 func (u mountUser) as(m record.Mount) (volume.As, error) {
-	as := volume.As{Pair: u.pair, UID: idmap.Inside(u.uid), GID: idmap.Inside(u.gid)}
+	as := volume.As{Pair: u.pair, UID: idmap.Inside(u.uid), GID: idmap.Inside(u.gid), Watch: u.watch}
 	if m.Map == nil || m.Map.User == "" {
 		return as, nil
 	}

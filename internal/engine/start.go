@@ -147,7 +147,7 @@ func (e *Engine) startFailed(c *container, err error) {
 // launch takes the container through every doorway.
 func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error) {
 	rec := c.record()
-	b, err := e.prepare(c, rec, tr)
+	b, err := e.prepare(ctx, c, rec, tr)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +57,7 @@ func giveAway(f *os.File, m record.Mount, as As, shown idmap.Pair) error {
 	if err != nil {
 		return err
 	}
-	c := &chowner{uid: int(uid), gid: int(gid)}
+	c := &chowner{uid: int(uid), gid: int(gid), watch: as.Watch}
 	if !shown.IsZero() { // what is stored is what the map makes of it
 		in, ok := shown.UID.ToInside(uid)
 		group, also := shown.GID.ToInside(gid)
@@ -68,11 +69,15 @@ func giveAway(f *os.File, m record.Mount, as As, shown idmap.Pair) error {
 	return c.tree(f, m.Source)
 }
 
-// progressEvery is how often long work says how far it is.
-const progressEvery = 5 * time.Second
+// How often long work says how far it is: to who waits for it, and in the log.
+const (
+	progressEvery = time.Second
+	loggedEvery   = 5
+)
 
 type chowner struct {
 	uid, gid int
+	watch    Watch
 	done     atomic.Int64
 	walkers  *errgroup.Group
 }
@@ -89,33 +94,58 @@ func (c *chowner) tree(f *os.File, source string) error {
 	if err != nil {
 		return err
 	}
-	stop := c.report(source)
+	stop := c.report(source, progressEvery)
 	defer stop()
 	c.walkers = &errgroup.Group{}
 	c.walkers.SetLimit(max(4, runtime.GOMAXPROCS(0)))
 	c.walkers.Go(func() error { return c.inside(dir) })
-	if err := c.walkers.Wait(); err != nil {
+	err = c.walkers.Wait()
+	if errors.Is(err, errStopped) {
+		return fault.New(fault.Canceled, "change the owners of", source, fmt.Sprintf("interrupted: %d files have their new owner, and keep it", c.done.Load()), "the next start goes on")
+	}
+	if err != nil {
 		return fault.Wrap(fault.ClassOf(err), "change the owners of", source, err, fmt.Sprintf("%d files have their new owner; the next start goes on", c.done.Load()))
 	}
 	return c.change(f, "", &st)
 }
 
-// report says now and then how far the work is.
-func (c *chowner) report(source string) (stop func()) {
+var errStopped = errors.New("interrupted")
+
+// report says now and then how far the work is, until stop returns.
+func (c *chowner) report(source string, every time.Duration) (stop func()) {
 	over := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(progressEvery)
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		tick := time.NewTicker(every)
 		defer tick.Stop()
-		for {
+		for n := 1; ; n++ {
 			select {
 			case <-over:
 				return
 			case <-tick.C:
+			}
+			if c.watch.Tell != nil {
+				c.watch.Tell(record.Progress{ID: source, Status: "changing owners", Current: c.done.Load()})
+			}
+			if n%loggedEvery == 0 {
 				slog.Info("changing owners", "directory", source, "files", c.done.Load())
 			}
 		}
-	}()
-	return func() { close(over) }
+	})
+	return func() {
+		close(over)
+		reporter.Wait()
+	}
+}
+
+// stopped reports whether the work is to end.
+func (c *chowner) stopped() bool {
+	select {
+	case <-c.watch.Stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // inside does the entries of a directory, which it closes.
@@ -124,6 +154,9 @@ func (c *chowner) inside(dir *os.File) error {
 	for {
 		names, err := dir.Readdirnames(256)
 		for _, name := range names {
+			if c.stopped() {
+				return errStopped
+			}
 			if err := c.entry(dir, name); err != nil {
 				return err
 			}

@@ -58,7 +58,14 @@ func (s *Store) Fill(name string, copy func(dst *os.File) (bool, error)) error {
 	if empty, err := isEmpty(files); !empty || err != nil {
 		return err
 	}
-	if err := copied(stage, copy, !e.rec.Anonymous); err != nil {
+	fits := func(dst *os.File) (bool, error) {
+		some, err := copy(dst)
+		if err == nil && some {
+			err = s.room(e)
+		}
+		return some, err
+	}
+	if err := copied(stage, fits, !e.rec.Anonymous); err != nil {
 		return errors.Join(err, at.RemoveTree(stage, filling))
 	}
 	failpoint.Hit("volume-filled")
@@ -68,7 +75,7 @@ func (s *Store) Fill(name string, copy func(dst *os.File) (bool, error)) error {
 
 // stageOf is the directory in which a volume's content is made.
 func (s *Store) stageOf(e *entry, files *os.File) (*os.File, error) {
-	if len(e.rec.Options) > 0 {
+	if mounts(e.rec.Options) {
 		return fd.Dup(files)
 	}
 	return at.SubDir(s.dir, e.rec.Name)

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net"
@@ -17,25 +18,27 @@ import (
 	"fief/internal/words/record"
 )
 
-// checkOptions knows the options of Docker's local driver, in its words. A quota
-// (size) would need a file system with project quotas; it is refused as Docker
-// refuses it where there is none.
+// checkOptions knows the options of Docker's local driver, in its words.
 func checkOptions(o map[string]string) error {
 	for key := range o {
 		switch key {
-		case "type", "o", "device":
-		case "size":
-			return errors.New("quota size requested but no quota support")
+		case "type", "o", "device", "size":
 		default:
 			return errors.New(`invalid option: "` + key + `"`)
 		}
 	}
-	if len(o) == 0 {
-		return nil
+	if size, err := quotaOf(o); err != nil || !mounts(o) && (size > 0 || o["o"] == "") {
+		return err
 	}
 	for _, key := range []string{"device", "type"} {
 		if o[key] == "" {
 			return errors.New(`missing required option: "` + key + `"`)
+		}
+	}
+	if device, ok := strings.CutPrefix(o["device"], "//"); ok && o["type"] == "cifs" {
+		host, _, _ := strings.Cut(device, "/")
+		if _, _, err := net.SplitHostPort(host); err == nil {
+			return errors.New("port not allowed in CIFS device URL, include 'port' in 'o='")
 		}
 	}
 	if isBind(o["o"]) && slices.Contains(strings.Split(o["o"], ","), insideIDs) && systemPath(o["device"]) {
@@ -65,7 +68,7 @@ func isBind(options string) bool {
 // for the first of them if its driver is to mount something. It may be repeated.
 func (s *Store) Use(name, user string) error {
 	e, err := s.find(name)
-	if err != nil || len(e.rec.Options) == 0 {
+	if err != nil || e.rec.Project == 0 && !mounts(e.rec.Options) {
 		return err
 	}
 	e.io.Lock()
@@ -75,13 +78,17 @@ func (s *Store) Use(name, user string) error {
 		return err
 	}
 	defer at.Close()
+	if !mounts(e.rec.Options) {
+		return s.held(e, at)
+	}
 	mounted, err := isMount(at)
 	if err != nil {
 		return err
 	}
 	if !mounted {
 		if err := mountOptions(at, e.rec.Options); err != nil {
-			return fault.Wrap(fault.Invalid, "use volume", name, err, "see the options in fief volume inspect "+name)
+			hint := cmp.Or(fault.HintOf(err), "see the options in fief volume inspect "+name)
+			return fault.Wrap(fault.Invalid, "use volume", name, err, hint)
 		}
 		failpoint.Hit("volume-mounted")
 	}
@@ -93,7 +100,7 @@ func (s *Store) Use(name, user string) error {
 // is unmounted. It may be repeated.
 func (s *Store) Free(name, user string) {
 	e, err := s.find(name)
-	if err != nil || len(e.rec.Options) == 0 {
+	if err != nil || !mounts(e.rec.Options) {
 		return
 	}
 	e.io.Lock()
@@ -110,7 +117,7 @@ func (s *Store) Free(name, user string) {
 // unmount takes away what the driver mounted. Containers have clones of it, so
 // that it may be in use. Preconditions: e.io is held.
 func (s *Store) unmount(e *entry) error {
-	if len(e.rec.Options) == 0 {
+	if !mounts(e.rec.Options) {
 		return nil
 	}
 	for {
@@ -144,14 +151,15 @@ func isMount(f *os.File) (bool, error) {
 func mountOptions(at *os.File, o map[string]string) error {
 	flags, rest, propagation := parseFlags(o["o"])
 	kind, device := o["type"], o["device"]
-	rest, err := resolved(kind, rest)
+	rest, err := resolved(kind, device, rest)
 	if err != nil {
 		return err
 	}
 	target := fd.Path(at)
 	words := strings.Join(rest, ",")
 	if err := unix.Mount(device, target, kind, flags, words); err != nil {
-		return errors.New("failed to mount local volume: mount " + device + ":" + at.Name() + ", data: " + hidden(words) + ": " + err.Error())
+		said := "failed to mount local volume: mount " + device + ":" + at.Name() + ", data: " + hidden(words) + ": " + err.Error()
+		return &fault.Error{Class: fault.Invalid, Cause: errors.New(said), Hint: mountHint(kind, rest, err)}
 	}
 	if flags&unix.MS_BIND != 0 && flags&^(unix.MS_BIND|unix.MS_REC) != 0 {
 		// A bind takes no other flag before it is remounted (mount(2)).
@@ -172,27 +180,6 @@ func remount(at *os.File, flags uintptr) error {
 		_ = unix.Unmount(at.Name(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	return sysx.Fault("set the flags of the mount on", at.Name(), err)
-}
-
-// resolved replaces a name in addr= by its address: the kernel knows no names.
-// Docker's driver does so for nfs and cifs.
-func resolved(kind string, words []string) ([]string, error) {
-	if kind != "nfs" && kind != "nfs4" && kind != "cifs" {
-		return words, nil
-	}
-	out := slices.Clone(words)
-	for i, w := range out {
-		name, ok := strings.CutPrefix(w, "addr=")
-		if !ok || net.ParseIP(name) != nil {
-			continue
-		}
-		ip, err := net.ResolveIPAddr("ip", name)
-		if err != nil {
-			return nil, fault.Wrap(fault.Unavailable, "find the address of", name, err, "")
-		}
-		out[i] = "addr=" + ip.String()
-	}
-	return out, nil
 }
 
 // hidden is what of the options may be shown: no password.
@@ -217,11 +204,21 @@ func parseFlags(options string) (flags uintptr, rest []string, propagation uintp
 			flags = flags&^clear | set
 		case p != 0:
 			propagation = p
-		case word != "" && word != "defaults" && word != insideIDs:
+		case word != insideIDs && !forOthers(word):
 			rest = append(rest, word)
 		}
 	}
 	return flags, rest, propagation
+}
+
+// forOthers reports whether a word is for mount(8) itself, or for who reads fstab(5): no
+// file system knows it.
+func forOthers(word string) bool {
+	switch word {
+	case "", "defaults", "_netdev", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail":
+		return true
+	}
+	return strings.HasPrefix(word, "x-") || strings.HasPrefix(word, "comment=")
 }
 
 // flagOf is what a word sets and clears; mount(8), "Filesystem-independent mount

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/kernel/at"
+	"fief/internal/kernel/quota"
 	"fief/internal/words/ask"
 	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
@@ -51,6 +52,8 @@ type Store struct {
 	dir  *os.File // volumes/
 	path string
 	docs documents
+
+	claiming sync.Mutex // held while a project id is looked for
 
 	mu  sync.Mutex // held for memory only
 	all map[string]*entry
@@ -112,6 +115,7 @@ func (s *Store) takeUp() error {
 			continue
 		}
 		// Its making was cut off before there was anything in it.
+		s.unlimit(e.rec.Project)
 		if err := s.docs.Delete(name); err != nil {
 			return err
 		}
@@ -135,7 +139,7 @@ func (s *Store) takeUpDir(name string) error {
 		}
 	}
 	if strings.HasPrefix(name, going) || strings.HasPrefix(name, making) {
-		if err := at.RemoveTree(s.dir, name); err != nil {
+		if err := s.erase(name); err != nil {
 			slog.Warn("cannot delete what is left of a volume", "directory", name, "error", err)
 		}
 		return nil
@@ -193,7 +197,7 @@ func (s *Store) Settle(orphan func(record.Volume) bool) {
 			}
 			continue
 		}
-		if len(v.Options) > 0 {
+		if mounts(v.Options) {
 			s.Free(v.Name, "")
 		}
 	}
@@ -287,16 +291,25 @@ func (s *Store) forget(name string, e *entry) {
 // build records a volume and makes its directory. Preconditions: e.io is held.
 func (s *Store) build(e *entry) (err error) {
 	name := e.rec.Name
+	project, err := s.claim(e.rec)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	e.rec.Project = project
+	s.mu.Unlock()
 	put := s.docs.Put
 	if e.rec.Anonymous {
 		put = s.docs.PutSoon // no start waits for a disk
 	}
 	if err := put(name, e.rec); err != nil {
+		s.unlimit(project)
 		return err
 	}
 	failpoint.Hit("volume-recorded")
-	if err := s.makeDir(name, e.rec.Container); err != nil {
+	if err := s.makeDir(e.rec); err != nil {
 		at.RemoveTree(s.dir, making+name)
+		s.unlimit(project)
 		if left := s.docs.Delete(name); left != nil {
 			slog.Warn("a volume that could not be made is still on record", "volume", name, "error", left)
 		}
@@ -315,8 +328,9 @@ func (s *Store) build(e *entry) (err error) {
 	return s.docs.PutSoon(name, rec)
 }
 
-// makeDir makes a volume's directory; container is whom it goes with, or empty.
-func (s *Store) makeDir(name, container string) error {
+// makeDir makes a volume's directory.
+func (s *Store) makeDir(rec record.Volume) error {
+	name, container := rec.Name, rec.Container
 	staged := making + name
 	if err := at.RemoveTree(s.dir, staged); err != nil {
 		return err
@@ -325,6 +339,11 @@ func (s *Store) makeDir(name, container string) error {
 		return err
 	}
 	failpoint.Hit("volume-making")
+	if rec.Project != 0 {
+		if err := s.own(staged, rec.Project); err != nil {
+			return err
+		}
+	}
 	if err := at.MakeDir(s.dir, staged+"/"+data, 0o755); err != nil {
 		return err
 	}
@@ -334,6 +353,16 @@ func (s *Store) makeDir(name, container string) error {
 		}
 	}
 	return at.Rename(s.dir, staged, s.dir, name)
+}
+
+// own gives a directory that is to be a volume, and what will be in it, to a project.
+func (s *Store) own(staged string, project uint32) error {
+	dir, err := at.SubDir(s.dir, staged)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return quota.SetProject(dir, project)
 }
 
 // shown is a copy of a volume's record.
@@ -423,7 +452,7 @@ func (s *Store) remove(name string, e *entry) error {
 		return err
 	}
 	failpoint.Hit("volume-unrecorded")
-	if err := at.RemoveTree(s.dir, going+name); err != nil {
+	if err := s.erase(going + name); err != nil {
 		slog.Warn("cannot delete the files of a removed volume", "volume", name, "error", err)
 	}
 	s.forget(name, e)
@@ -465,7 +494,7 @@ func (s *Store) open(e *entry) (*os.File, error) {
 		return f, nil
 	}
 	if e.rec.Anonymous && fault.Is(err, fault.NotFound) {
-		if err := s.makeDir(name, e.rec.Container); err != nil {
+		if err := s.makeDir(e.rec); err != nil {
 			return nil, err
 		}
 		return at.Below(s.dir, name+"/"+data, flags)

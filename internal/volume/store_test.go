@@ -11,9 +11,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"fief/internal/kernel/fd"
 	"fief/internal/kernel/mnt/mnttest"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
@@ -281,6 +283,54 @@ func TestSwapped(t *testing.T) {
 	}
 }
 
+// A subpath that somebody exchanges with a link all the time is found in the volume or
+// refused: never what the link names.
+func TestSubpathExchanged(t *testing.T) {
+	s, root, _ := newStore(t, "tmpfs")
+	if _, _, err := s.Create(ask.CreateVolume{Name: "vol"}, ""); err != nil {
+		t.Fatal(err)
+	}
+	data, outside := root+"/volumes/vol/_data", t.TempDir()
+	err := errors.Join(os.MkdirAll(data+"/a/sub", 0o755), os.WriteFile(data+"/a/sub/inside", nil, 0o600), os.MkdirAll(outside+"/sub", 0o755), os.Symlink(outside, data+"/link"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	var exchanger sync.WaitGroup
+	exchanger.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, data+"/a", unix.AT_FDCWD, data+"/link", unix.RENAME_EXCHANGE)
+			}
+		}
+	})
+	defer exchanger.Wait()
+	defer close(over)
+	found, refused := 0, 0
+	for end := time.Now().Add(time.Minute); (found < 100 || refused < 100) && time.Now().Before(end); {
+		f, err := s.Mount(record.Mount{Kind: "volume", Name: "vol", Subpath: "a/sub"}, As{})
+		if err != nil {
+			if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "cannot access path") {
+				t.Fatal(err)
+			}
+			refused++
+			continue
+		}
+		_, err = os.Stat(fd.Path(f) + "/inside")
+		f.Close()
+		if err != nil {
+			t.Fatal("the mount shows something outside the volume")
+		}
+		found++
+	}
+	if found == 0 || refused == 0 {
+		t.Errorf("found %d times, refused %d times: nothing was exchanged", found, refused)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		o    map[string]string
@@ -311,6 +361,58 @@ func TestOptions(t *testing.T) {
 
 // Owners are changed in the whole tree and no further: not behind links, not on
 // other file systems.
+// Who waits is told how far it is, and ends it where it is: what has been changed is
+// said and stays, and the next one goes on.
+func TestGiveAwayWatched(t *testing.T) {
+	dir := mnttest.FileSystem(t, "tmpfs")
+	for i := range 5000 {
+		if err := os.WriteFile(dir+"/"+itoa(i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owned := func() (n int) {
+		for i := range 5000 {
+			var st unix.Stat_t
+			if err := unix.Stat(dir+"/"+itoa(i), &st); err != nil {
+				t.Fatal(err)
+			}
+			if st.Uid == 7 {
+				n++
+			}
+		}
+		return n
+	}
+	stop := make(chan struct{})
+	give := func(w Watch) error {
+		f, err := Prepare(record.Mount{Kind: "bind", Source: dir, Chown: true}, As{UID: 7, GID: 8, Watch: w})
+		if err == nil {
+			f.Close()
+		}
+		return err
+	}
+	close(stop)
+	err := give(Watch{Stop: stop})
+	if !fault.Is(err, fault.Canceled) || !strings.Contains(err.Error(), "interrupted: 0 files have their new owner") || owned() != 0 {
+		t.Errorf("%v, and %d are changed", err, owned())
+	}
+	if err := give(Watch{}); err != nil || owned() != 5000 {
+		t.Errorf("%v, and %d are changed", err, owned())
+	}
+	told := make(chan record.Progress)
+	c := &chowner{watch: Watch{Tell: func(p record.Progress) { told <- p }}}
+	c.done.Store(12)
+	end := c.report("/x", time.Millisecond)
+	if got, want := <-told, (record.Progress{ID: "/x", Status: "changing owners", Current: 12}); got != want {
+		t.Errorf("told %+v", got)
+	}
+	go func() {
+		for range told { // until end returns
+		}
+	}()
+	end()
+	close(told) // nobody is told any more, or this panics
+}
+
 func TestGiveAway(t *testing.T) {
 	dir := source(t) // with another file system on sub
 	outside := filepath.Join(t.TempDir(), "outside")

@@ -24,6 +24,14 @@ import (
 type As struct {
 	Pair     idmap.Pair
 	UID, GID idmap.Inside
+	Watch    Watch
+}
+
+// Watch is somebody who waits while the owners of many files are changed. The zero
+// value is nobody.
+type Watch struct {
+	Tell func(record.Progress) // is told how many files have been done, from the first second on
+	Stop <-chan struct{}       // ends the work; what has been changed stays
 }
 
 // Prepare returns a detached mount of the source of a bind with the attributes
@@ -34,7 +42,7 @@ type As struct {
 // changes that. Devices, setuid and programs work unless m or the source's own
 // mount forbids them, as with Docker.
 //
-// A missing source is a fault of class NotFound. Mounts of other kinds have no
+// A missing source is Invalid. Mounts of other kinds have no
 // source here and are refused.
 func Prepare(m record.Mount, as As) (*os.File, error) {
 	if m.Kind != "bind" {
@@ -83,7 +91,12 @@ func (s *Store) Mount(m record.Mount, as As) (*os.File, error) {
 	if hostOwned(e.rec) {
 		m.Kind = "bind"
 	}
-	return shown(f, m, as)
+	f, err = shown(f, m, as)
+	if kind := e.rec.Options["type"]; kind != "" && m.Kind == "volume" && fault.Is(err, fault.Unsupported) {
+		return nil, fault.Wrap(fault.Unsupported, "show the files of volume", m.Name+" ("+kind+")", errors.Unwrap(err),
+			"run the container with --userns=host, whose ids are those stored, or keep the files on ext4, xfs, btrfs or tmpfs")
+	}
+	return f, err
 }
 
 // unreachable is the fault of a subpath, in Docker's words.
@@ -180,6 +193,8 @@ func attributes(m record.Mount, pair idmap.Pair) (a mnt.Attr, deep bool, err err
 		a.Propagation = mnt.Private
 	case "slave":
 		a.Propagation = mnt.Slave
+	case "unbindable":
+		a.Propagation = mnt.Unbindable
 	case "shared":
 		if !pair.IsZero() {
 			return a, deep, fault.New(fault.Denied, "mount", m.Target,
@@ -195,11 +210,25 @@ func attributes(m record.Mount, pair idmap.Pair) (a mnt.Attr, deep bool, err err
 func explain(m record.Mount, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		return fault.Say(fault.NotFound, "bind source path does not exist: "+m.Source)
+		return missing(m.Source)
 	case errors.Is(err, unix.EINVAL) && !m.Recursive:
 		return fault.Wrap(fault.Denied, "bind", m.Source, err, "something is mounted below it that must not be uncovered: bind it recursively")
 	}
 	return err
+}
+
+// missing is in the words that Docker's clients look for. It is no NotFound: they take
+// that for a missing image.
+func missing(source string) error {
+	return fault.Say(fault.Invalid, `invalid mount config for type "bind": bind source path does not exist: `+source)
+}
+
+// CheckSource refuses a bind whose source is not there (Invalid), when it is asked for.
+func CheckSource(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return missing(path)
+	}
+	return nil // what cannot be looked at is told of by the start
 }
 
 // MakeSource makes a missing bind source, as -v asks: a directory of root's

@@ -102,8 +102,8 @@ func TestRefused(t *testing.T) {
 		class fault.Class
 		text  string
 	}{
-		{record.Mount{Kind: "bind", Source: "/nowhere/at/all"}, pair(t), fault.NotFound, "bind source path does not exist: /nowhere/at/all"},
-		{record.Mount{Kind: "bind", Source: dir + "/file/x"}, pair(t), fault.NotFound, "bind source path does not exist: " + dir + "/file/x"},
+		{record.Mount{Kind: "bind", Source: "/nowhere/at/all"}, pair(t), fault.Invalid, `invalid mount config for type "bind": bind source path does not exist: /nowhere/at/all`},
+		{record.Mount{Kind: "bind", Source: dir + "/file/x"}, pair(t), fault.Invalid, `invalid mount config for type "bind": bind source path does not exist: ` + dir + "/file/x"},
 		{record.Mount{Kind: "bind", Source: dir, Propagation: "rshared"}, pair(t), fault.Denied, ""},
 		{record.Mount{Kind: "bind", Source: dir, Propagation: "sideways"}, pair(t), fault.Invalid, ""},
 		{record.Mount{Kind: "tmpfs"}, pair(t), fault.Invalid, ""},

@@ -40,7 +40,21 @@ func TestLinkEnv(t *testing.T) {
 	d := start(t)
 	d.Must(t, "run", "-d", "--name", "db", "--expose", "5432", "--expose", "53/udp", "--expose", "53", "-e", "USER=me", "-e", "MODE=x", "host", "sleep", "1000")
 	at := ip(t, d, "db", "bridge")
-	env := "\n" + d.Must(t, "run", "--rm", "--name", "app", "--link", "db:the-db", "-e", "THE_DB_ENV_MODE=mine", "host", "env") + "\n"
+	linked := []string{"--name", "app", "--link", "db:the-db", "-e", "THE_DB_ENV_MODE=mine", "host"}
+	linkEnv(t, at, d.Must(t, append(append([]string{"run", "--rm"}, linked...), "env")...))
+	d.Must(t, append(append([]string{"run", "-d"}, linked...), "sleep", "1000")...)
+	linkEnv(t, at, d.Must(t, "exec", "app", "env"))
+	if got := d.Must(t, "exec", "-e", "THE_DB_ENV_USER=you", "app", "printenv", "THE_DB_ENV_USER"); got != "you" {
+		t.Errorf("the session's own variable: %s", got)
+	}
+	d.Must(t, "rm", "-f", "app", "db")
+}
+
+// linkEnv checks the environment of a container that is linked with another at an
+// address, or of a session in it.
+func linkEnv(t *testing.T, at, env string) {
+	t.Helper()
+	env = "\n" + env + "\n"
 	for _, want := range []string{
 		"THE_DB_NAME=/app/the-db", "THE_DB_PORT=tcp://" + at + ":53", "THE_DB_PORT_53_TCP=tcp://" + at + ":53", "THE_DB_PORT_53_UDP=udp://" + at + ":53",
 		"THE_DB_PORT_5432_TCP=tcp://" + at + ":5432", "THE_DB_PORT_5432_TCP_ADDR=" + at, "THE_DB_PORT_5432_TCP_PORT=5432", "THE_DB_PORT_5432_TCP_PROTO=tcp",
@@ -53,5 +67,4 @@ func TestLinkEnv(t *testing.T) {
 	if strings.Contains(env, "THE_DB_ENV_PATH") || strings.Contains(env, "THE_DB_ENV_MODE=x") {
 		t.Errorf("what is the other's own:%s", env)
 	}
-	d.Must(t, "rm", "-f", "db")
 }

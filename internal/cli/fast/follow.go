@@ -37,6 +37,8 @@ type Call struct {
 	// request has no room for it.
 	First *[2]uint16
 
+	shown bool // a line of progress is on the terminal
+
 	mu    sync.Mutex // guards Conn, id and lost against forwarding goroutines
 	id    string
 	lost  bool // the connection the call was made on has gone
@@ -81,10 +83,15 @@ func (c *Call) listen() (int, error) {
 			return 0, nil
 		}
 		m, err := c.Conn.Next()
+		if m.Kind != wire.Progress {
+			c.progress("")
+		}
 		if err != nil {
 			return c.wait(err)
 		}
 		switch m.Kind {
+		case wire.Progress:
+			c.progressed(m.Body)
 		case wire.Warning:
 			if !c.Quiet {
 				os.Stderr.WriteString("WARNING: " + string(m.Body) + "\n")

@@ -49,6 +49,7 @@ type hostConfig struct {
 	NetworkMode    string
 	RestartPolicy  restartPolicy
 	AutoRemove     bool
+	VolumesFrom    []string
 	Annotations    map[string]string `json:",omitempty"`
 	CapAdd         []string
 	CapDrop        []string
@@ -157,7 +158,7 @@ func hostConfigOf(c record.Container) hostConfig {
 	}
 	return hostConfig{
 		LogConfig: logConfig{c.Log.Driver, c.Log.Options}, NetworkMode: c.Network,
-		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, Annotations: c.Annotations,
+		RestartPolicy: restartPolicy{c.Restart, c.RestartMax}, AutoRemove: c.AutoRemove, VolumesFrom: c.VolumesFrom, Annotations: c.Annotations,
 		CapAdd: c.CapAdd, CapDrop: c.CapDrop, GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, SecurityOpt: c.SecurityOpt,
 		UsernsMode: mode, IDMappings: ids, ShmSize: c.ShmSize, Runtime: c.Runtime, Ulimits: c.Ulimits, Init: c.Init,
 		Sysctls: c.Sysctls, resources: resourcesOf(c.Resources),

@@ -158,7 +158,7 @@ func dockerConfigOf(c record.Container) container.HostConfig {
 		NetworkMode: container.NetworkMode(c.Network), PortBindings: portsAsked(c), PublishAllPorts: c.Net.PublishAll, Links: c.Net.Links, ExtraHosts: c.Net.Hosts,
 		DNS: dnsOf(c), DNSOptions: notNil(c.Net.DNSOptions), DNSSearch: notNil(c.Net.DNSSearch),
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(cmp.Or(c.Restart, "no")), MaximumRetryCount: c.RestartMax},
-		AutoRemove:    c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
+		VolumesFrom:   c.VolumesFrom, AutoRemove: c.AutoRemove, Annotations: c.Annotations, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		PidMode: container.PidMode(c.PIDMode), IpcMode: container.IpcMode(cmp.Or(c.IPCMode, "shareable")),
 		UTSMode: container.UTSMode(c.UTSMode), CgroupnsMode: container.CgroupnsMode(cmp.Or(c.CgroupnsMode, "private")),
 		GroupAdd: c.Groups, ReadonlyRootfs: c.ReadOnly, Privileged: c.Privileged,

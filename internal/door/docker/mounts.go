@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/mount"
 
 	"fief/internal/words/ask"
+	"fief/internal/words/fault"
 	"fief/internal/words/record"
 )
 
@@ -115,13 +115,28 @@ func mountTarget(raw, target string) (string, error) {
 	return clean, nil
 }
 
-// ask reads one entry of HostConfig.Mounts.
+// ask reads one entry of HostConfig.Mounts. What is wrong with it is said in
+// Docker's words.
 func (b *mountBody) ask() (ask.Mount, error) {
-	target, err := mountTarget(b.Source+":"+b.Target, b.Target)
-	if err != nil {
-		return ask.Mount{}, err
+	m, err := b.parse()
+	if fault.Is(err, fault.Invalid) {
+		err = invalid("invalid mount config for type %q: %v", b.Type, err)
 	}
-	m := ask.Mount{Source: b.Source, Target: target, ReadOnly: b.ReadOnly}
+	return m, err
+}
+
+func (b *mountBody) parse() (ask.Mount, error) {
+	m := ask.Mount{Source: b.Source, Target: path.Clean(b.Target), ReadOnly: b.ReadOnly}
+	switch {
+	case b.Target == "":
+		return m, invalid("field Target must not be empty")
+	case !path.IsAbs(b.Target):
+		return m, invalid("invalid mount path: '%s' mount path must be absolute", b.Target)
+	case m.Target == "/":
+		return m, invalid("invalid specification: destination can't be '/'")
+	case strings.ContainsRune(b.Source+b.Target, 0):
+		return m, invalid("invalid specification: %q", b.Source+":"+b.Target)
+	}
 	switch b.Type {
 	case mount.TypeBind:
 		return b.bind(m)
@@ -131,18 +146,23 @@ func (b *mountBody) ask() (ask.Mount, error) {
 		return b.tmpfs(m)
 	case mount.TypeImage:
 		return b.image(m)
+	case mount.TypeNamedPipe, mount.TypeCluster:
+		return m, refuse("mount type "+string(b.Type), "use bind, volume, tmpfs or image")
 	}
-	return m, refuse("mount type "+string(b.Type), "use bind, volume, tmpfs or image")
+	return m, invalid("mount type unknown")
 }
 
 func (b *mountBody) bind(m ask.Mount) (ask.Mount, error) {
 	m.Kind, m.Recursive = ask.Bind, true
+	if b.Source == "" {
+		return m, invalid("field Source must not be empty")
+	}
 	if !path.IsAbs(b.Source) {
-		return m, invalid("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", b.Source)
+		return m, invalid("invalid mount path: '%s' mount path must be absolute", b.Source)
 	}
 	m.Source = path.Clean(b.Source)
 	if b.VolumeOptions != nil || b.TmpfsOptions != nil || b.ImageOptions != nil {
-		return m, invalid("invalid mount config for type \"bind\": field of another mount type must not be specified")
+		return m, invalid("field of another mount type must not be specified")
 	}
 	o := b.BindOptions
 	if o == nil {
@@ -152,7 +172,7 @@ func (b *mountBody) bind(m ask.Mount) (ask.Mount, error) {
 		return m, err
 	}
 	if o.ReadOnlyForceRecursive && !m.ReadOnly {
-		return m, invalid("invalid mount config for type \"bind\": mount source must be read-only for ReadOnlyForceRecursive")
+		return m, invalid("mount source must be read-only for ReadOnlyForceRecursive")
 	}
 	m.ReadOnlyTop = o.ReadOnlyNonRecursive && m.ReadOnly
 	if o.Propagation != "" && !slices.Contains(mount.Propagations, o.Propagation) {
@@ -166,11 +186,11 @@ func (b *mountBody) volume(m ask.Mount) (ask.Mount, error) {
 	m.Kind = ask.Volume
 	if m.Source != "" {
 		if err := ask.CheckVolumeName(m.Source); err != nil {
-			return m, invalid("invalid mount config for type \"volume\": %v", err)
+			return m, err
 		}
 	}
 	if b.BindOptions != nil || b.TmpfsOptions != nil || b.ImageOptions != nil {
-		return m, invalid("invalid mount config for type \"volume\": field of another mount type must not be specified")
+		return m, invalid("field of another mount type must not be specified")
 	}
 	o := b.VolumeOptions
 	if o == nil {
@@ -183,6 +203,9 @@ func (b *mountBody) volume(m ask.Mount) (ask.Mount, error) {
 	if m.Driver != "" && m.Driver != ask.LocalDriver {
 		return m, refuse("VolumeOptions.DriverConfig "+short(m.Driver), "the only volume driver is local")
 	}
+	if m.Source == "" && o.Subpath != "" {
+		return m, invalid("must not set Subpath when using anonymous volumes")
+	}
 	return b.below(m, o.Subpath)
 }
 
@@ -190,7 +213,7 @@ func (b *mountBody) volume(m ask.Mount) (ask.Mount, error) {
 func (b *mountBody) below(m ask.Mount, subpath string) (ask.Mount, error) {
 	m.Subpath = subpath
 	if subpath != "" && !filepath.IsLocal(subpath) {
-		return m, invalid("invalid mount config for type %q: Subpath: must be a relative path within the %s", b.Type, b.Type)
+		return m, invalid("Subpath: must be a relative path within the %s", b.Type)
 	}
 	return m, nil
 }
@@ -199,10 +222,10 @@ func (b *mountBody) below(m ask.Mount, subpath string) (ask.Mount, error) {
 func (b *mountBody) image(m ask.Mount) (ask.Mount, error) {
 	m.Kind, m.ReadOnly = ask.Image, true
 	if b.Source == "" {
-		return m, invalid("invalid mount config for type \"image\": field Source must not be empty")
+		return m, invalid("field Source must not be empty")
 	}
 	if b.BindOptions != nil || b.TmpfsOptions != nil || b.VolumeOptions != nil {
-		return m, invalid("invalid mount config for type \"image\": field of another mount type must not be specified")
+		return m, invalid("field of another mount type must not be specified")
 	}
 	if b.ImageOptions == nil {
 		return m, nil
@@ -226,10 +249,10 @@ func (b *mountBody) bindMap(m *ask.Mount) (err error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&want); err != nil {
-		return invalid("invalid mount config for type \"bind\": BindOptions.IDMapping: %v", err)
+		return invalid("BindOptions.IDMapping: %v", err)
 	}
 	if want.Source == "" {
-		return invalid("invalid mount config for type \"bind\": BindOptions.IDMapping: Source must not be empty")
+		return invalid("BindOptions.IDMapping: Source must not be empty")
 	}
 	m.Map, err = ask.MakeBindMap(want.Source, want.User, false)
 	return err
@@ -238,18 +261,18 @@ func (b *mountBody) bindMap(m *ask.Mount) (err error) {
 func (b *mountBody) tmpfs(m ask.Mount) (ask.Mount, error) {
 	m.Kind = ask.Tmpfs
 	if b.Source != "" {
-		return m, invalid("invalid mount config for type \"tmpfs\": field Source must not be specified")
+		return m, invalid("field Source must not be specified")
 	}
 	o := b.TmpfsOptions
 	if o == nil {
 		return m, nil
 	}
 	if o.SizeBytes < 0 || o.Mode&^0o7777 != 0 {
-		return m, invalid("invalid mount config for type \"tmpfs\": size %d, mode %o", o.SizeBytes, uint32(o.Mode))
+		return m, invalid("size %d, mode %o", o.SizeBytes, uint32(o.Mode))
 	}
 	m.TmpfsSize, m.TmpfsMode = o.SizeBytes, uint32(o.Mode)
 	for _, opt := range o.Options {
-		if err := tmpfsWord(&m, strings.Join(opt, "=")); err != nil {
+		if err := m.TmpfsWord(strings.Join(opt, "=")); err != nil {
 			return m, err
 		}
 	}
@@ -263,44 +286,12 @@ func parseTmpfs(target, options string) (ask.Mount, error) {
 	if err != nil || options == "" {
 		return m, err
 	}
-	for _, word := range strings.Split(options, ",") {
-		if err := tmpfsWord(&m, word); err != nil {
+	for word := range strings.SplitSeq(options, ",") {
+		if err := m.TmpfsWord(word); err != nil {
 			return m, err
 		}
 	}
 	return m, nil
-}
-
-// tmpfsWord applies one mount option. suid and dev, which Docker lets pass,
-// are refused: nosuid and nodev always hold.
-func tmpfsWord(m *ask.Mount, word string) error {
-	key, value, _ := strings.Cut(word, "=")
-	switch key {
-	case "rw", "nosuid", "nodev":
-	case "ro":
-		m.ReadOnly = true
-	case "exec", "noexec":
-		m.TmpfsExec = key == "exec"
-	case "size":
-		n, err := units.RAMInBytes(value)
-		if err != nil || n < 0 {
-			return invalid("invalid tmpfs option %q", word)
-		}
-		m.TmpfsSize = n
-	case "mode":
-		n, err := strconv.ParseUint(value, 8, 32)
-		if err != nil || n > 0o7777 {
-			return invalid("invalid tmpfs option %q", word)
-		}
-		m.TmpfsMode = uint32(n)
-	case "suid", "dev":
-		return refuse("tmpfs option "+word, "use rw, ro, exec, noexec, nosuid, nodev, size=, mode=, uid=, gid=, nr_inodes=, nr_blocks=, huge= and mpol=")
-	default:
-		if !m.TmpfsWord(key, value) {
-			return invalid("invalid tmpfs option %q", word)
-		}
-	}
-	return nil
 }
 
 // tmpfsOptions is what parseTmpfs reads.

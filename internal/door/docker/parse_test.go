@@ -86,6 +86,33 @@ func TestParseBind(t *testing.T) {
 	}
 }
 
+// What is wrong with an entry of HostConfig.Mounts, in dockerd's words.
+func TestMountRefusals(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"Type":"bind","Target":"/b"}`:                                                     `invalid mount config for type "bind": field Source must not be empty`,
+		`{"Type":"bind","Source":"a","Target":"/b"}`:                                        `invalid mount config for type "bind": invalid mount path: 'a' mount path must be absolute`,
+		`{"Type":"bind","Source":"/a"}`:                                                     `invalid mount config for type "bind": field Target must not be empty`,
+		`{"Type":"bind","Source":"/a","Target":"b"}`:                                        `invalid mount config for type "bind": invalid mount path: 'b' mount path must be absolute`,
+		`{"Type":"bind","Source":"/a","Target":"/"}`:                                        `invalid mount config for type "bind": invalid specification: destination can't be '/'`,
+		`{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Propagation":"odd"}}`:   `invalid mount config for type "bind": invalid propagation mode: odd`,
+		`{"Type":"odd","Target":"/b"}`:                                                      `invalid mount config for type "odd": mount type unknown`,
+		`{"Type":"tmpfs","Source":"a","Target":"/b"}`:                                       `invalid mount config for type "tmpfs": field Source must not be specified`,
+		`{"Type":"image","Target":"/b"}`:                                                    `invalid mount config for type "image": field Source must not be empty`,
+		`{"Type":"image","Source":"i","Target":"/b","ImageOptions":{"Subpath":"/x"}}`:       `invalid mount config for type "image": Subpath: must be a relative path within the image`,
+		`{"Type":"volume","Target":"/b","VolumeOptions":{"Subpath":"x"}}`:                   `invalid mount config for type "volume": must not set Subpath when using anonymous volumes`,
+		`{"Type":"volume","Source":"vol","Target":"/b","VolumeOptions":{"Subpath":"../x"}}`: `invalid mount config for type "volume": Subpath: must be a relative path within the volume`,
+		`{"Type":"volume","Source":"v/l","Target":"/b"}`:                                    `invalid mount config for type "volume": "v/l" includes invalid characters`,
+	} {
+		var b mountBody
+		if err := json.Unmarshal([]byte(body), &b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.ask(); !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s:\n got %v\nwant %s", body, err, want)
+		}
+	}
+}
+
 func TestTmpfs(t *testing.T) {
 	got, err := parseTmpfs("/run/", "rw,noexec,nosuid,size=64m,mode=1770")
 	if want := (ask.Mount{Kind: ask.Tmpfs, Target: "/run", TmpfsSize: 64 << 20, TmpfsMode: 0o1770}); err != nil || !reflect.DeepEqual(got, want) {

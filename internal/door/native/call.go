@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fief/internal/door/native/wire"
+	"fief/internal/engine"
 	"fief/internal/words/ask"
 	"fief/internal/words/fault"
 	"fief/internal/words/record"
@@ -36,6 +37,8 @@ type target struct {
 	resize  func(ctx context.Context, rows, cols uint16) error
 	signals []string
 	size    []byte
+
+	interrupt func() // what ends the work before there is a process; nil: nothing
 }
 
 // serve answers the requests of one connection, one after another, until the
@@ -94,6 +97,14 @@ func read(ctx context.Context, r *wire.Reader, begin func(wire.Message) *call, c
 	}
 }
 
+// interruptible says what SIGINT and SIGTERM do besides while there is no process yet;
+// nil: nothing.
+func (t *target) interruptible(interrupt func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.interrupt = interrupt
+}
+
 // deliver hands a Signal or Resize to the process, or keeps it until there is
 // one. Failures are not reported: the process may have ended meanwhile.
 func (t *target) deliver(ctx context.Context, m wire.Message) {
@@ -107,6 +118,9 @@ func (t *target) deliver(ctx context.Context, m wire.Message) {
 		send := t.signal
 		if send == nil {
 			t.signals = append(t.signals, name)
+		}
+		if n := m.Body[0]; send == nil && t.interrupt != nil && (n == byte(unix.SIGINT) || n == byte(unix.SIGTERM)) {
+			t.interrupt()
 		}
 		t.mu.Unlock()
 		if send != nil {
@@ -220,6 +234,18 @@ func (k *call) unpack(packed wire.Container) (ask.Container, error) {
 
 // lasting is the context of work that a client's going must not undo half way.
 func (k *call) lasting() context.Context { return context.WithoutCancel(k.ctx) }
+
+// watched is lasting for a start that the client waits for: it is told of long work,
+// and ends it by going or by a signal that comes while the work is being done. over
+// must be called when the start is.
+func (k *call) watched() (ctx context.Context, over func()) {
+	while, end := context.WithCancel(k.ctx)
+	k.target.interruptible(end)
+	return engine.Watched(k.lasting(), while, k.progress), func() {
+		k.target.interruptible(nil)
+		end()
+	}
+}
 
 func (k *call) progress(p record.Progress) { _ = k.sendJSON(wire.Progress, p) }
 

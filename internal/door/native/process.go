@@ -78,7 +78,9 @@ func (k *call) run(c ask.Container, r wire.RunCall) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	started, err := k.engine.Run(k.lasting(), c, a, r.Trace)
+	ctx, over := k.watched()
+	started, err := k.engine.Run(ctx, c, a, r.Trace)
+	over()
 	k.dropFiles()
 	if err != nil {
 		return nil, err
@@ -158,7 +160,10 @@ func (k *call) attach(c wire.AttachCall, start bool) (any, error) {
 		return nil, err
 	}
 	if start {
-		if err := k.engine.Start(k.lasting(), c.ID); err != nil {
+		ctx, over := k.watched()
+		err := k.engine.Start(ctx, c.ID)
+		over()
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -22,7 +22,7 @@ type Mount struct {
 	ReadOnly    bool
 	ReadOnlyTop bool   // with ReadOnly: what is mounted below stays as it is
 	Recursive   bool   // bind: bring submounts along (the default of -v and --mount)
-	Propagation string // "", "rprivate", "private", "rslave", "slave", "rshared", "shared"
+	Propagation string // "", "rprivate", "rslave", "rshared", "runbindable", or one of these without r
 	CreateSrc   bool   // -v makes a missing source directory; --mount refuses
 	NoExec      bool
 	NoSuid      bool
@@ -34,7 +34,7 @@ type Mount struct {
 	TmpfsSize    int64    // bytes; 0: no limit of its own
 	TmpfsMode    uint32   // 0: 1777
 	TmpfsExec    bool     // without: noexec
-	TmpfsOptions []string // of tmpfs(5) besides: uid=, gid=, nr_inodes=, nr_blocks=, huge=, mpol=
+	TmpfsOptions []string // of tmpfs(5) and mount(8) besides: size= in %, uid=, gid=, nr_inodes=, nr_blocks=, huge=, mpol=, noatime …
 
 	NoCopy  bool              // volume: a new one is not filled from the image
 	Short   bool              // volume: asked for by -v
@@ -47,6 +47,14 @@ type Mount struct {
 type VolumesFrom struct {
 	Container string
 	ReadOnly  bool
+}
+
+// String is what ParseVolumesFrom reads.
+func (v VolumesFrom) String() string {
+	if v.ReadOnly {
+		return v.Container + ":ro"
+	}
+	return v.Container
 }
 
 // Remove says how a container is removed.

@@ -2,7 +2,6 @@ package ask
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"fief/internal/words/fault"
@@ -24,7 +23,7 @@ const (
 func (m *Mount) Words(mode string) error {
 	seen := map[string]bool{}
 	for word := range strings.SplitSeq(mode, ",") {
-		kind, err := m.word(word)
+		kind, err := m.Word(word)
 		if err != nil {
 			return err
 		}
@@ -39,8 +38,8 @@ func (m *Mount) Words(mode string) error {
 	return nil
 }
 
-// word applies one word and says of which kind it is; empty: there is no such.
-func (m *Mount) word(word string) (kind string, err error) {
+// Word applies one word and says of which kind it is; empty: there is no such.
+func (m *Mount) Word(word string) (kind string, err error) {
 	key, value, given := strings.Cut(word, "=")
 	if key == "idmap" {
 		m.Map, err = ParseMountMap(value)
@@ -53,7 +52,7 @@ func (m *Mount) word(word string) (kind string, err error) {
 	case "ro", "rro", "rw":
 		m.ReadOnly = word != "rw"
 		return "access", nil
-	case "rprivate", "private", "rslave", "slave", "rshared", "shared":
+	case "rprivate", "private", "rslave", "slave", "rshared", "shared", "runbindable", "unbindable":
 		m.Propagation = word
 		return only(m.Kind == Bind, "propagation"), nil
 	case "rbind", "bind":
@@ -120,28 +119,4 @@ func MakeBindMap(source, user string, bare bool) (*record.MountMap, error) {
 		return nil, fault.Say(fault.Invalid, "invalid id mapping: a user belongs to match-user")
 	}
 	return nil, fault.Say(fault.Invalid, fmt.Sprintf("invalid id mapping %q: must be match-user[:USER] or userns", source))
-}
-
-// TmpfsWord takes an option of tmpfs(5) that is handed to the kernel as it is;
-// false when there is no such option.
-func (m *Mount) TmpfsWord(key, value string) bool {
-	switch key {
-	case "uid", "gid", "nr_inodes", "nr_blocks":
-		n := strings.TrimRight(value, "kKmMgG")
-		if _, err := strconv.ParseUint(n, 10, 32); err != nil || (key == "uid" || key == "gid") && n != value {
-			return false
-		}
-	case "huge":
-		if value != "never" && value != "always" && value != "within_size" && value != "advise" {
-			return false
-		}
-	case "mpol":
-		if value == "" {
-			return false
-		}
-	default:
-		return false
-	}
-	m.TmpfsOptions = append(m.TmpfsOptions, key+"="+value)
-	return true
 }

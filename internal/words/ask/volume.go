@@ -14,7 +14,7 @@ const LocalDriver = "local"
 type CreateVolume struct {
 	Name    string
 	Driver  string            // empty: local
-	Options map[string]string // of the local driver: type, o, device
+	Options map[string]string // of the local driver: type, o, device, size
 	Labels  map[string]string
 }
 

@@ -147,7 +147,7 @@ func judge(step int, s *Step, errno syscall.Errno) (fault.Class, string) {
 	case errno == syscall.ENOSPC || errno == syscall.EDQUOT:
 		return fault.Exhausted, "free some space"
 	case s.Verb == "bind" && (errno == syscall.ENOTDIR || errno == syscall.EINVAL || errno == syscall.EISDIR):
-		return fault.Invalid, "are you trying to mount a directory onto a file, or the other way round?"
+		return fault.Invalid, "are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
 	case s.Verb == "limit" && errno == syscall.EPERM:
 		return fault.Denied, "raising a hard limit or lowering oom_score_adj takes CAP_SYS_RESOURCE, a priority above the usual CAP_SYS_NICE and a cgroup with real-time budget"
 	case s.Verb == "label":

@@ -76,7 +76,8 @@ type Container struct {
 	Sysctls      map[string]string `json:",omitempty"`
 	Resources    Resources
 	Mounts       []Mount
-	Network      string // "none", "host", "container:ID" or the name of a network
+	VolumesFrom  []string `json:",omitempty"` // whose mounts are among these, as NAME or NAME:ro
+	Network      string   // "none", "host", "container:ID" or the name of a network
 	Net          Net
 	NetworkAsked string // what the client said: "", "default", "none", "host", "container:NAME"
 	PIDMode      string // "" for one of its own, "host" or "container:ID"

@@ -10,9 +10,10 @@ type Volume struct {
 	Driver     string // "local"
 	Created    time.Time
 	Labels     map[string]string `json:",omitempty"`
-	Options    map[string]string `json:",omitempty"` // of the driver: type, o, device
+	Options    map[string]string `json:",omitempty"` // of the driver: type, o, device, size
 	Anonymous  bool              `json:",omitempty"` // its name is of the engine's making
 	Container  string            `json:",omitempty"` // the container that an anonymous one was made for, as long as that is there
+	Project    uint32            `json:",omitempty"` // id of its quota on the data root's file system; 0: none
 	Made       bool              // its directory is there
 	Mountpoint string            `json:",omitempty"` // where its files are, for showing; not stored
 	Users      []string          `json:",omitempty"` // ids of the containers that have it, whether they run or not; not stored

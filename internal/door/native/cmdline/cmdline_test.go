@@ -86,6 +86,90 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// Every spelling of a mount that Docker or Podman has, and what is wrong with others.
+func TestMountSpellings(t *testing.T) {
+	bind := func(m ask.Mount) ask.Mount {
+		m.Kind, m.Source, m.Target = ask.Bind, "/a", "/b"
+		m.Recursive = !m.Recursive // true unless said otherwise
+		return m
+	}
+	volume := func(m ask.Mount) ask.Mount {
+		m.Kind, m.Source, m.Target, m.Recursive = ask.Volume, "vol", "/b", true
+		return m
+	}
+	for words, want := range map[string]ask.Mount{
+		"type=bind,src=/a,dst=/b":                                           bind(ask.Mount{}),
+		"TYPE=bind,SRC=/a,DST=/b,ReadOnly":                                  bind(ask.Mount{ReadOnly: true}),
+		`type=bind,"source=/a","destination=/b",rw=false`:                   bind(ask.Mount{ReadOnly: true}),
+		"type=bind,src=/a,dst=/b,z,exec,suid,dev,consistency=cached":        bind(ask.Mount{}),
+		"type=bind,src=/a,dst=/b,Z,relabel=private":                         bind(ask.Mount{}),
+		"type=bind,src=/a,dst=/b,nodev,noexec,nosuid":                       bind(ask.Mount{NoDev: true, NoExec: true, NoSuid: true}),
+		"type=bind,src=/a,dst=/b,rslave,bind-nonrecursive=true":             bind(ask.Mount{Propagation: "rslave", Recursive: true}),
+		"type=bind,src=/a,dst=/b,bind-propagation=runbindable,U=true":       bind(ask.Mount{Propagation: "runbindable", Chown: true}),
+		"type=bind,src=/a,dst=/b,ro,bind-recursive=writable":                bind(ask.Mount{ReadOnly: true, ReadOnlyTop: true}),
+		"type=volume,src=vol,dst=/b,subpath=x/y":                            volume(ask.Mount{Subpath: "x/y"}),
+		"src=vol,dst=/b,volume-nocopy,volume-subpath=x":                     volume(ask.Mount{Subpath: "x", NoCopy: true}),
+		`src=vol,dst=/b,volume-opt=type=tmpfs,"volume-opt=o=size=1m,uid=9"`: volume(ask.Mount{Options: map[string]string{"type": "tmpfs", "o": "size=1m,uid=9"}}),
+		"src=vol,dst=/b,volume-label=a=b,volume-label=c,volume-driver=x":    volume(ask.Mount{Labels: map[string]string{"a": "b", "c": ""}, Driver: "x"}),
+		"type=image,src=img,dst=/b,subpath=etc":                             {Kind: ask.Image, Source: "img", Target: "/b", Subpath: "etc", Recursive: true},
+		"type=image,src=img,dst=/b,rw=false":                                {Kind: ask.Image, Source: "img", Target: "/b", ReadOnly: true, Recursive: true},
+		"type=tmpfs,dst=/b,tmpfs-mode=0700,tmpfs-size=1m,noatime,exec":      {Kind: ask.Tmpfs, Target: "/b", TmpfsMode: 0o700, TmpfsSize: 1 << 20, TmpfsOptions: []string{"noatime"}, TmpfsExec: true, Recursive: true},
+	} {
+		if got := run(t, "--mount", words).Ask.Mounts[0]; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", words, got, want)
+		}
+	}
+	const at = "type=bind,src=/a,dst=/b,"
+	for words, want := range map[string]string{
+		at + "foo":                                 "invalid field 'foo' must be a key=value pair",
+		at + "foo=bar":                             "unexpected key 'foo' in 'foo=bar'",
+		at + "src=/c":                              "cannot pass 'src' option more than once",
+		at + "target=/c":                           "cannot pass 'target' option more than once",
+		at + "ro,rw":                               "cannot pass 'rw' option more than once",
+		at + "ro=perhaps":                          "invalid value for ro: perhaps",
+		at + "noexec,exec":                         "invalid field 'exec'",
+		at + "volume-nocopy":                       "cannot mix 'volume-*' options with mount type 'bind'",
+		at + "tmpfs-size=1":                        "cannot mix 'tmpfs-*' options with mount type 'bind'",
+		at + "subpath=x":                           "cannot set option 'subpath' on mount type 'bind'",
+		at + "relabel=x":                           "relabel mount option must be 'private' or 'shared'",
+		at + "bind-propagation=x":                  "invalid propagation: x",
+		at + "bind-recursive=x":                    `must be "enabled", "disabled", "writable", or "readonly"`,
+		at + "bind-recursive=readonly":             "requires 'readonly'",
+		at + `"ro`:                                 `extraneous or missing " in quoted-field`,
+		"dst=/b,volume-subpath=x":                  "must not set Subpath when using anonymous volumes",
+		"src=vol,dst=/b,volume-subpath=/x":         "must be a relative path within the volume",
+		"src=vol,dst=/b,rslave":                    "invalid field 'rslave'",
+		"src=vol,dst=/b,bind-propagation=rslave":   "cannot mix 'bind-*' options with mount type 'volume'",
+		"type=image,src=img,dst=/b,rw":             "an image's files cannot be written",
+		"type=image,src=img,dst=/b,readwrite=true": "an image's files cannot be written",
+		"type=tmpfs,dst=/b,tmpfs-size=zz":          "invalid value for tmpfs-size: zz",
+		"type=tmpfs,dst=/b,tmpfs-mode=9":           "invalid value for tmpfs-mode: 9",
+		"type=tmpfs,dst=/b,rslave":                 "invalid field 'rslave'",
+		"type=glob,src=/a,dst=/b":                  `mount type "glob" is not one of`,
+	} {
+		_, err := cmdline.ParseRun([]string{"--mount", words, "img"}, client(t))
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}
+
+// The words of --tmpfs, Docker's and Podman's.
+func TestTmpfsWords(t *testing.T) {
+	want := ask.Mount{Kind: ask.Tmpfs, Target: "/t", TmpfsMode: 0o1770, TmpfsOptions: []string{"size=10%", "noatime", "gid=5"}}
+	if got := run(t, "--tmpfs", "/t:rw,nosuid,nodev,noexec,size=10%,noatime,notmpcopyup,gid=5,mode=1770").Ask.Mounts[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	for word, why := range map[string]string{
+		"suid": "nosuid and nodev always hold", "dev": "nosuid and nodev always hold", "tmpcopyup": "use a volume", "odd": `invalid tmpfs option "odd"`,
+		"size=": `invalid tmpfs option "size="`, "size=x%": "size=x%", "mode=9": "mode=9", "uid=1k": "uid=1k", "huge=yes": "huge=yes", "mpol=": "mpol=",
+	} {
+		if _, err := cmdline.ParseRun([]string{"--tmpfs", "/t:" + word, "img"}, client(t)); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+}
+
 func TestRest(t *testing.T) {
 	a := run(t, "--entrypoint", "", "--stop-timeout", "-1", "--shm-size", "1g", "--ulimit", "nofile=10:20", "--security-opt", "seccomp=unconfined",
 		"--security-opt", "no-new-privileges:true", "--log-opt", "max-size=1m", "--log-opt", "max-file=3", "-l", "a=b", "-l", "c", "--network", "host",
@@ -107,6 +191,8 @@ func TestRefusals(t *testing.T) {
 		"-v foo/bar:/x":                       "includes invalid characters for a local volume name",
 		"-v /a:/b:nonsense":                   "invalid mode: nonsense",
 		"-v /a:/x -v /b:/x":                   "Duplicate mount point: /x",
+		"-v vol:":                             "empty section between colons",
+		"-v /a:/b:":                           "empty section between colons",
 		"--mount type=bind,target=/x":         "source is required",
 		"--mount type=bind,source=/x":         "target is required",
 		"--mount type=weird,target=/x":        "mount type",

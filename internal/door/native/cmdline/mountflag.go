@@ -27,7 +27,7 @@ func mount(spec string, c Client) (ask.Mount, error) {
 	default:
 		return bad("mount type \"" + string(m.Kind) + "\" is not one of bind, volume, tmpfs, image")
 	}
-	p := mountParser{m: &m, client: c}
+	p := mountParser{m: &m, client: c, seen: map[string]bool{}}
 	for _, f := range fields {
 		if why := p.field(strings.TrimSpace(f)); why != "" {
 			return bad(why)
@@ -44,23 +44,35 @@ type mountParser struct {
 	m      *ask.Mount
 	client Client
 	deep   string // bind-recursive
+	seen   map[string]bool
 }
 
-// field applies one KEY or KEY=VALUE.
+// field applies one KEY or KEY=VALUE, in Docker's words and Podman's.
 func (p *mountParser) field(field string) string {
 	key, value, given := strings.Cut(field, "=")
+	label := key == "z" || key == "Z"
 	key = strings.ToLower(key)
 	if kind, _, _ := strings.Cut(key, "-"); kind != string(p.m.Kind) && (kind == "bind" || kind == "volume" || kind == "tmpfs" || kind == "image") {
-		return key + " needs type=" + kind
+		return "cannot mix '" + kind + "-*' options with mount type '" + string(p.m.Kind) + "'"
+	}
+	if why := p.once(key); why != "" {
+		return why
 	}
 	if found, why := p.flag(key, value, given); found {
 		return why
 	}
 	if !given {
+		if label || p.word(key) {
+			return ""
+		}
 		return "invalid field '" + field + "' must be a key=value pair"
 	}
 	switch key {
-	case "type", "consistency", "relabel":
+	case "type", "consistency":
+	case "relabel":
+		if value != "shared" && value != "private" {
+			return "relabel mount option must be 'private' or 'shared'"
+		}
 	case "source", "src":
 		p.m.Source = value
 		if p.m.Kind == ask.Bind && value != "" {
@@ -74,6 +86,39 @@ func (p *mountParser) field(field string) string {
 	return ""
 }
 
+// once refuses what is given twice, as Podman does: which of the two would count is
+// nobody's guess.
+func (p *mountParser) once(key string) string {
+	what := key
+	switch key {
+	case "volume-label", "volume-opt":
+		return ""
+	case "src":
+		what = "source"
+	case "dst", "destination":
+		what = "target"
+	case "ro", "rw":
+		what = "readonly"
+	}
+	if p.seen[what] {
+		return "cannot pass '" + key + "' option more than once"
+	}
+	p.seen[what] = true
+	return ""
+}
+
+// word applies a word that -v has as well; false: it has not, or not for this type.
+func (p *mountParser) word(word string) bool {
+	if p.m.Kind == ask.Tmpfs {
+		return p.m.TmpfsWord(word) == nil
+	}
+	if word == "copy" || word == "bind" || word == "rbind" || p.m.Kind == ask.Image {
+		return false
+	}
+	kind, err := p.m.Word(word)
+	return err == nil && kind != "" && kind != "consistency" && p.once("-v "+kind) == ""
+}
+
 // flag applies a key that is a truth value, or may come alone.
 func (p *mountParser) flag(key, value string, given bool) (found bool, why string) {
 	var to *bool
@@ -81,7 +126,7 @@ func (p *mountParser) flag(key, value string, given bool) (found bool, why strin
 	switch key {
 	case "readonly", "ro":
 		to = &p.m.ReadOnly
-	case "rw":
+	case "rw", "readwrite":
 		to, not = &p.m.ReadOnly, true
 	case "bind-nonrecursive":
 		to, not = &p.m.Recursive, true
@@ -113,6 +158,9 @@ func (p *mountParser) flag(key, value string, given bool) (found bool, why strin
 		}
 	}
 	*to = on != not
+	if to == &p.m.ReadOnly && !*to && p.m.Kind == ask.Image {
+		return true, "an image's files cannot be written: leave out '" + key + "'"
+	}
 	return true, ""
 }
 
@@ -133,10 +181,8 @@ func (p *mountParser) option(key, value, field string) string {
 		}
 	case "bind-recursive":
 		return p.recursive(value)
-	case "tmpfs-size", "tmpfs-mode":
-		return tmpfsField(m, strings.TrimPrefix(key, "tmpfs-"), value)
-	case "tmpfs-uid", "tmpfs-gid", "tmpfs-nr_inodes", "tmpfs-nr_blocks", "tmpfs-huge", "tmpfs-mpol":
-		if !m.TmpfsWord(strings.TrimPrefix(key, "tmpfs-"), value) {
+	case "tmpfs-size", "tmpfs-mode", "tmpfs-uid", "tmpfs-gid", "tmpfs-nr_inodes", "tmpfs-nr_blocks", "tmpfs-huge", "tmpfs-mpol":
+		if m.TmpfsWord(strings.TrimPrefix(key, "tmpfs-")+"="+value) != nil {
 			return "invalid value for " + key + ": " + value
 		}
 	case "volume-driver":
@@ -145,7 +191,10 @@ func (p *mountParser) option(key, value, field string) string {
 		put(&m.Labels, value)
 	case "volume-opt":
 		put(&m.Options, value)
-	case "volume-subpath", "image-subpath":
+	case "volume-subpath", "image-subpath", "subpath":
+		if m.Kind != ask.Volume && m.Kind != ask.Image {
+			return "cannot set option '" + key + "' on mount type '" + string(m.Kind) + "'"
+		}
 		if !filepath.IsLocal(value) {
 			return key + " must be a relative path within the " + string(m.Kind)
 		}
@@ -192,6 +241,8 @@ func (p *mountParser) whole() string {
 		return "source is required for an image mount"
 	case m.Kind == ask.Tmpfs && m.Source != "":
 		return "a tmpfs has no source"
+	case m.Kind == ask.Volume && m.Source == "" && m.Subpath != "":
+		return "must not set Subpath when using anonymous volumes"
 	case (m.Kind == ask.Tmpfs || m.Kind == ask.Image) && (m.Map != nil || m.Chown):
 		return "only binds and volumes have files whose ids can be changed"
 	case (p.deep == "writable" || p.deep == "readonly") && !m.ReadOnly:

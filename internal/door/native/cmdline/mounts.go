@@ -2,7 +2,7 @@ package cmdline
 
 import (
 	"path"
-	"strconv"
+	"slices"
 	"strings"
 
 	"fief/internal/words/ask"
@@ -57,9 +57,12 @@ func volume(spec string, c Client) (ask.Mount, error) {
 	switch len(parts) {
 	case 1:
 		m.Target = parts[0]
+		if spec == "" {
+			return ask.Mount{}, conflict("invalid empty volume spec")
+		}
 	case 2, 3:
 		m.Source, m.Target = parts[0], parts[1]
-		if m.Source == "" {
+		if slices.Contains(parts, "") {
 			return bad("empty section between colons")
 		}
 	default:
@@ -93,7 +96,7 @@ func wrap(err error, bad func(why string) (ask.Mount, error)) error {
 
 func propagation(m *ask.Mount, word string) bool {
 	switch word {
-	case "private", "rprivate", "slave", "rslave", "shared", "rshared":
+	case "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable":
 		m.Propagation = word
 		return m.Kind == ask.Bind
 	}
@@ -120,46 +123,13 @@ func tmpfs(spec string, _ Client) (ask.Mount, error) {
 	if why := target(&m); why != "" {
 		return bad(why)
 	}
-	if opts == "" {
-		return m, nil
-	}
-	for opt := range strings.SplitSeq(opts, ",") {
-		key, value, _ := strings.Cut(opt, "=")
-		switch key {
-		case "size", "mode":
-			if why := tmpfsField(&m, key, value); why != "" {
-				return bad(why)
-			}
-		case "exec":
-			m.TmpfsExec = true
-		case "ro":
-			m.ReadOnly = true
-		case "rw", "noexec", "nosuid", "nodev", "":
-		default:
-			if !m.TmpfsWord(key, value) {
-				return bad("invalid tmpfs option \"" + opt + "\"")
-			}
+	for word := range strings.SplitSeq(opts, ",") {
+		if word == "" {
+			continue
+		}
+		if err := m.TmpfsWord(word); err != nil {
+			return bad(err.Error())
 		}
 	}
 	return m, nil
-}
-
-func tmpfsField(m *ask.Mount, key, value string) string {
-	if m.Kind != ask.Tmpfs {
-		return "tmpfs-" + key + " needs type=tmpfs"
-	}
-	if key == "size" {
-		n, err := bytesOf("--tmpfs", value)
-		if err != nil || n < 0 {
-			return "invalid value for size: " + value
-		}
-		m.TmpfsSize = n
-		return ""
-	}
-	mode, err := strconv.ParseUint(value, 8, 12)
-	if err != nil {
-		return "invalid value for mode: " + value
-	}
-	m.TmpfsMode = uint32(mode)
-	return ""
 }

@@ -43,7 +43,8 @@ func NeedRoot(t testing.TB) {
 
 // FileSystem makes a file system of a kind and mounts it until the test ends.
 // The empty kind is the file system of the temporary directory; "xfs-noreflink"
-// is an xfs whose files cannot share blocks.
+// is an xfs whose files cannot share blocks, "ext4-quota" and "xfs-quota" hold
+// projects to their quotas.
 func FileSystem(t testing.TB, kind string) string {
 	t.Helper()
 	NeedRoot(t)
@@ -81,8 +82,19 @@ func loop(t testing.TB, kind, dir string) {
 	case "xfs-noreflink":
 		kind = "xfs"
 		Tool(t, "mkfs.xfs", "-q", "-m", "reflink=0", image)
+	case "ext4-quota":
+		Tool(t, "mkfs.ext4", "-q", "-F", "-O", "project,quota", "-E", "quotatype=prjquota", image)
+	case "xfs-quota":
+		Tool(t, "mkfs.xfs", "-q", image)
 	default:
 		Tool(t, "mkfs."+kind, "-q", image)
+	}
+	if kind, ok := strings.CutSuffix(kind, "-quota"); ok {
+		if out, err := exec.Command("mount", "-t", kind, "-o", "loop,prjquota", image, dir).CombinedOutput(); err != nil {
+			t.Log(string(out))
+			t.Skip("kernel: no project quotas on " + kind)
+		}
+		return
 	}
 	Tool(t, "mount", "-t", kind, "-o", "loop", image, dir)
 }
