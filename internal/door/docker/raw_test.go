@@ -350,12 +350,12 @@ func TestLegacyFields(t *testing.T) {
 		}
 	}
 	_, body = get(t, c, "GET", "/v1.41/images/busybox/json", "")
-	for _, want := range []string{`"VirtualSize":4194304`, `"Hostname":""`, `"Entrypoint":null`, `"Labels":{"from":"test"}`} {
+	for _, want := range []string{`"VirtualSize":4194304`, `"Hostname":""`, `"Entrypoint":null`, `"Labels":{"from":"test"}`, `"ContainerConfig":{`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in %s", want, body)
 		}
 	}
-	if _, body = get(t, c, "GET", "/v1.51/images/busybox/json", ""); strings.Contains(body, "VirtualSize") || strings.Contains(body, "Hostname") {
+	if _, body = get(t, c, "GET", "/v1.51/images/busybox/json", ""); strings.Contains(body, "VirtualSize") || strings.Contains(body, "Hostname") || strings.Contains(body, "ContainerConfig") {
 		t.Errorf("1.51 has fields of older versions: %s", body)
 	}
 	_, body = get(t, c, "GET", "/events?since=1&until="+decimal(time.Now().Unix()+1), "")
