@@ -67,6 +67,17 @@ func TestNetworkVerbs(t *testing.T) {
 		{`network connect one nobody`, `Error response from daemon: No such container: nobody`, 1},
 		{`inspect -f '{{.NetworkSettings.Networks.two.IPAddress}} {{.NetworkSettings.Networks.two.DNSNames}} {{.NetworkSettings.Networks.one.Aliases}}' aa`, `10\.9\.0\.77 \[aa x [0-9a-f]{12}\] \[al\]`, 0},
 		{`network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}' two`, `aa 10\.9\.0\.77/24`, 0},
+		{`run --rm --network name=one,driver-opt=com.docker.network.endpoint.ifname=net7 --network two busybox ls /sys/class/net`, "eth0\nlo\nnet7", 0},
+		{`run --rm --network name=one,driver-opt=com.docker.network.endpoint.ifname=eth0 --network two busybox ls /sys/class/net`, "eth0\neth1\nlo", 0},
+		{`run --rm --network name=one,driver-opt=com.docker.network.endpoint.ifname=a/b busybox true`,
+			`(?s)docker: Error response from daemon: invalid config for network one: invalid endpoint settings:\ninvalid interface name "a/b".*`, 125},
+		{`run --rm --network name=one,driver-opt=com.docker.network.endpoint.ifname=x --network name=two,driver-opt=com.docker.network.endpoint.ifname=x busybox true`,
+			`(?s)docker: Error response from daemon: .*the container has a network device x already.*`, 125},
+		{`run --rm --network name=one,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1 busybox true`,
+			`(?s)docker: Error response from daemon: .*option com.docker.network.endpoint.sysctls is not supported.*`, 125},
+		{`network connect --driver-opt com.docker.network.endpoint.ifname=late bridge aa`, ``, 0},
+		{`exec aa ls /sys/class/net`, "eth0\neth1\nlate\nlo", 0},
+		{`network disconnect bridge aa`, ``, 0},
 		{`network rm two`, `Error response from daemon: error while removing network: network two has active endpoints \(name:"aa" id:"[0-9a-f]{12}"\)\n.*`, 1},
 		{`network rm host`, `(?s)Error response from daemon: host is a pre-defined network and cannot be removed.*`, 1},
 		{`network rm nowhere`, `(?s)Error response from daemon: network nowhere not found.*`, 1},
@@ -79,7 +90,7 @@ func TestNetworkVerbs(t *testing.T) {
 		{`rm -f aa`, `aa`, 0},
 		{`network prune -f`, "Deleted Networks:\none\n", 0},
 		{`events --since 10m --until $(($(date +%s)+1)) --filter type=network --format '{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}'`,
-			"create one bridge\ncreate two bridge\nconnect one bridge\nconnect two bridge\ndisconnect two bridge\ndestroy two bridge\ndisconnect one bridge\ndestroy one bridge", 0},
+			`(?s)create one bridge\ncreate two bridge\nconnect one bridge\nconnect two bridge\n.*connect bridge bridge\ndisconnect bridge bridge\ndisconnect two bridge\ndestroy two bridge\ndisconnect one bridge\ndestroy one bridge`, 0},
 	})
 }
 
