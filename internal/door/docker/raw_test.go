@@ -115,6 +115,7 @@ func TestCreateBodies(t *testing.T) {
 		want string
 	}{
 		{`{"Image":"busybox"}`, 201, `"Warnings":["no network"]`},
+		{`{"Image":"busybox","HostConfig":{"Privileged":true,"UsernsMode":"host","MaskedPaths":[],"ReadonlyPaths":[]}}`, 201, `"Id":`},
 		{`{"Image":"busybox"} {}`, 400, `invalid JSON: unexpected content`},
 		{`{"Image":`, 400, `invalid JSON: `},
 		{`{"Image":"none"}`, 404, `No such image: none`},
@@ -131,6 +132,7 @@ func TestCreateBodies(t *testing.T) {
 		{`{"Image":"busybox","Cmd":"true","HostConfig":{"KernelMemory":5}}`, 201, `a kernel memory limit is deprecated`},
 		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 400, `network mine not found`},
 		{`{"Image":"busybox","HostConfig":{"MaskedPaths":[]}}`, 501, `MaskedPaths`},
+		{`{"Image":"busybox","HostConfig":{"Privileged":true,"ReadonlyPaths":["/proc/x"]}}`, 501, `ReadonlyPaths`},
 		{`{"Image":"busybox","HostConfig":{"UsernsMode":"auto","SecurityOpt":["userns=host"]}}`, 400, `asked for twice`},
 	} {
 		res, body := get(t, c, "POST", "/v1.44/containers/create", tc.body)
