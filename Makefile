@@ -4,6 +4,7 @@
 # make crash  the daemon killed at every failpoint and SEEDS times anywhere, and power cuts (root)
 # make test-vm  the parts that ask the kernel, in virtual machines with Debian's own kernels (root)
 # make test-oci  runtime-tools' validation suite against fief-oci, and crun and runc beside it (root)
+# make test-compose  the stories of docker compose v2, which is built first: five minutes on two processors (root)
 # make soak-ids  a million random operations on the pool of ids by processes that are killed (root)
 # make soak-live  200 containers that write, under a daemon that is killed and replaced (root)
 # make soak-run   10,000 runs, after which nothing may have grown (root)
@@ -18,7 +19,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BINARIES := fief fiefd fief-mon fief-oci
 
-.PHONY: build install docs demo test test-oci race soak-ids soak-live soak-run soak-connect soak-names crash race-fuzz test-vm lint fuzz bench bench-images deps clean
+# docker compose v2 is not in Debian 12. It is a module of its own: its thousand
+# packages are no part of fief's.
+COMPOSE := bin/compose/docker-compose
+
+.PHONY: build install docs demo test test-oci test-compose race soak-ids soak-live soak-run soak-connect soak-names crash race-fuzz test-vm lint fuzz bench bench-images deps clean
 
 build:
 	@mkdir -p bin
@@ -102,6 +107,13 @@ test-vm: build
 test-oci: build
 	test/deps.sh oci
 	go run ./test/oci $(if $(UPDATE),-update) $(if $(ONLY),-only '$(ONLY)')
+
+$(COMPOSE): test/compose/client/go.mod
+	go build -C test/compose/client -trimpath -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$$(cd test/compose/client && go list -m -f '{{.Version}}' github.com/docker/compose/v2)" -o $(CURDIR)/$@ github.com/docker/compose/v2/cmd
+
+test-compose: build $(COMPOSE)
+	test/deps.sh
+	unshare --mount --net sh -c 'ip link set lo up && FIEF_TEST_BUILT=1 go test ./test/compose -count 1 -v -timeout 1h'
 
 lint:
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "not gofmt-ed: $$out"; exit 1; }

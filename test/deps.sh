@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 declare -A wants=(
 	[debootstrap]=debootstrap [busybox]=busybox-static [mkfs.xfs]=xfsprogs [mkfs.btrfs]=btrfs-progs
 	[ip]=iproute2 [ps]=procps [script]=bsdutils [losetup]=mount [zstd]=zstd [skopeo]=skopeo
-	[xz]=xz-utils [bzip2]=bzip2 [curl]=curl
+	[docker-compose]=docker-compose [xz]=xz-utils [bzip2]=bzip2 [curl]=curl
 	[podman]=podman [conmon]=conmon [runc]=runc [crun]=crun
 )
 if [ "${1:-}" = bench ]; then

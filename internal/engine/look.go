@@ -20,12 +20,12 @@ func (e *Engine) List(context.Context) ([]record.Container, error) {
 }
 
 // Inspect returns a container's record with the ids of its running sessions.
-func (e *Engine) Inspect(_ context.Context, name string) (record.Container, error) {
+func (e *Engine) Inspect(ctx context.Context, name string) (record.Container, error) {
 	c, err := e.table.find(name)
 	if err != nil {
 		return record.Container{}, err
 	}
-	rec := c.record()
+	rec := c.settled(ctx)
 	e.table.mu.RLock()
 	defer e.table.mu.RUnlock()
 	for id, s := range e.table.execs {

@@ -185,6 +185,7 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		plugging = b.hand.Plug(ctx, c.record().Net, func(n record.Net) error { return e.plugged(c, n) })
 	}
 	failpoint.Hit("container-starting")
+	begun := time.Now().UTC() // clients ask for the log since then: nothing of it is older
 	pid, err := mon.Start(ctx, run)
 	plugging()
 	failpoint.Hit("container-started")
@@ -193,15 +194,15 @@ func (e *Engine) launch(ctx context.Context, c *container, tr *trace) (err error
 		return b.explain(err)
 	}
 	e.named(rec)
-	e.started(c, mon, pid)
+	e.started(c, mon, pid, begun)
 	return nil
 }
 
 // started records that a container runs and begins to watch it.
-func (e *Engine) started(c *container, mon *monitor.Monitor, pid int) {
+func (e *Engine) started(c *container, mon *monitor.Monitor, pid int, begun time.Time) {
 	c.mu.Lock()
 	c.mon = mon
-	c.rec.State = record.State{Status: record.Running, PID: pid, StartedAt: time.Now().UTC(), Restarts: c.rec.State.Restarts}
+	c.rec.State = record.State{Status: record.Running, PID: pid, StartedAt: begun, Restarts: c.rec.State.Restarts}
 	if c.rec.Health.Probes() {
 		c.rec.State.Health = &record.HealthState{Status: record.HealthStarting}
 	}

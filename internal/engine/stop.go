@@ -119,7 +119,8 @@ func waitExit(exit <-chan record.Exit, d time.Duration) bool {
 	}
 }
 
-// Kill sends a signal to process 1; empty means SIGKILL.
+// Kill sends a signal to process 1; empty means SIGKILL. One that ends a container
+// ends its waiting for a restart.
 func (e *Engine) Kill(ctx context.Context, name, sigName string) error {
 	c, err := e.table.find(name)
 	if err != nil {
@@ -129,11 +130,24 @@ func (e *Engine) Kill(ctx context.Context, name, sigName string) error {
 	if err != nil {
 		return err
 	}
+	ends := sig == syscall.SIGKILL || isStopSignal(sig, c.record())
 	mon, err := c.monitor("kill")
+	if err != nil && ends && c.record().State.Status == record.Restarting {
+		// Nothing is there to be killed, but nothing is to come back either.
+		if err := c.take(ctx); err != nil {
+			return err
+		}
+		given := e.giveUp(c)
+		c.free()
+		if given {
+			return nil
+		}
+		mon, err = c.monitor("kill")
+	}
 	if err != nil {
 		return err
 	}
-	if sig == syscall.SIGKILL || isStopSignal(sig, c.record()) {
+	if ends {
 		e.stopping(c)
 	}
 	exit := c.await(NotRunning)
@@ -161,6 +175,7 @@ func (e *Engine) Restart(ctx context.Context, name string, how ask.Stop) error {
 	if c.record().AutoRemove {
 		return fault.New(fault.Conflict, "restart", c.record().Name, "it is removed when it ends", "start a new one")
 	}
+	defer c.between()()
 	switch err := e.stopClaimed(ctx, c, how); {
 	case err == nil:
 		e.tell("stop", c.record(), nil)

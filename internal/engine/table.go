@@ -30,7 +30,8 @@ type container struct {
 	waiters map[WaitFor][]chan record.Exit // guarded by mu
 	gone    bool                           // guarded by mu
 
-	restarting restarting // guarded by mu
+	restarting restarting    // guarded by mu
+	gap        chan struct{} // guarded by mu; closed when the restart by a verb is over that is under way; nil: none is
 
 	standing sync.Mutex         // order: before mu; held while a stand-in is found or sent away
 	standIns []*monitor.Monitor // guarded by mu; beside mon: see carrier
@@ -62,6 +63,38 @@ func (c *container) record() record.Container {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rec
+}
+
+// between notes that the container is stopped only to be started again, until over
+// is called.
+func (c *container) between() (over func()) {
+	gap := make(chan struct{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gap = gap
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.gap = nil
+		close(gap)
+	}
+}
+
+// settled is record, but between the halves of a restart it waits for the second,
+// as dockerd's lock has it: who is told of the end and asks what has become of
+// the container (compose's up) takes one that is not running for finished.
+func (c *container) settled(ctx context.Context) record.Container {
+	c.mu.Lock()
+	rec, gap := c.rec, c.gap
+	c.mu.Unlock()
+	if gap == nil || rec.State.Up() {
+		return rec
+	}
+	select {
+	case <-gap:
+	case <-ctx.Done():
+	}
+	return c.record()
 }
 
 // change edits the record under its lock and returns a copy.

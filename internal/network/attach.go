@@ -53,6 +53,9 @@ func (r *Room) Resolve(eps []record.Endpoint) ([]record.Endpoint, error) {
 
 // can refuses, in Docker's words, what a network cannot give.
 func (n *network) can(e record.Endpoint) error {
+	if err := checkOptions(n.rec.Name, e); err != nil {
+		return err
+	}
 	wants := e.WantIP4.IsValid() || e.WantIP6.IsValid()
 	if n.rec.Name == DefaultName {
 		if wants {
@@ -114,9 +117,15 @@ func (r *Room) Attach(who Who, asked record.Net) (out record.Net, w *Wiring, err
 			r.release(ends)
 		}
 	}()
-	for i, ep := range out.Endpoints {
-		ep.Device = "eth" + strconv.Itoa(i)
-		e, err := r.join(who, ep)
+	for i := range out.Endpoints {
+		out.Endpoints[i].Device = "" // of an earlier run
+	}
+	for i := range out.Endpoints {
+		ep := &out.Endpoints[i]
+		if ep.Device, err = deviceFor(*ep, slices.Concat(out.Endpoints[:i], out.Endpoints[i+1:])); err != nil {
+			return out, nil, err
+		}
+		e, err := r.join(who, *ep)
 		if err != nil {
 			return out, nil, err
 		}
@@ -413,16 +422,16 @@ func (r *Room) Connect(who Who, has record.Net, ep record.Endpoint) (record.Endp
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out4, out6 := true, true
-	taken := map[string]bool{}
 	for _, old := range has.Endpoints {
-		taken[old.Device] = true
 		if e := r.ends[old.ID]; e != nil && !e.net.rec.Internal {
 			out4, out6 = out4 && !old.IP4.IsValid(), out6 && !old.IP6.IsValid()
 		}
 	}
-	for i := 0; ep.Device == "" || taken[ep.Device]; i++ {
-		ep.Device = "eth" + strconv.Itoa(i)
+	name, err := deviceFor(ep, has.Endpoints)
+	if err != nil {
+		return ep, nil, err
 	}
+	ep.Device = name
 	e, err := r.join(who, ep)
 	if err != nil {
 		return ep, nil, err

@@ -288,18 +288,23 @@ func (r *Room) Hosts(container string) []resolver.Host {
 	var out []resolver.Host
 	for _, mine := range own {
 		for _, e := range on[mine.net] {
-			out = append(out, e.host(slices.Concat([]string{e.name}, e.ep.Aliases, []string{ref.Short(e.container), e.hostname})...))
+			out = append(out, e.host(e.names()...))
 		}
 		for _, l := range mine.ep.Links {
 			name, alias, ok := strings.Cut(l, ":")
 			for _, e := range on[mine.net] {
-				if ok && (e.name == name || len(name) > 0 && strings.HasPrefix(e.container, name)) {
-					out = append(out, e.host(alias))
+				if ok && (e.name == name || len(name) > 0 && strings.HasPrefix(e.container, name)) && !slices.Contains(e.names(), alias) {
+					out = append(out, e.host(alias)) // compose links by names that there are, too
 				}
 			}
 		}
 	}
 	return out
+}
+
+// names are what everybody on its network knows an endpoint by.
+func (e *end) names() []string {
+	return slices.Concat([]string{e.name}, e.ep.Aliases, []string{ref.Short(e.container), e.hostname})
 }
 
 func (e *end) host(names ...string) resolver.Host {

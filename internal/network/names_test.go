@@ -56,7 +56,7 @@ func TestHosts(t *testing.T) {
 		record.Endpoint{Network: "bridge", IP4: four("10.5.0.2")},
 		record.Endpoint{Network: "inner", IP4: four("10.1.0.2")},
 		record.Endpoint{Network: "outer", IP4: four("10.2.0.2"), IP6: netip.MustParsePrefix("fd02::2/64")},
-		record.Endpoint{Network: "zone", IP4: four("10.3.0.2"), GwPriority: 1, Links: []string{"db:store", "nobody:x"}})
+		record.Endpoint{Network: "zone", IP4: four("10.3.0.2"), GwPriority: 1, Links: []string{"db:store", "db:sql", "db:db", "nobody:x"}})
 	show := func(container string) string {
 		var out []string
 		for _, h := range r.Hosts(container) {

@@ -179,13 +179,22 @@ func (r *Room) find(name string) (*network, error) {
 	return found, nil
 }
 
-// Find returns a network with the containers that run on it.
+// Find returns a network with the containers that run on it. The default one has
+// its subnet from then on: scripts ask for its gateway before they start anything.
 func (r *Room) Find(name string) (record.Network, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, err := r.find(name)
 	if err != nil {
 		return record.Network{}, err
+	}
+	if n.rec.Name == DefaultName && n.index == 0 {
+		done := r.turn()
+		err = r.prepareDefault(n)
+		done()
+	}
+	if err != nil { // there is the network to be shown, if nothing of it
+		r.cfg.Log.Warn("the default network has no subnet yet", "error", err)
 	}
 	return r.shown(n), nil
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
@@ -17,6 +18,16 @@ type imageInspect struct {
 	Parent        string
 	DockerVersion string
 	VirtualSize   int64 `json:",omitempty"` // API before 1.44
+	*madeBy
+}
+
+// madeBy is there before API 1.45 (moby#47430) and tells of the container that a
+// builder has committed. There is none here; docker-compose 1 reads the image's
+// volumes from its config, whatever the version, and cannot make a container anew
+// without.
+type madeBy struct {
+	Container       string
+	ContainerConfig imageConfig
 }
 
 // imageConfig has what clients before API 1.52 read, present even when empty:
@@ -65,6 +76,9 @@ func (d *door) imageInspect(w http.ResponseWriter, r *request) error {
 	}
 	if r.version < 50 {
 		out.Config.legacyConfig = &legacyConfig{}
+	}
+	if r.version < 45 || strings.HasPrefix(r.UserAgent(), "docker-compose/1.") {
+		out.madeBy = &madeBy{ContainerConfig: out.Config}
 	}
 	if r.version < 44 {
 		out.VirtualSize = img.Size

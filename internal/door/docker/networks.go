@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
@@ -304,9 +305,10 @@ func settingsOf(c record.Container, e record.Endpoint) *network.EndpointSettings
 	if e.WantIP4.IsValid() || e.WantIP6.IsValid() {
 		s.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: e.WantIP4, IPv6Address: e.WantIP6}
 	}
-	s.DNSNames = append([]string{c.Name}, e.Aliases...)
-	if len(c.ID) >= 12 {
-		s.DNSNames = append(s.DNSNames, c.ID[:12])
+	for _, name := range slices.Concat([]string{c.Name}, e.Aliases, []string{c.ID[:min(12, len(c.ID))], c.Hostname}) {
+		if name != "" && !slices.Contains(s.DNSNames, name) {
+			s.DNSNames = append(s.DNSNames, name)
+		}
 	}
 	if !e.Up() {
 		return s

@@ -115,6 +115,7 @@ func TestCreateBodies(t *testing.T) {
 		want string
 	}{
 		{`{"Image":"busybox"}`, 201, `"Warnings":["no network"]`},
+		{`{"Image":"busybox","HostConfig":{"Privileged":true,"UsernsMode":"host","MaskedPaths":[],"ReadonlyPaths":[]}}`, 201, `"Id":`},
 		{`{"Image":"busybox"} {}`, 400, `invalid JSON: unexpected content`},
 		{`{"Image":`, 400, `invalid JSON: `},
 		{`{"Image":"none"}`, 404, `No such image: none`},
@@ -131,6 +132,7 @@ func TestCreateBodies(t *testing.T) {
 		{`{"Image":"busybox","Cmd":"true","HostConfig":{"KernelMemory":5}}`, 201, `a kernel memory limit is deprecated`},
 		{`{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"mine":{}}}}`, 400, `network mine not found`},
 		{`{"Image":"busybox","HostConfig":{"MaskedPaths":[]}}`, 501, `MaskedPaths`},
+		{`{"Image":"busybox","HostConfig":{"Privileged":true,"ReadonlyPaths":["/proc/x"]}}`, 501, `ReadonlyPaths`},
 		{`{"Image":"busybox","HostConfig":{"UsernsMode":"auto","SecurityOpt":["userns=host"]}}`, 400, `asked for twice`},
 	} {
 		res, body := get(t, c, "POST", "/v1.44/containers/create", tc.body)
@@ -350,12 +352,12 @@ func TestLegacyFields(t *testing.T) {
 		}
 	}
 	_, body = get(t, c, "GET", "/v1.41/images/busybox/json", "")
-	for _, want := range []string{`"VirtualSize":4194304`, `"Hostname":""`, `"Entrypoint":null`, `"Labels":{"from":"test"}`} {
+	for _, want := range []string{`"VirtualSize":4194304`, `"Hostname":""`, `"Entrypoint":null`, `"Labels":{"from":"test"}`, `"ContainerConfig":{`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in %s", want, body)
 		}
 	}
-	if _, body = get(t, c, "GET", "/v1.51/images/busybox/json", ""); strings.Contains(body, "VirtualSize") || strings.Contains(body, "Hostname") {
+	if _, body = get(t, c, "GET", "/v1.51/images/busybox/json", ""); strings.Contains(body, "VirtualSize") || strings.Contains(body, "Hostname") || strings.Contains(body, "ContainerConfig") {
 		t.Errorf("1.51 has fields of older versions: %s", body)
 	}
 	_, body = get(t, c, "GET", "/events?since=1&until="+decimal(time.Now().Unix()+1), "")

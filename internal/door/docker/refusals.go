@@ -44,11 +44,14 @@ func (h *hostBody) checkRest() error {
 			storage = key
 		}
 	}
+	// systempaths=unconfined asks for none, which is what a privileged container has.
+	masks := h.MaskedPaths != nil && (len(h.MaskedPaths) > 0 || !h.Privileged)
+	readonly := h.ReadonlyPaths != nil && (len(h.ReadonlyPaths) > 0 || !h.Privileged)
 	return refuseSet(
 		field{"HostConfig.VolumeDriver " + h.VolumeDriver, h.VolumeDriver != "" && h.VolumeDriver != ask.LocalDriver, "the only volume driver is local"},
 		field{"HostConfig.StorageOpt " + storage, storage != "", "the only storage option is shift"},
 		field{"HostConfig.Umask", h.Umask != nil, "set the umask in the container's command"},
-		field{"HostConfig.MaskedPaths", h.MaskedPaths != nil, "the masked paths are fixed: leave it out"},
-		field{"HostConfig.ReadonlyPaths", h.ReadonlyPaths != nil, "the read-only paths are fixed: leave it out"},
+		field{"HostConfig.MaskedPaths", masks, "the masked paths are fixed: leave it out"},
+		field{"HostConfig.ReadonlyPaths", readonly, "the read-only paths are fixed: leave it out"},
 	)
 }
