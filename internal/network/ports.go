@@ -128,22 +128,22 @@ func (t *portTable) together(list []*binding) bool {
 }
 
 // reserve keeps a binding's port from the host's programs, and that of one of IPv4
-// by the same socket. A TCP socket also takes the connections that the table does
-// not see or cannot lead: to ::1, to a family that the container has no address of,
-// and while the table is being made again.
+// by the same socket. The socket also takes the connections and datagrams that the
+// table does not see or cannot lead: to ::1, to a family that the container has no
+// address of, and while the table is being made again.
 func (t *portTable) reserve(b, four *binding) (err error) {
 	at := netip.AddrPortFrom(b.pub.HostIP, b.pub.Host)
+	lead := func(isFour bool) netip.AddrPort {
+		if isFour && four != nil {
+			return four.target()
+		}
+		return b.target()
+	}
 	switch b.pub.Proto {
 	case "tcp":
-		b.socket, err = t.keeper.TCP(at, four != nil, func(c net.Conn, isFour bool) {
-			if isFour && four != nil {
-				pass(c, four.target())
-			} else {
-				pass(c, b.target())
-			}
-		})
+		b.socket, err = t.keeper.TCP(at, four != nil, func(c net.Conn, isFour bool) { pass(c, lead(isFour)) })
 	case "udp":
-		b.socket, err = t.keeper.UDP(at, four != nil)
+		b.socket, err = t.keeper.UDP(at, four != nil, lead)
 	}
 	return err
 }
@@ -306,9 +306,10 @@ func (r *Room) tryPort(p record.Port, port uint16, v4, v6 *end) error {
 		b := &binding{pub: record.Published{Proto: p.Proto, Container: p.Container, HostIP: at, Host: port}}
 		if b.lead(v4, v6) {
 			list = append(list, b)
-		} else if p.HostIP.IsValid() {
-			return fault.Say(fault.Invalid, "cannot publish "+p.Key()+" on "+at.String()+": the container has no address of that family, and only TCP is passed on")
 		}
+	}
+	if len(list) == 0 {
+		return fault.New(fault.Unsupported, "publish", p.Key(), "SCTP is led by the kernel alone, which leads nothing from ::1 or to another family than the container has", "name an address of a family that the container has, or use TCP or UDP")
 	}
 	failed, err := r.ports.bind(list)
 	if err != nil && len(list) > 1 && failed.pub.HostIP.Is6() && errors.Is(err, unix.EAFNOSUPPORT) { // ipv6.disable=1
@@ -356,7 +357,8 @@ func addressesFor(p record.Port, v4, v6 *end) []netip.Addr {
 }
 
 // lead decides who a binding leads to, and how; false when it cannot. The table
-// rewrites within a family; TCP is passed on between them.
+// rewrites within a family, but not what is sent to ::1; the rest is passed on,
+// which SCTP cannot be.
 func (b *binding) lead(v4, v6 *end) bool {
 	same, other := v4, v6
 	if b.pub.HostIP.Is6() {
@@ -366,7 +368,7 @@ func (b *binding) lead(v4, v6 *end) bool {
 	if b.end == nil {
 		b.end = other
 	}
-	if b.end == nil || same == nil && b.pub.Proto != "tcp" {
+	if b.end == nil || b.pub.Proto == "sctp" && (same == nil || b.pub.HostIP == netip.IPv6Loopback()) {
 		return false
 	}
 	if b.end.net.rec.Driver == driverCNI {
