@@ -473,6 +473,7 @@ func (r *Room) Adopt(who Who, has record.Net) {
 	r.note(who.Container, has)
 	r.version.Add(1)
 	gw4, gw6 := gateways(ends)
+	openDirectly(published(has), gw4, gw6)
 	if err := r.rebind(has.Published, gw4, gw6); err != nil {
 		r.cfg.Log.Warn("cannot take published ports again; their connections go on", "container", who.Name, "error", err)
 	}
@@ -516,17 +517,16 @@ func (r *Room) sweep(ends []*end) {
 func (r *Room) release(ends []*end) {
 	var gone nft.State
 	for _, e := range ends {
-		s := e.rules()
-		gone.Ports, gone.Published = append(gone.Ports, s.Ports...), append(gone.Published, s.Published...)
+		gone = both(gone, e.rules())
 		for _, b := range e.ports {
 			r.ports.free(b)
 		}
-		e.ports = nil
+		e.ports, e.direct = nil, nil
 		e.net.release(e)
 		delete(r.ends, e.ep.ID)
 		r.version.Add(1)
 	}
-	if len(gone.Ports) == 0 || !r.tabled {
+	if len(gone.Ports)+len(gone.Direct) == 0 || !r.tabled {
 		return
 	}
 	err := r.table().Remove(gone)

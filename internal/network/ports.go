@@ -178,10 +178,7 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 	if first == nil {
 		first = v6
 	}
-	ports := asked.Ports
-	if asked.PublishAll {
-		ports = withExposed(asked)
-	}
+	ports := published(asked)
 	if len(ports) == 0 || first == nil || first.net.rec.Driver != driverBridge && first.net.rec.Driver != driverCNI {
 		return nil
 	}
@@ -194,11 +191,11 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 	if first.net.rec.Driver == driverCNI {
 		return nil // its plugins do
 	}
+	openDirectly(ports, v4, v6)
 	var s nft.State
 	for _, e := range []*end{v4, v6} {
 		if e != nil && (e == v4 || v4 != v6) {
-			rules := e.rules()
-			s.Ports, s.Published = append(s.Ports, rules.Ports...), append(s.Published, rules.Published...)
+			s = both(s, e.rules())
 		}
 	}
 	if err := r.inTable(s, true); err != nil {
@@ -207,7 +204,7 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 				for _, b := range e.ports {
 					r.ports.free(b)
 				}
-				e.ports = nil
+				e.ports, e.direct = nil, nil
 			}
 		}
 		return external(first, err)
@@ -234,6 +231,14 @@ func (r *Room) forget(ports []nft.Port) {
 
 func external(e *end, err error) error {
 	return fault.Wrap(fault.ClassOf(err), "", "", errors.New("driver failed programming external connectivity on endpoint "+e.name+" ("+e.ep.ID+"): "+err.Error()), fault.HintOf(err))
+}
+
+// published is the ports that a container asks for.
+func published(asked record.Net) []record.Port {
+	if asked.PublishAll {
+		return withExposed(asked)
+	}
+	return asked.Ports
 }
 
 func withExposed(asked record.Net) []record.Port {
@@ -302,7 +307,11 @@ func (t *portTable) look() {
 
 func (r *Room) tryPort(p record.Port, port uint16, v4, v6 *end) error {
 	var list []*binding
-	for _, at := range addressesFor(p, v4, v6) {
+	where := slices.DeleteFunc(addressesFor(p, v4, v6), func(at netip.Addr) bool { return onlyDirectly(at, v4, v6) })
+	if len(where) == 0 {
+		return nil
+	}
+	for _, at := range where {
 		b := &binding{pub: record.Published{Proto: p.Proto, Container: p.Container, HostIP: at, Host: port}}
 		if b.lead(v4, v6) {
 			list = append(list, b)

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fief/internal/kernel/nft"
 	"fief/internal/network/cni"
 	"fief/internal/network/resolver"
 	"fief/internal/words/fault"
@@ -91,8 +92,9 @@ type end struct {
 	net             *network
 	ep              record.Endpoint
 	ports           []*binding // published by way of it
-	plugged         bool       // by the plugins of a list
-	netns           *os.File   // of one that is or will be plugged, once it is known
+	direct          []nft.Direct
+	plugged         bool     // by the plugins of a list
+	netns           *os.File // of one that is or will be plugged, once it is known
 }
 
 // Open makes the room over the records of networks.
