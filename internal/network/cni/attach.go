@@ -14,7 +14,9 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -45,6 +47,7 @@ func (d *Driver) Add(ctx context.Context, network string, l *List, w Want, netns
 	if err := write(note, b); err != nil {
 		return got, err
 	}
+	failpoint.Hit("cni-noted")
 	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	err = safely(func() error {
 		result, err := d.lib.AddNetworkList(within, l.conf, rt)
@@ -54,6 +57,7 @@ func (d *Driver) Add(ctx context.Context, network string, l *List, w Want, netns
 		return err
 	})
 	cancel()
+	failpoint.Hit("cni-added")
 	if err == nil {
 		return got, nil
 	}
@@ -185,6 +189,34 @@ func (g *Got) names(dns types.DNS) {
 	}
 }
 
+// Check asks the plugins whether what Add gave is still there (CNI's SPEC.md,
+// "CHECK"). An attachment that is not noted, a list of before version 0.4.0, which
+// has no such question, and one that says disableCheck are as they should be.
+func (d *Driver) Check(ctx context.Context, w Want, netns string) error {
+	note := d.note(w.Container, w.Device)
+	defer d.hold(note)()
+	n, err := d.read(note)
+	if fault.Is(err, fault.NotFound) || err == nil && n.Want.ID != w.ID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l, rt, err := n.again(netns)
+	if err != nil {
+		return err
+	}
+	if asks, err := version.GreaterThanOrEqualTo(l.conf.CNIVersion, "0.4.0"); err != nil || !asks {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+	defer cancel()
+	if err := safely(func() error { return d.lib.CheckNetworkList(within, l.conf, rt) }); err != nil {
+		return fault.Wrap(fault.Unavailable, "check CNI network", n.Network, told(err), "")
+	}
+	return nil
+}
+
 // Delete takes back what Add gave. netns is a path of the namespace, empty when it
 // is gone. What was not added, or is deleted already, is no error; so is another
 // attachment, of another ID, that the container has by now. After a failure the
@@ -215,6 +247,7 @@ func (d *Driver) undo(ctx context.Context, note, netns string) error {
 	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	defer cancel()
 	del := func() error { return d.lib.DelNetworkList(within, l.conf, rt) }
+	failpoint.Hit("cni-deleting")
 	err = safely(del)
 	if errors.Is(err, errUnreadable) { // it is that of ADD, which libcni keeps; plugins must do without
 		os.Remove(filepath.Join(d.cfg.State, "results", l.Name+"-"+n.Want.Container+"-"+n.Want.Device))
@@ -223,6 +256,7 @@ func (d *Driver) undo(ctx context.Context, note, netns string) error {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, "disconnect from CNI network", n.Network, told(err), "")
 	}
+	failpoint.Hit("cni-deleted")
 	if err := os.Remove(note); err != nil && !os.IsNotExist(err) {
 		return fault.Wrap(fault.Internal, "remove", note, err, "")
 	}
