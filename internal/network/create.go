@@ -57,6 +57,9 @@ func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
 	if rec.Subnets, err = r.subnets(a.Subnets, !rec.NoIPv4, rec.IPv6); err != nil {
 		return rec, err
 	}
+	if err := r.checkRoutes(rec); err != nil {
+		return rec, err
+	}
 	for i, s := range rec.Subnets {
 		if modeOf(rec, s.Prefix.Addr().Is4()) == modeIsolated {
 			rec.Subnets[i].Gateway = netip.Addr{} // not the host's either
