@@ -320,6 +320,7 @@ func (r *Room) forgetDefault(n *network) {
 // removed until it is needed again.
 func (r *Room) Close() {
 	r.names.Shutdown()
+	r.checks.end()
 	r.parted()
 	r.mu.Lock()
 	defer r.mu.Unlock()

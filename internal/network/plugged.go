@@ -289,13 +289,32 @@ func (r *Room) check(e *end) {
 		return
 	}
 	netns := os.NewFile(uintptr(fd), "network namespace")
+	w := cni.Want{ID: e.ep.ID, Container: e.container, Device: e.ep.Device}
 	r.parting.Go(func() {
 		defer netns.Close()
-		err := r.cfg.CNI.Check(context.Background(), cni.Want{ID: e.ep.ID, Container: e.container, Device: e.ep.Device}, pathOf(netns))
-		if err != nil {
+		select {
+		case r.checks.slots <- struct{}{}:
+			defer func() { <-r.checks.slots }()
+		case <-r.checks.until.Done():
+			return
+		}
+		if err := r.cfg.CNI.Check(r.checks.until, w, pathOf(netns)); err != nil && r.checks.until.Err() == nil {
 			r.cfg.Log.Warn("a container is not connected any more as CNI plugins have done it; a restart of it mends that", "container", e.name, "error", err)
 		}
 	})
+}
+
+// checks bounds how many lists are asked at once, as each starts several programs
+// and a daemon takes up all containers at once, and ends with the daemon.
+type checks struct {
+	slots chan struct{}
+	until context.Context
+	end   context.CancelFunc
+}
+
+func newChecks() checks {
+	until, end := context.WithCancel(context.Background())
+	return checks{make(chan struct{}, 2), until, end}
 }
 
 // pathOf is by what path plugins find a namespace that this process has open.

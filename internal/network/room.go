@@ -75,7 +75,8 @@ type Room struct {
 	resolving map[string]*resolving // by container
 	found     map[string]bool       // networks that are lists of CNI's directory, by id
 	kept      map[string]bool       // endpoints of containers that run, whose network is gone
-	parting   sync.WaitGroup        // plugins that take back what they gave
+	parting   sync.WaitGroup        // plugins that take back what they gave, or are asked for it
+	checks    checks
 }
 
 // network is a network with what is alive about it.
@@ -102,7 +103,7 @@ func Open(cfg Config) (*Room, error) {
 	if len(cfg.Ranges) == 0 {
 		cfg.Ranges = DefaultRanges()
 	}
-	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}, found: map[string]bool{}, kept: map[string]bool{}}
+	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}, found: map[string]bool{}, kept: map[string]bool{}, checks: newChecks()}
 	r.names = resolver.New(r, cfg.Log)
 	r.names.Before = r.follow
 	err := cfg.Networks.Each(func(id string, raw []byte) error {

@@ -10,37 +10,39 @@ import (
 	"testing"
 )
 
+// seeing makes a plugin that is the last of its list, says what those before it
+// gave, and is asked when none of them has anything to complain of.
+func seeing(t *testing.T, d listed) {
+	t.Helper()
+	script(t, d.dir, "sees", `echo "$CNI_COMMAND $CNI_NETNS" >> DIR/calls
+if [ $CNI_COMMAND = ADD ]; then sed 's/.*"prevResult":\(.*\),"type":"sees".*/\1/' DIR/sees.stdin; fi`)
+}
+
+// checked is how often it was asked.
+func checked(d listed) int {
+	b, _ := os.ReadFile(filepath.Join(d.dir, "calls"))
+	return strings.Count(string(b), "CHECK /proc/")
+}
+
 // TestCNICheck: a daemon asks the plugins of a container that runs on whether all is
 // still there, once, and says what is not; the container goes on.
 func TestCNICheck(t *testing.T) {
 	d := startListed(t, map[string]string{"listed": chain + `, {"type": "sees"}`})
-	script(t, d.dir, "sees", `echo "$CNI_COMMAND $CNI_NETNS" >> DIR/calls
-if [ $CNI_COMMAND = ADD ]; then cat DIR/sees.result; fi`)
-	// It answers ADD with what the plugins before it gave, as the specification asks.
-	os.WriteFile(filepath.Join(d.dir, "sees.result"), []byte(`{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/x"}],"ips":[{"address":"10.99.0.2/24","gateway":"10.99.0.1","interface":0}]}`), 0o644)
-	run(t, d.Daemon, "aa", "--network", "listed")
-	calls := func() string {
-		b, _ := os.ReadFile(filepath.Join(d.dir, "calls"))
-		return string(b)
-	}
-	const amiss = "a container is not connected any more as CNI plugins have done it"
-	d.Kill(t)
-	d.Up(t)
-	eventually(t, func() bool { return strings.Contains(calls(), "CHECK /proc/") }, d.Log)
-	stdin, _ := os.ReadFile(filepath.Join(d.dir, "sees.stdin"))
-	if n := strings.Count(calls(), "CHECK"); n != 1 || !strings.Contains(string(stdin), `"prevResult"`) {
-		t.Errorf("%d times asked, with %s", n, stdin)
-	}
-	d.Must(t, "rm", "-f", "aa")
-	d.leases(t, "")
-	d.put(t, "listed", chain)
+	seeing(t, d)
 	run(t, d.Daemon, "aa", "--network", "listed", "-p", "8081:80")
+	const amiss = "a container is not connected any more as CNI plugins have done it"
+	for times, end := range []func(){func() { d.Kill(t) }, func() { d.Stop(t) }} {
+		end()
+		d.Up(t)
+		eventually(t, func() bool { return checked(d) == times+1 }, d.Log)
+	}
+	if stdin, _ := os.ReadFile(filepath.Join(d.dir, "sees.stdin")); !strings.Contains(string(stdin), `"prevResult":{`) {
+		t.Errorf("asked with %s", stdin)
+	}
 	pid := d.Must(t, "inspect", "-f", "{{.State.Pid}}", "aa")
 	d.Stop(t)
-	d.Up(t)
-	d.Stop(t) // which waits for plugins
-	if strings.Contains(d.Log(), amiss) {
-		t.Errorf("all is there:\n%s", d.Log())
+	if strings.Contains(d.Log(), amiss) || checked(d) != 2 {
+		t.Errorf("asked %d times of two daemons:\n%s", checked(d), d.Log())
 	}
 	if out, err := exec.Command("nsenter", "-n", "-t", pid, "ip", "address", "delete", "10.99.0.2/24", "dev", "eth0").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -104,7 +106,8 @@ func TestCNIForeign(t *testing.T) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, "[runtimes.crun]\npath = %q\n", crun), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := startListed(t, map[string]string{"listed": chain}, "--config-file", file)
+	d := startListed(t, map[string]string{"listed": chain + `, {"type": "sees"}`}, "--config-file", file)
+	seeing(t, d)
 	out := world(t)
 	a := run(t, d.Daemon, "aa", "--network", "listed")
 	b := run(t, d.Daemon, "bb", "--runtime", "crun", "--network", "listed", "-p", "8081:80")
@@ -118,6 +121,7 @@ func TestCNIForeign(t *testing.T) {
 	d.Kill(t)
 	d.Up(t)
 	reach(t, "with the next daemon", out.Ask, "192.0.2.1:8081", "192.0.2.2")
+	eventually(t, func() bool { return checked(d) == 2 }, d.Log)
 	d.Must(t, "rm", "-f", "aa", "bb")
 	d.leases(t, "")
 	ruleless(t, "8081")

@@ -25,6 +25,7 @@ type noted struct {
 	Network string // fief's name of it
 	List    string
 	Want    Want
+	Netns   string // its path, as the plugins were told
 }
 
 // Add connects a network namespace, of which netns is a path, with what a list
@@ -40,7 +41,7 @@ func (d *Driver) Add(ctx context.Context, network string, l *List, w Want, netns
 	if err := d.undo(ctx, note, ""); err != nil { // what is left of the last time
 		d.cfg.Log.Warn("what CNI plugins gave a container before is not taken back", "container", w.Container, "error", err)
 	}
-	b, err := json.Marshal(noted{network, l.Text, w})
+	b, err := json.Marshal(noted{network, l.Text, w, netns})
 	if err != nil {
 		return got, fault.Wrap(fault.Internal, "note", "an attachment", err, "")
 	}
@@ -190,8 +191,10 @@ func (g *Got) names(dns types.DNS) {
 }
 
 // Check asks the plugins whether what Add gave is still there (CNI's SPEC.md,
-// "CHECK"). An attachment that is not noted, a list of before version 0.4.0, which
-// has no such question, and one that says disableCheck are as they should be.
+// "CHECK"), where netns is a path of its namespace now. An attachment that is not
+// noted, a list of before version 0.4.0, which has no such question, and one that
+// says disableCheck are as they should be. So is one whose namespace is not found
+// any more where ADD was told that it is: plugins compare the two paths.
 func (d *Driver) Check(ctx context.Context, w Want, netns string) error {
 	note := d.note(w.Container, w.Device)
 	defer d.hold(note)()
@@ -202,7 +205,10 @@ func (d *Driver) Check(ctx context.Context, w Want, netns string) error {
 	if err != nil {
 		return err
 	}
-	l, rt, err := n.again(netns)
+	if !same(n.Netns, netns) {
+		return nil
+	}
+	l, rt, err := n.again(n.Netns)
 	if err != nil {
 		return err
 	}
@@ -215,6 +221,16 @@ func (d *Driver) Check(ctx context.Context, w Want, netns string) error {
 		return fault.Wrap(fault.Unavailable, "check CNI network", n.Network, told(err), "")
 	}
 	return nil
+}
+
+// same reports whether two paths are of one file.
+func same(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // Delete takes back what Add gave. netns is a path of the namespace, empty when it
