@@ -13,22 +13,31 @@ import (
 // answer has a namespace answer each datagram to a port with whom it has it from.
 func answer(t *testing.T, s linktest.Space, port string) {
 	t.Helper()
-	var c net.PacketConn
-	if err := s.Do(func() (err error) { c, err = net.ListenPacket("udp", ":"+port); return err }); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	go func() {
-		buf := make([]byte, 1<<16)
-		for {
-			_, from, err := c.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			host, _, _ := net.SplitHostPort(from.String())
-			c.WriteTo([]byte(host), from)
+	// Each family by its name: what package net makes of "udp" depends on the namespace
+	// in which this process has first used it.
+	some := false
+	for _, network := range []string{"udp4", "udp6"} {
+		var c net.PacketConn
+		if s.Do(func() (err error) { c, err = net.ListenPacket(network, ":"+port); return err }) != nil {
+			continue
 		}
-	}()
+		some = true
+		t.Cleanup(func() { c.Close() })
+		go func() {
+			buf := make([]byte, 1<<16)
+			for {
+				_, from, err := c.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				host, _, _ := net.SplitHostPort(from.String())
+				c.WriteTo([]byte(host), from)
+			}
+		}()
+	}
+	if !some {
+		t.Fatalf("nothing listens on port %s of UDP", port)
+	}
 }
 
 // asker asks by one datagram after another, for a while, who is seen.
