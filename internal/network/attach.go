@@ -82,13 +82,28 @@ func (n *network) can(e record.Endpoint) error {
 		}
 		p := n.pool(want.Is4())
 		if p == nil || !p.subnet.Prefix.Contains(want) {
-			return fault.Say(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nno configured subnet or ip-range contain the IP address "+want.String())
+			return hinted(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nno configured subnet or ip-range contain the IP address "+want.String(),
+				n.offers(want.Is4()))
 		}
 		if p.subnet.Chosen {
-			return fault.Say(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets")
+			return hinted(fault.Invalid, "invalid config for network "+n.rec.Name+": invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets",
+				"leave out --ip and --ip6, or make the network with --subnet "+p.subnet.Prefix.String())
 		}
 	}
 	return nil
+}
+
+// offers says where a fixed address may lie.
+func (n *network) offers(four bool) string {
+	field, family := "--ip6", "IPv6"
+	if four {
+		field, family = "--ip", "IPv4"
+	}
+	p := n.pool(four)
+	if p == nil {
+		return "the network has no " + family + ": leave out " + field
+	}
+	return field + " must be an address of " + p.subnet.Prefix.String()
 }
 
 // pool is the addresses of a family; nil when the network has none. Of several
@@ -176,10 +191,7 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 		a, err := p.take(e.ep.ID, family.want, family.had)
 		if err != nil {
 			n.release(e)
-			if fault.Is(err, fault.Exhausted) {
-				return nil, fault.Say(fault.Exhausted, err.Error()+": "+n.rec.Name+" ("+n.rec.ID+")")
-			}
-			return nil, err
+			return nil, r.refused(n, p, family.want, err)
 		}
 		*family.ip = netip.PrefixFrom(a, p.subnet.Prefix.Bits())
 		if !n.routed() {
@@ -195,6 +207,30 @@ func (r *Room) join(who Who, ep record.Endpoint) (*end, error) {
 	r.ends[e.ep.ID] = e
 	r.version.Add(1)
 	return e, nil
+}
+
+// refused says more of an address that cannot be had, in a field of its own: the
+// words are Docker's.
+func (r *Room) refused(n *network, p *pool, want netip.Addr, err error) error {
+	if fault.Is(err, fault.Exhausted) {
+		return hinted(fault.Exhausted, err.Error()+": "+n.rec.Name+" ("+n.rec.ID+")",
+			"all of "+p.from.String()+" is taken: remove containers of the network, or make one with a larger --subnet or --ip-range")
+	}
+	holder := p.used[want]
+	if e := r.ends[holder]; e != nil {
+		holder = "container " + e.name
+	}
+	field := "--ip"
+	if want.Is6() {
+		field = "--ip6"
+	}
+	return hinted(fault.ClassOf(err), err.Error(), field+" "+want.String()+" is the address of "+holder+" on network "+n.rec.Name+": choose another of "+p.subnet.Prefix.String())
+}
+
+func hinted(class fault.Class, message, hint string) error {
+	f := fault.Say(class, message)
+	f.Hint = hint
+	return f
 }
 
 // ready makes sure that a network is there to be used: the default one gets its
@@ -482,6 +518,7 @@ func (r *Room) Adopt(who Who, has record.Net) {
 	r.note(who.Container, has)
 	r.version.Add(1)
 	gw4, gw6 := gateways(ends)
+	openDirectly(published(has), gw4, gw6)
 	if err := r.rebind(has.Published, gw4, gw6); err != nil {
 		r.cfg.Log.Warn("cannot take published ports again; their connections go on", "container", who.Name, "error", err)
 	}
@@ -525,17 +562,16 @@ func (r *Room) sweep(ends []*end) {
 func (r *Room) release(ends []*end) {
 	var gone nft.State
 	for _, e := range ends {
-		s := e.rules()
-		gone.Ports, gone.Published = append(gone.Ports, s.Ports...), append(gone.Published, s.Published...)
+		gone = both(gone, e.rules())
 		for _, b := range e.ports {
 			r.ports.free(b)
 		}
-		e.ports = nil
+		e.ports, e.direct = nil, nil
 		e.net.release(e)
 		delete(r.ends, e.ep.ID)
 		r.version.Add(1)
 	}
-	if len(gone.Ports) == 0 || !r.tabled {
+	if len(gone.Ports)+len(gone.Direct) == 0 || !r.tabled {
 		return
 	}
 	err := r.table().Remove(gone)

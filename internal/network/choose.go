@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/sha256"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -139,7 +140,7 @@ func (r *Room) subnets(asked []record.Subnet, v4, v6 bool) ([]record.Subnet, err
 		}
 		s.Prefix = s.Prefix.Masked()
 		if overlaps(s.Prefix, own) {
-			return nil, fault.Say(fault.Denied, "invalid pool request: Pool overlaps with other one on this address space")
+			return nil, hinted(fault.Denied, "invalid pool request: Pool overlaps with other one on this address space", r.whose(s.Prefix))
 		}
 		if err := checkSubnet(s); err != nil {
 			return nil, err
@@ -173,9 +174,52 @@ func (r *Room) subnets(asked []record.Subnet, v4, v6 bool) ([]record.Subnet, err
 	for i, s := range out {
 		if !s.Gateway.IsValid() {
 			out[i].Gateway = firstHost(s)
+			if err := checkSubnet(out[i]); err != nil {
+				return nil, hinted(fault.Invalid, "invalid network config:\nno address of "+s.Prefix.String()+" is left for the gateway",
+					"name another with --gateway, or choose a larger --subnet or --ip-range, or fewer --aux-address")
+			}
 		}
 	}
 	return out, nil
+}
+
+// whose says which network a subnet overlaps. Preconditions: r.mu.
+func (r *Room) whose(p netip.Prefix) string {
+	for _, n := range r.nets {
+		for _, s := range n.rec.Subnets {
+			if s.Prefix.Overlaps(p) {
+				return "--subnet " + p.String() + " overlaps " + s.Prefix.String() + " of network " + n.rec.Name + ": choose another"
+			}
+		}
+	}
+	return "--subnet " + p.String() + " overlaps another one of this network: choose another"
+}
+
+// checkRoutes refuses a subnet of a bridge with which the host would lose a way that
+// it has: one that holds an address of the host's, or all that one of its routes
+// leads to. One within what a route leads to takes a part of it away, as a longer
+// prefix does: that may be meant, and is a warning.
+func (r *Room) checkRoutes(rec record.Network) error {
+	if rec.Driver != driverBridge {
+		return nil // of macvlan and ipvlan it is the host's own
+	}
+	_, host := r.taken()
+	var parts []slog.Attr
+	for _, s := range rec.Subnets {
+		for _, route := range host {
+			if !s.Prefix.Overlaps(route) {
+				continue
+			}
+			if route.Bits() >= s.Prefix.Bits() {
+				return fault.New(fault.Conflict, "use --subnet", s.Prefix.String(), "this host has a route to "+route.String()+", or an address there", "choose another, or leave --subnet out")
+			}
+			parts = append(parts, slog.String(s.Prefix.String(), route.String()))
+		}
+	}
+	for _, part := range parts {
+		r.cfg.Log.Warn("a part of what a route of this host leads to is a network's from now on", "network", rec.Name, "subnet", part.Key, "route", part.Value)
+	}
+	return nil
 }
 
 // firstHost is the lowest address that is not auxiliary.
@@ -211,12 +255,22 @@ func checkSubnet(s record.Subnet) error {
 	if s.Range.IsValid() && (!s.Prefix.Contains(s.Range.Addr()) || s.Range.Bits() < s.Prefix.Bits()) {
 		return bad("invalid ip-range " + s.Range.String() + ": not in subnet " + s.Prefix.String())
 	}
+	network, broadcast := s.Prefix.Masked().Addr(), netip.Addr{}
+	if network.Is4() {
+		broadcast = lastOf(s.Prefix)
+	}
 	if s.Gateway.IsValid() && !s.Prefix.Contains(s.Gateway) {
 		return bad("invalid gateway " + s.Gateway.String() + ": parent subnet is " + s.Prefix.String())
 	}
-	for _, a := range s.Aux {
+	if s.Gateway.IsValid() && (s.Gateway == network || s.Gateway == broadcast) {
+		return bad("invalid gateway " + s.Gateway.String() + ": it is the network or broadcast address of " + s.Prefix.String())
+	}
+	for name, a := range s.Aux {
 		if !s.Prefix.Contains(a) {
 			return bad("invalid auxiliary address " + a.String() + ": parent subnet is " + s.Prefix.String())
+		}
+		if a == s.Gateway {
+			return bad("invalid auxiliary address " + name + "=" + a.String() + ": it is the gateway")
 		}
 	}
 	return nil

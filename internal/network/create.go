@@ -2,9 +2,9 @@ package network
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"fief/internal/kernel/link"
@@ -39,7 +39,7 @@ func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
 	defer r.mu.Unlock()
 	rec := record.Network{
 		Version: record.Version, Name: a.Name, ID: ref.NewID(), Created: time.Now().UTC(), Driver: a.Driver, IPv6: a.IPv6, NoIPv4: a.NoIPv4,
-		Internal: a.Internal, Attachable: a.Attachable, Labels: a.Labels, Options: a.Options, List: list,
+		Internal: a.Internal, Attachable: a.Attachable, Labels: a.Labels, Options: a.Options, List: list, Subnets: a.Subnets,
 	}
 	if rec.Driver == "" {
 		rec.Driver = driverBridge
@@ -56,6 +56,14 @@ func (r *Room) Create(a ask.CreateNetwork) (record.Network, error) {
 	defer r.turn()()
 	if rec.Subnets, err = r.subnets(a.Subnets, !rec.NoIPv4, rec.IPv6); err != nil {
 		return rec, err
+	}
+	if err := r.checkRoutes(rec); err != nil {
+		return rec, err
+	}
+	for i, s := range rec.Subnets {
+		if modeOf(rec, s.Prefix.Addr().Is4()) == modeIsolated {
+			rec.Subnets[i].Gateway = netip.Addr{} // not the host's either
+		}
 	}
 	// The record comes first and goes last: the next daemon makes the bridge of
 	// one that has none, but nobody would know a bridge without a record.
@@ -96,10 +104,8 @@ func (r *Room) checkNew(rec *record.Network) error {
 			return fault.Say(fault.Invalid, "failed to parse "+optMTU+" value: "+strconv.Quote(v))
 		}
 	}
-	for opt, v := range rec.Options {
-		if strings.HasPrefix(opt, "com.docker.network.bridge.gateway_mode_") && v != "nat" && v != "" {
-			return fault.New(fault.Unsupported, "use option", opt+"="+v, "the only way out of a bridge is nat", "leave it out")
-		}
+	if err := checkGateways(*rec); err != nil {
+		return err
 	}
 	return r.nameDevice(rec)
 }

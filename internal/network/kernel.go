@@ -38,6 +38,9 @@ func (r *Room) up(n *network) error {
 	b := link.Bridge{Name: n.rec.Device, MAC: r.macOf(n.rec.ID), MTU: n.mtu(), Settings: []string{"ipv4/conf/" + n.rec.Device + "/route_localnet=1"}}
 	six := false
 	for _, s := range n.rec.Subnets {
+		if !s.Gateway.IsValid() {
+			continue // the host is not on it
+		}
 		six = six || s.Prefix.Addr().Is6()
 		b.Addrs = append(b.Addrs, link.Addr{IP: s.Gateway.AsSlice(), Bits: uint8(s.Prefix.Bits())})
 	}
@@ -78,7 +81,8 @@ func (r *Room) macOf(id string) [6]byte {
 
 // rules is what the table says of a network.
 func (n *network) rules() nft.Bridge {
-	return nft.Bridge{Name: n.rec.Device, Internal: n.rec.Internal, Masquerade: n.option(optMasquerade, true), Separate: !n.option(optICC, true)}
+	return nft.Bridge{Name: n.rec.Device, Internal: n.rec.Internal, Masquerade: n.option(optMasquerade, true), Separate: !n.option(optICC, true),
+		Mode4: n.mode(true).kernel(), Mode6: n.mode(false).kernel(), Trusted: n.trusted()}
 }
 
 // inTable has the table say s as well, or when add is not set only that there is
@@ -106,18 +110,23 @@ func (r *Room) state() nft.State {
 		}
 	}
 	for _, e := range r.ends {
-		s.Ports = append(s.Ports, e.rules().Ports...)
-		s.Published = append(s.Published, e.rules().Published...)
+		s = both(s, e.rules())
 	}
 	return s
+}
+
+// both is what two states say of endpoints, and the first of bridges.
+func both(a, b nft.State) nft.State {
+	a.Ports, a.Published, a.Direct = append(a.Ports, b.Ports...), append(a.Published, b.Published...), append(a.Direct, b.Direct...)
+	return a
 }
 
 // rules is what the table says of an endpoint.
 func (e *end) rules() nft.State {
 	if len(e.ports) == 0 {
-		return nft.State{}
+		return nft.State{Direct: e.direct}
 	}
-	s := nft.State{Ports: make([]nft.Port, 0, len(e.ports))}
+	s := nft.State{Ports: make([]nft.Port, 0, len(e.ports)), Direct: e.direct}
 	for _, b := range e.ports {
 		if b.nat {
 			s.Ports = append(s.Ports, b.rule())
@@ -311,6 +320,7 @@ func (r *Room) forgetDefault(n *network) {
 // removed until it is needed again.
 func (r *Room) Close() {
 	r.names.Shutdown()
+	r.checks.end()
 	r.parted()
 	r.mu.Lock()
 	defer r.mu.Unlock()

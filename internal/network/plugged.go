@@ -261,7 +261,9 @@ func (e *end) listed(pub record.Published) netip.AddrPort {
 }
 
 // held tells the room the namespace of a container that an earlier daemon has
-// plugged, so that its plugins have it when it ends.
+// plugged, so that its plugins have it when it ends. They are asked whether all is
+// still there: nobody has looked after it meanwhile, and a host's firewall may have
+// been made anew.
 func (r *Room) held(container string, netns *os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -271,8 +273,53 @@ func (r *Room) held(container string, netns *os.File) {
 		}
 		if fd, err := unix.FcntlInt(netns.Fd(), unix.F_DUPFD_CLOEXEC, 0); err == nil {
 			e.netns = os.NewFile(uintptr(fd), "network namespace")
+			r.check(e)
 		}
 	}
+}
+
+// check asks the plugins in the background, and says what is amiss: the container
+// runs on, as to plug it anew would end its connections. Preconditions: r.mu.
+func (r *Room) check(e *end) {
+	if r.cfg.CNI == nil {
+		return
+	}
+	fd, err := unix.FcntlInt(e.netns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	netns := os.NewFile(uintptr(fd), "network namespace")
+	w := cni.Want{ID: e.ep.ID, Container: e.container, Device: e.ep.Device}
+	r.parting.Go(func() {
+		defer netns.Close()
+		select {
+		case r.checks.slots <- struct{}{}:
+			defer func() { <-r.checks.slots }()
+		case <-r.checks.until.Done():
+			return
+		}
+		if err := r.cfg.CNI.Check(r.checks.until, w, pathOf(netns)); err != nil && r.checks.until.Err() == nil {
+			r.cfg.Log.Warn("a container is not connected any more as CNI plugins have done it; a restart of it mends that", "container", e.name, "error", err)
+		}
+	})
+}
+
+// checks bounds how many lists are asked at once, as each starts several programs
+// and a daemon takes up all containers at once, and ends with the daemon.
+type checks struct {
+	slots chan struct{}
+	until context.Context
+	end   context.CancelFunc
+}
+
+func newChecks() checks {
+	until, end := context.WithCancel(context.Background())
+	return checks{make(chan struct{}, 2), until, end}
+}
+
+// pathOf is by what path plugins find a namespace that this process has open.
+func pathOf(netns *os.File) string {
+	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(netns.Fd()))
 }
 
 // delete has the plugins take back what they gave. It must not be called with r.mu
@@ -285,7 +332,7 @@ func (r *Room) delete(e *end) error {
 	path := ""
 	if netns != nil { // it lives until the plugins have seen it
 		defer netns.Close()
-		path = "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(netns.Fd()))
+		path = pathOf(netns)
 	}
 	return r.cfg.CNI.Delete(context.Background(), cni.Want{ID: e.ep.ID, Container: e.container, Device: e.ep.Device}, path)
 }

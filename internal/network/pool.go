@@ -53,7 +53,7 @@ func (p *pool) take(owner string, want, prefer netip.Addr) (netip.Addr, error) {
 			return want, fault.Say(fault.Invalid, "invalid endpoint settings: no configured subnet contains IP address "+want.String())
 		}
 		if p.used[want] != "" {
-			return want, fault.Say(fault.Denied, "Address already in use")
+			return want, fault.Say(fault.Denied, inUseAddress)
 		}
 		p.used[want] = owner
 		return want, nil
@@ -69,8 +69,15 @@ func (p *pool) take(owner string, want, prefer netip.Addr) (netip.Addr, error) {
 			return a, nil
 		}
 	}
-	return netip.Addr{}, fault.Say(fault.Exhausted, "no available IPv4 addresses on this network's address pools")
+	family := "IPv6"
+	if p.from.Addr().Is4() {
+		family = "IPv4"
+	}
+	return netip.Addr{}, fault.Say(fault.Exhausted, "no available "+family+" addresses on this network's address pools")
 }
+
+// inUseAddress is Docker's word for an address that cannot be had.
+const inUseAddress = "Address already in use"
 
 // hold notes an address that a running container has.
 func (p *pool) hold(owner string, a netip.Addr) { p.used[a] = owner }

@@ -128,22 +128,22 @@ func (t *portTable) together(list []*binding) bool {
 }
 
 // reserve keeps a binding's port from the host's programs, and that of one of IPv4
-// by the same socket. A TCP socket also takes the connections that the table does
-// not see or cannot lead: to ::1, to a family that the container has no address of,
-// and while the table is being made again.
+// by the same socket. The socket also takes the connections and datagrams that the
+// table does not see or cannot lead: to ::1, to a family that the container has no
+// address of, and while the table is being made again.
 func (t *portTable) reserve(b, four *binding) (err error) {
 	at := netip.AddrPortFrom(b.pub.HostIP, b.pub.Host)
+	lead := func(isFour bool) netip.AddrPort {
+		if isFour && four != nil {
+			return four.target()
+		}
+		return b.target()
+	}
 	switch b.pub.Proto {
 	case "tcp":
-		b.socket, err = t.keeper.TCP(at, four != nil, func(c net.Conn, isFour bool) {
-			if isFour && four != nil {
-				pass(c, four.target())
-			} else {
-				pass(c, b.target())
-			}
-		})
+		b.socket, err = t.keeper.TCP(at, four != nil, func(c net.Conn, isFour bool) { pass(c, lead(isFour)) })
 	case "udp":
-		b.socket, err = t.keeper.UDP(at, four != nil)
+		b.socket, err = t.keeper.UDP(at, four != nil, lead)
 	}
 	return err
 }
@@ -178,10 +178,7 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 	if first == nil {
 		first = v6
 	}
-	ports := asked.Ports
-	if asked.PublishAll {
-		ports = withExposed(asked)
-	}
+	ports := published(asked)
 	if len(ports) == 0 || first == nil || first.net.rec.Driver != driverBridge && first.net.rec.Driver != driverCNI {
 		return nil
 	}
@@ -194,11 +191,11 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 	if first.net.rec.Driver == driverCNI {
 		return nil // its plugins do
 	}
+	openDirectly(ports, v4, v6)
 	var s nft.State
 	for _, e := range []*end{v4, v6} {
 		if e != nil && (e == v4 || v4 != v6) {
-			rules := e.rules()
-			s.Ports, s.Published = append(s.Ports, rules.Ports...), append(s.Published, rules.Published...)
+			s = both(s, e.rules())
 		}
 	}
 	if err := r.inTable(s, true); err != nil {
@@ -207,7 +204,7 @@ func (r *Room) publish(asked record.Net, v4, v6 *end) error {
 				for _, b := range e.ports {
 					r.ports.free(b)
 				}
-				e.ports = nil
+				e.ports, e.direct = nil, nil
 			}
 		}
 		return external(first, err)
@@ -234,6 +231,14 @@ func (r *Room) forget(ports []nft.Port) {
 
 func external(e *end, err error) error {
 	return fault.Wrap(fault.ClassOf(err), "", "", errors.New("driver failed programming external connectivity on endpoint "+e.name+" ("+e.ep.ID+"): "+err.Error()), fault.HintOf(err))
+}
+
+// published is the ports that a container asks for.
+func published(asked record.Net) []record.Port {
+	if asked.PublishAll {
+		return withExposed(asked)
+	}
+	return asked.Ports
 }
 
 func withExposed(asked record.Net) []record.Port {
@@ -302,13 +307,18 @@ func (t *portTable) look() {
 
 func (r *Room) tryPort(p record.Port, port uint16, v4, v6 *end) error {
 	var list []*binding
-	for _, at := range addressesFor(p, v4, v6) {
+	where := slices.DeleteFunc(addressesFor(p, v4, v6), func(at netip.Addr) bool { return onlyDirectly(at, v4, v6) })
+	if len(where) == 0 {
+		return nil
+	}
+	for _, at := range where {
 		b := &binding{pub: record.Published{Proto: p.Proto, Container: p.Container, HostIP: at, Host: port}}
 		if b.lead(v4, v6) {
 			list = append(list, b)
-		} else if p.HostIP.IsValid() {
-			return fault.Say(fault.Invalid, "cannot publish "+p.Key()+" on "+at.String()+": the container has no address of that family, and only TCP is passed on")
 		}
+	}
+	if len(list) == 0 {
+		return fault.New(fault.Unsupported, "publish", p.Key(), "SCTP is led by the kernel alone, which leads nothing from ::1 or to another family than the container has", "name an address of a family that the container has, or use TCP or UDP")
 	}
 	failed, err := r.ports.bind(list)
 	if err != nil && len(list) > 1 && failed.pub.HostIP.Is6() && errors.Is(err, unix.EAFNOSUPPORT) { // ipv6.disable=1
@@ -356,7 +366,8 @@ func addressesFor(p record.Port, v4, v6 *end) []netip.Addr {
 }
 
 // lead decides who a binding leads to, and how; false when it cannot. The table
-// rewrites within a family; TCP is passed on between them.
+// rewrites within a family, but not what is sent to ::1; the rest is passed on,
+// which SCTP cannot be.
 func (b *binding) lead(v4, v6 *end) bool {
 	same, other := v4, v6
 	if b.pub.HostIP.Is6() {
@@ -366,7 +377,7 @@ func (b *binding) lead(v4, v6 *end) bool {
 	if b.end == nil {
 		b.end = other
 	}
-	if b.end == nil || same == nil && b.pub.Proto != "tcp" {
+	if b.end == nil || b.pub.Proto == "sctp" && (same == nil || b.pub.HostIP == netip.IPv6Loopback()) {
 		return false
 	}
 	if b.end.net.rec.Driver == driverCNI {

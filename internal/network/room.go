@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fief/internal/kernel/nft"
 	"fief/internal/network/cni"
 	"fief/internal/network/resolver"
 	"fief/internal/words/fault"
@@ -74,7 +75,8 @@ type Room struct {
 	resolving map[string]*resolving // by container
 	found     map[string]bool       // networks that are lists of CNI's directory, by id
 	kept      map[string]bool       // endpoints of containers that run, whose network is gone
-	parting   sync.WaitGroup        // plugins that take back what they gave
+	parting   sync.WaitGroup        // plugins that take back what they gave, or are asked for it
+	checks    checks
 }
 
 // network is a network with what is alive about it.
@@ -91,8 +93,9 @@ type end struct {
 	net             *network
 	ep              record.Endpoint
 	ports           []*binding // published by way of it
-	plugged         bool       // by the plugins of a list
-	netns           *os.File   // of one that is or will be plugged, once it is known
+	direct          []nft.Direct
+	plugged         bool     // by the plugins of a list
+	netns           *os.File // of one that is or will be plugged, once it is known
 }
 
 // Open makes the room over the records of networks.
@@ -100,7 +103,7 @@ func Open(cfg Config) (*Room, error) {
 	if len(cfg.Ranges) == 0 {
 		cfg.Ranges = DefaultRanges()
 	}
-	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}, found: map[string]bool{}, kept: map[string]bool{}}
+	r := &Room{cfg: cfg, nets: map[string]*network{}, ends: map[string]*end{}, resolving: map[string]*resolving{}, found: map[string]bool{}, kept: map[string]bool{}, checks: newChecks()}
 	r.names = resolver.New(r, cfg.Log)
 	r.names.Before = r.follow
 	err := cfg.Networks.Each(func(id string, raw []byte) error {

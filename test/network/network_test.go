@@ -202,7 +202,7 @@ func TestPublish(t *testing.T) {
 		t.Error("a program of the host gets a port that a container has")
 	}
 	d.Must(t, "run", "-d", "--name", "all", "-P", "--expose", "7000-7001", "--expose", "53/udp", "host", "sleep", "1000")
-	if n := len(strings.Split(d.Must(t, "port", "all"), "\n")); n != 5 { // TCP on two families
+	if n := len(strings.Split(d.Must(t, "port", "all"), "\n")); n != 6 { // on two families
 		t.Errorf("%d ports of -P:\n%s", n, d.Must(t, "port", "all"))
 	}
 	if got := d.Must(t, "ps", "--filter", "expose=7000", "--format", "{{.Names}}"); got != "all" {
@@ -222,7 +222,7 @@ func TestManyPorts(t *testing.T) {
 	run(t, d, "web", "-p", "20000-20497:1000-1497", "-p", "20498:80/udp", "-p", "20499:80")
 	reach(t, "the last", linktest.Ask, "127.0.0.1:20499", "any")
 	reach(t, "the last, of the host's ::1", linktest.Ask, "[::1]:20499", "any")
-	if got := d.Must(t, "ps", "--format", "{{.Ports}}"); got != "0.0.0.0:20499->80/tcp, 0.0.0.0:20000-20497->1000-1497/tcp, [::]:20499->80/tcp, [::]:20000-20497->1000-1497/tcp, 0.0.0.0:20498->80/udp" {
+	if got := d.Must(t, "ps", "--format", "{{.Ports}}"); got != "0.0.0.0:20499->80/tcp, 0.0.0.0:20000-20497->1000-1497/tcp, [::]:20499->80/tcp, [::]:20000-20497->1000-1497/tcp, 0.0.0.0:20498->80/udp, [::]:20498->80/udp" {
 		t.Errorf("ps: %q", got)
 	}
 	for port := 20000; port < 20500; port++ {

@@ -1,5 +1,6 @@
-// Package listen keeps ports of the host from its programs by sockets, and takes
-// the connections that come to them: any number of ports with one goroutine.
+// Package listen keeps ports of the host from its programs by sockets, takes the
+// connections that come to them and passes their datagrams on: any number of ports
+// with one goroutine.
 //
 // Package net is not used for the sockets. For each it makes an MPTCP socket,
 // asks for its address, and needs a goroutine that waits in Accept: a hundred
@@ -26,19 +27,24 @@ type Taker func(c net.Conn, four bool)
 // Keeper is the ports that are kept. The zero Keeper keeps none. Its methods may
 // be called from any goroutine.
 type Keeper struct {
-	mu     sync.Mutex // held while a connection is accepted, which does not wait
-	wait   *os.File   // the epoll(7) instance of the TCP sockets; nil until there is one
-	byKey  map[int32]*Port
+	Idle  time.Duration // after which a flow of datagrams is forgotten; 0: 90 s
+	Flows int           // of datagrams, at most; 0: 4096
+
+	mu     sync.Mutex    // held while something is accepted or passed on, which does not wait
+	wait   *os.File      // the epoll(7) instance of the sockets; nil until there is one
+	byKey  map[int32]any // *Port or *flow
 	next   int32
 	closed bool
+	datagrams
 }
 
 // Port is a port that is kept until it is closed.
 type Port struct {
 	keeper *Keeper
 	fd     int
-	key    int32 // 0: nothing is accepted
-	take   Taker
+	key    int32 // 0: what comes is left where it is
+	take   Taker // of a port of TCP
+	lead   Lead  // of one of UDP
 }
 
 // TCP keeps a port of TCP at an address: [::] with both is 0.0.0.0 as well, in one
@@ -70,16 +76,8 @@ func (k *Keeper) TCP(at netip.AddrPort, both bool, take Taker) (*Port, error) {
 // backlog is bounded by net.core.somaxconn (listen(2)).
 const backlog = 65535
 
-// UDP keeps a port of UDP, as TCP does. What comes to it is not read.
-func (k *Keeper) UDP(at netip.AddrPort, both bool) (*Port, error) {
-	fd, err := bound(unix.SOCK_DGRAM, at, both)
-	if err != nil {
-		return nil, err
-	}
-	return &Port{keeper: k, fd: fd}, nil
-}
-
-// Close gives the port back. Connections that it has led to go on.
+// Close gives the port back. Connections that it has led to go on; flows of
+// datagrams end.
 func (p *Port) Close() {
 	p.keeper.mu.Lock()
 	defer p.keeper.mu.Unlock()
@@ -87,15 +85,20 @@ func (p *Port) Close() {
 		return
 	}
 	delete(p.keeper.byKey, p.key)
+	if p.lead != nil {
+		p.keeper.endAll(p)
+	}
 	unix.Close(p.fd) // which ends the waiting for it, epoll(7)
 	p.fd = -1
 }
 
-// Close ends the waiting for connections. Ports stay kept until each is closed.
+// Close ends the waiting for connections and datagrams. Ports stay kept until each
+// is closed.
 func (k *Keeper) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
+	k.endAll(nil)
 	if k.wait != nil {
 		k.wait.Close()
 	}
@@ -130,7 +133,7 @@ func (k *Keeper) begin() error {
 		unix.Close(fd)
 		return err
 	}
-	k.wait, k.byKey = os.NewFile(uintptr(fd), "epoll"), map[int32]*Port{}
+	k.wait, k.byKey = os.NewFile(uintptr(fd), "epoll"), map[int32]any{}
 	conn, err := k.wait.SyscallConn()
 	if err != nil {
 		return err
@@ -165,40 +168,53 @@ func (k *Keeper) serve(conn syscall.RawConn) {
 			return
 		}
 		for _, e := range events[:max(n, 0)] {
-			k.accept(e.Fd)
+			k.ready(e.Fd)
 		}
 	}
 }
 
-// accept takes one connection of a port. The lock keeps the port's descriptor
-// from being closed and given to something else meanwhile.
-func (k *Keeper) accept(key int32) {
+// ready does what there is to do with a socket. The lock keeps its descriptor from
+// being closed and given to something else meanwhile.
+func (k *Keeper) ready(key int32) {
 	k.mu.Lock()
-	p := k.byKey[key]
-	if p == nil {
-		k.mu.Unlock()
-		return
+	take := func() {}
+	switch w := k.byKey[key].(type) {
+	case *Port:
+		if w.lead != nil {
+			k.receive(w)
+		} else {
+			take = accept(w)
+		}
+	case *flow:
+		k.answer(w)
 	}
+	k.mu.Unlock()
+	take()
+}
+
+// accept takes one connection of a port, and returns what is done with it.
+func accept(p *Port) func() {
 	fd, from, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	take := p.take
-	k.mu.Unlock()
-	if err != nil {
-		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
-			time.Sleep(crowded)
+	return func() {
+		if err != nil {
+			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
+				time.Sleep(crowded)
+			}
+			return
 		}
-		return
+		f := os.NewFile(uintptr(fd), "connection")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			return
+		}
+		four := true
+		if a, ok := from.(*unix.SockaddrInet6); ok {
+			four = netip.AddrFrom16(a.Addr).Is4In6()
+		}
+		go take(c, four)
 	}
-	f := os.NewFile(uintptr(fd), "connection")
-	c, err := net.FileConn(f)
-	f.Close()
-	if err != nil {
-		return
-	}
-	four := true
-	if a, ok := from.(*unix.SockaddrInet6); ok {
-		four = netip.AddrFrom16(a.Addr).Is4In6()
-	}
-	go take(c, four)
 }
 
 // crowded is how long nothing is accepted when there are no descriptors or no

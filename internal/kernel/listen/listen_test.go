@@ -109,7 +109,7 @@ func TestOne(t *testing.T) {
 		}
 		all = append(all, p)
 	}
-	u, err := k.UDP(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true)
+	u, err := k.UDP(netip.AddrPortFrom(netip.IPv6Unspecified(), port), true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/nftables"
@@ -30,7 +31,7 @@ func (name Table) Replace(s State) error {
 	c.DelTable(t.t)
 	c.AddTable(t.t)
 	lists := elements(s)
-	for _, set := range []string{setNets, setInternal, setMasq, setSame, mapAt4, mapAny4, mapAt6, mapAny6, setSelf4, setSelf6} {
+	for _, set := range slices.Sorted(maps.Keys(t.sets)) {
 		if err := c.AddSet(t.sets[set], nil); err != nil {
 			return fault.Wrap(fault.Internal, "describe", "set "+set, err, "")
 		}
@@ -169,17 +170,15 @@ type element struct{ key, val []byte }
 func elements(s State) map[string][]element {
 	out := map[string][]element{}
 	for _, b := range s.Bridges {
-		name := make([]byte, unix.IFNAMSIZ)
-		copy(name, b.Name)
-		out[setNets] = append(out[setNets], element{key: name})
-		if b.Internal {
-			out[setInternal] = append(out[setInternal], element{key: name})
-		} else if b.Masquerade {
-			out[setMasq] = append(out[setMasq], element{key: name})
+		b.into(out)
+	}
+	for _, d := range s.Direct {
+		set := setDirect4
+		if d.At.Addr().Is6() {
+			set = setDirect6
 		}
-		if !b.Separate {
-			out[setSame] = append(out[setSame], element{key: slices.Concat(name, name)})
-		}
+		key, _ := d.At.Addr().AppendBinary(nil)
+		out[set] = append(out[set], element{key: append(binary.BigEndian.AppendUint16(append(key, d.Proto, 0, 0, 0), d.At.Port()), 0, 0)})
 	}
 	var space []byte // of the ports' keys and values, of which there may be many
 	const most = 16 + 8 + 16 + 4
@@ -218,6 +217,35 @@ func elements(s State) map[string][]element {
 		out[set] = append(out[set], element{key: append(a.AsSlice(), a.AsSlice()...)})
 	}
 	return out
+}
+
+// into sorts a bridge into the sets.
+func (b Bridge) into(out map[string][]element) {
+	device := func(s string) []byte {
+		name := make([]byte, unix.IFNAMSIZ)
+		copy(name, s)
+		return name
+	}
+	name := device(b.Name)
+	add := func(set string, when bool) {
+		if when {
+			out[set] = append(out[set], element{key: name})
+		}
+	}
+	add(setNets, true)
+	add(setInternal, b.Internal)
+	add(setMasq4, b.Masquerade && !b.Internal && b.Mode4 != Routed)
+	add(setMasq6, b.Masquerade && !b.Internal && b.Mode6 != Routed)
+	add(setRouted4, b.Mode4 == Routed)
+	add(setRouted6, b.Mode6 == Routed)
+	add(setOpen4, b.Mode4 == Open)
+	add(setOpen6, b.Mode6 == Open)
+	if !b.Separate {
+		out[setSame] = append(out[setSame], element{key: slices.Concat(name, name)})
+	}
+	for _, t := range b.Trusted {
+		out[setTrusted] = append(out[setTrusted], element{key: append(device(t), name...)})
+	}
 }
 
 // refusal puts the kernel's refusal of a transaction into words.

@@ -192,7 +192,9 @@ func TestElements(t *testing.T) {
 	if err := table.Add(nft.State{Bridges: []nft.Bridge{{Name: "x"}}}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("adding without a table: %v", err)
 	}
-	state := nft.State{Bridges: []nft.Bridge{{Name: "x", Masquerade: true}, {Name: "y", Internal: true, Separate: true}}}
+	state := nft.State{Bridges: []nft.Bridge{{Name: "x", Masquerade: true, Mode6: nft.Routed}, {Name: "y", Internal: true, Separate: true},
+		{Name: "z", Mode4: nft.Open, Trusted: []string{"lo", "eth0"}}}}
+	direct := []nft.Direct{{Proto: unix.IPPROTO_TCP, At: netip.MustParseAddrPort("10.0.0.2:80")}, {Proto: unix.IPPROTO_UDP, At: netip.MustParseAddrPort("[fd00::2]:53")}}
 	if err := table.Replace(state); err != nil {
 		t.Fatal(err)
 	}
@@ -207,16 +209,19 @@ func TestElements(t *testing.T) {
 		ports = append(ports, publish(unix.IPPROTO_UDP, "0.0.0.0:"+strconv.Itoa(1000+i), "10.0.0.2:"+strconv.Itoa(1+i)))
 	}
 	ports = append(ports, publish(unix.IPPROTO_SCTP, "[fd00::1]:5", "[fd00::2]:6"))
-	if err := table.Add(nft.State{Ports: ports}); err != nil {
+	if err := table.Add(nft.State{Ports: ports, Direct: direct}); err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := table.Intact(nft.State{Bridges: state.Bridges, Ports: ports}); !ok {
+	if ok, _ := table.Intact(nft.State{Bridges: state.Bridges, Ports: ports, Direct: direct}); !ok {
 		t.Error("not intact after ports were added")
 	}
 	if err := table.Add(nft.State{Ports: []nft.Port{publish(unix.IPPROTO_UDP, "0.0.0.0:1000", "10.0.0.9:1")}}); !fault.Is(err, fault.Exists) {
 		t.Errorf("a port given twice: %v", err)
 	}
-	if err := table.Remove(nft.State{Ports: ports}); err != nil {
+	if ok, _ := table.Intact(nft.State{Bridges: state.Bridges, Ports: ports}); ok {
+		t.Error("intact with ports that are open and should not be")
+	}
+	if err := table.Remove(nft.State{Ports: ports, Direct: direct}); err != nil {
 		t.Fatal(err)
 	}
 	if ok, _ := table.Intact(state); !ok {

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -13,12 +14,32 @@ import (
 // own.
 type Table string
 
+// Mode is how containers of a bridge are reached from elsewhere than the host and
+// the bridge itself, in one family.
+type Mode uint8
+
+// The modes.
+const (
+	NAT    Mode = iota // by ports of the host alone
+	Routed             // directly, at ports that are open; they go out under their own address
+	Open               // as NAT, and directly at any port, but not by other bridges' containers
+)
+
 // Bridge is a network's bridge device.
 type Bridge struct {
-	Name       string
-	Internal   bool // nothing beyond the bridge is reached
-	Masquerade bool // what leaves by other devices has the host's address
-	Separate   bool // its containers do not reach each other
+	Name         string
+	Internal     bool // nothing beyond the bridge is reached
+	Masquerade   bool // what leaves by other devices has the host's address
+	Separate     bool // its containers do not reach each other
+	Mode4, Mode6 Mode
+	Trusted      []string // devices by which open ports are reached directly
+}
+
+// Direct is a port of a container that is open: reached at its own address, by
+// whom its bridge lets.
+type Direct struct {
+	Proto uint8 // as of a Port
+	At    netip.AddrPort
 }
 
 // Port is a published port. Host unspecified (0.0.0.0 or ::) is every address
@@ -34,6 +55,7 @@ type State struct {
 	Bridges   []Bridge
 	Ports     []Port
 	Published []netip.Addr // of containers with published ports
+	Direct    []Direct
 }
 
 // table is the objects of the ruleset; sets are found by name.
@@ -48,10 +70,18 @@ type table struct {
 const (
 	setNets     = "nets"     // bridges of fief
 	setInternal = "internal" // those without a way out
-	setMasq     = "masq"     // those whose containers go out with the host's address
-	setSame     = "same"     // bridge . bridge, where containers may reach each other
-	mapAt4      = "at4"      // address . protocol . port → address . port
-	mapAny4     = "any4"     // protocol . port → address . port
+	setMasq4    = "masq4"    // those whose containers go out with the host's address
+	setMasq6    = "masq6"
+	setRouted4  = "routed4" // those whose open ports are reached from anywhere
+	setRouted6  = "routed6"
+	setOpen4    = "open4" // those of which every port is reached from beyond the bridges
+	setOpen6    = "open6"
+	setTrusted  = "trusted" // device . bridge, of which the first reaches open ports
+	setDirect4  = "direct4" // address . protocol . port that is open
+	setDirect6  = "direct6"
+	setSame     = "same" // bridge . bridge, where containers may reach each other
+	mapAt4      = "at4"  // address . protocol . port → address . port
+	mapAny4     = "any4" // protocol . port → address . port
 	mapAt6      = "at6"
 	mapAny6     = "any6"
 	setSelf4    = "self4" // container . the same, of those with published ports
@@ -73,7 +103,11 @@ func (name Table) objects(c *nftables.Conn) *table {
 	at6 := nftables.TypeIP6Addr
 	concat := func(types ...nftables.SetDatatype) nftables.SetDatatype { return nftables.MustConcatSetType(types...) }
 	for _, s := range []nftables.Set{
-		{Name: setNets, KeyType: device}, {Name: setInternal, KeyType: device}, {Name: setMasq, KeyType: device},
+		{Name: setNets, KeyType: device}, {Name: setInternal, KeyType: device}, {Name: setMasq4, KeyType: device}, {Name: setMasq6, KeyType: device},
+		{Name: setRouted4, KeyType: device}, {Name: setRouted6, KeyType: device}, {Name: setOpen4, KeyType: device}, {Name: setOpen6, KeyType: device},
+		{Name: setTrusted, KeyType: concat(device, device), Concatenation: true},
+		{Name: setDirect4, KeyType: concat(at, nftables.TypeInetProto, nftables.TypeInetService), Concatenation: true},
+		{Name: setDirect6, KeyType: concat(at6, nftables.TypeInetProto, nftables.TypeInetService), Concatenation: true},
 		{Name: setSame, KeyType: concat(device, device), Concatenation: true},
 		{Name: mapAt4, KeyType: concat(at, nftables.TypeInetProto, nftables.TypeInetService), DataType: concat(at, nftables.TypeInetService), IsMap: true, Concatenation: true},
 		{Name: mapAny4, KeyType: port, DataType: concat(at, nftables.TypeInetService), IsMap: true, Concatenation: true},
@@ -107,11 +141,16 @@ func (name Table) objects(c *nftables.Conn) *table {
 //	  iifname @internal drop
 //	  oifname @internal drop
 //	  oifname @nets ct status dnat accept
+//	  iifname != @nets oifname @open4 meta nfproto ipv4 accept
+//	  oifname @routed4 meta l4proto icmp accept
+//	  oifname @routed4 ip daddr . meta l4proto . th dport @direct4 accept
+//	  iifname . oifname @trusted ip daddr . meta l4proto . th dport @direct4 accept
+//	  and the same for ip6
 //	  oifname @nets drop }
 //	chain postrouting { type nat hook postrouting priority srcnat
 //	  iifname @nets oifname @nets ct status dnat masquerade
 //	  ip saddr . ip daddr @self4 masquerade, and the same for ip6
-//	  iifname @masq oifname != @nets masquerade
+//	  iifname @masq4 oifname != @nets meta nfproto ipv4 masquerade, and the same for ip6
 //	  ip saddr 127.0.0.0/8 oifname @nets masquerade }
 //
 // The first keeps containers from the host's loopback, which route_localnet on
@@ -144,21 +183,48 @@ func (t *table) chains() {
 
 	forward := hook("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	t.rule(forward, bits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())
-	t.rule(forward, []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: unix.NFT_REG_1}, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: unix.NFT_REG_2},
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: setSame, SetID: t.sets[setSame].ID},
-	}, accept())
+	t.rule(forward, t.between(setSame), accept())
 	t.rule(forward, t.from(setInternal), drop())
 	t.rule(forward, t.to(setInternal, false), drop())
 	t.rule(forward, t.to(setNets, false), rewritten(), accept())
+	t.direct(forward)
 	t.rule(forward, t.to(setNets, false), drop())
 
 	post := hook("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	t.rule(post, t.from(setNets), t.to(setNets, false), rewritten(), masquerade())
 	t.rule(post, family(unix.NFPROTO_IPV4), payload(12, 8, reg0), t.member(setSelf4), masquerade())
 	t.rule(post, family(unix.NFPROTO_IPV6), payload(8, 32, reg0), t.member(setSelf6), masquerade())
-	t.rule(post, t.from(setMasq), t.to(setNets, true), masquerade())
+	t.rule(post, t.from(setMasq4), t.to(setNets, true), family(unix.NFPROTO_IPV4), masquerade())
+	t.rule(post, t.from(setMasq6), t.to(setNets, true), family(unix.NFPROTO_IPV6), masquerade())
 	t.rule(post, loopback(12), t.to(setNets, false), masquerade())
+}
+
+// direct adds what lets packets to containers' own addresses pass.
+func (t *table) direct(c *nftables.Chain) {
+	for _, v := range []struct {
+		open, routed, direct string
+		family, icmp         byte
+		offset, size         uint32 // of the destination
+		protoReg, portReg    uint32
+	}{
+		{setOpen4, setRouted4, setDirect4, unix.NFPROTO_IPV4, unix.IPPROTO_ICMP, 16, 4, reg1, reg2},
+		{setOpen6, setRouted6, setDirect6, unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6, 24, 16, reg4, reg5},
+	} {
+		at := slices.Concat(family(v.family), payload(v.offset, v.size, reg0), port(v.protoReg, v.portReg), t.member(v.direct))
+		t.rule(c, t.name(expr.MetaKeyIIFNAME, setNets, true), t.to(v.open, false), family(v.family), accept())
+		t.rule(c, t.to(v.routed, false), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG_1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: []byte{v.icmp}}}, accept())
+		t.rule(c, t.to(v.routed, false), at, accept())
+		t.rule(c, t.between(setTrusted), at, accept())
+	}
+}
+
+// between: the devices in and out are a pair of a set.
+func (t *table) between(set string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: unix.NFT_REG_1}, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: unix.NFT_REG_2},
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: set, SetID: t.sets[set].ID},
+	}
 }
 
 func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {

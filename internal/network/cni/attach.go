@@ -14,7 +14,9 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
 
+	"fief/internal/words/failpoint"
 	"fief/internal/words/fault"
 )
 
@@ -23,6 +25,7 @@ type noted struct {
 	Network string // fief's name of it
 	List    string
 	Want    Want
+	Netns   string // its path, as the plugins were told
 }
 
 // Add connects a network namespace, of which netns is a path, with what a list
@@ -38,13 +41,14 @@ func (d *Driver) Add(ctx context.Context, network string, l *List, w Want, netns
 	if err := d.undo(ctx, note, ""); err != nil { // what is left of the last time
 		d.cfg.Log.Warn("what CNI plugins gave a container before is not taken back", "container", w.Container, "error", err)
 	}
-	b, err := json.Marshal(noted{network, l.Text, w})
+	b, err := json.Marshal(noted{network, l.Text, w, netns})
 	if err != nil {
 		return got, fault.Wrap(fault.Internal, "note", "an attachment", err, "")
 	}
 	if err := write(note, b); err != nil {
 		return got, err
 	}
+	failpoint.Hit("cni-noted")
 	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	err = safely(func() error {
 		result, err := d.lib.AddNetworkList(within, l.conf, rt)
@@ -54,6 +58,7 @@ func (d *Driver) Add(ctx context.Context, network string, l *List, w Want, netns
 		return err
 	})
 	cancel()
+	failpoint.Hit("cni-added")
 	if err == nil {
 		return got, nil
 	}
@@ -185,6 +190,49 @@ func (g *Got) names(dns types.DNS) {
 	}
 }
 
+// Check asks the plugins whether what Add gave is still there (CNI's SPEC.md,
+// "CHECK"), where netns is a path of its namespace now. An attachment that is not
+// noted, a list of before version 0.4.0, which has no such question, and one that
+// says disableCheck are as they should be. So is one whose namespace is not found
+// any more where ADD was told that it is: plugins compare the two paths.
+func (d *Driver) Check(ctx context.Context, w Want, netns string) error {
+	note := d.note(w.Container, w.Device)
+	defer d.hold(note)()
+	n, err := d.read(note)
+	if fault.Is(err, fault.NotFound) || err == nil && n.Want.ID != w.ID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !same(n.Netns, netns) {
+		return nil
+	}
+	l, rt, err := n.again(n.Netns)
+	if err != nil {
+		return err
+	}
+	if asks, err := version.GreaterThanOrEqualTo(l.conf.CNIVersion, "0.4.0"); err != nil || !asks {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+	defer cancel()
+	if err := safely(func() error { return d.lib.CheckNetworkList(within, l.conf, rt) }); err != nil {
+		return fault.Wrap(fault.Unavailable, "check CNI network", n.Network, told(err), "")
+	}
+	return nil
+}
+
+// same reports whether two paths are of one file.
+func same(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
+}
+
 // Delete takes back what Add gave. netns is a path of the namespace, empty when it
 // is gone. What was not added, or is deleted already, is no error; so is another
 // attachment, of another ID, that the container has by now. After a failure the
@@ -215,6 +263,7 @@ func (d *Driver) undo(ctx context.Context, note, netns string) error {
 	within, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	defer cancel()
 	del := func() error { return d.lib.DelNetworkList(within, l.conf, rt) }
+	failpoint.Hit("cni-deleting")
 	err = safely(del)
 	if errors.Is(err, errUnreadable) { // it is that of ADD, which libcni keeps; plugins must do without
 		os.Remove(filepath.Join(d.cfg.State, "results", l.Name+"-"+n.Want.Container+"-"+n.Want.Device))
@@ -223,6 +272,7 @@ func (d *Driver) undo(ctx context.Context, note, netns string) error {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, "disconnect from CNI network", n.Network, told(err), "")
 	}
+	failpoint.Hit("cni-deleted")
 	if err := os.Remove(note); err != nil && !os.IsNotExist(err) {
 		return fault.Wrap(fault.Internal, "remove", note, err, "")
 	}

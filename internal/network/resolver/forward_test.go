@@ -103,6 +103,28 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// TestLost: a question that is lost on its way is asked again, from the same port,
+// before the program that has asked gives up.
+func TestLost(t *testing.T) {
+	inside, outside := wired(t)
+	var seen atomic.Int32
+	var from atomic.Value
+	world := resolver.Server{Addr: upstream(t, outside, "10.77.0.1:53", func(w dns.ResponseWriter, q *dns.Msg) {
+		if seen.Add(1) < 3 { // the first and the second are lost
+			from.Store(w.RemoteAddr().String())
+			return
+		}
+		if got := w.RemoteAddr().String(); got != from.Load() {
+			t.Errorf("asked again from %s, not %s", got, from.Load())
+		}
+		saying("192.0.2.1")(w, q)
+	})}
+	opened(t, new(directory).say(neighbours()), inside, "one", resolver.Upstream{Servers: []resolver.Server{world}})
+	if m := inside.ask(t, "udp", question("example.com.", dns.TypeA)); addresses(m) != "192.0.2.1" || seen.Load() != 3 {
+		t.Errorf("after %d questions: %v", seen.Load(), m)
+	}
+}
+
 // TestServers: who does not answer, or says no more than that it failed, is
 // followed by the next one.
 func TestServers(t *testing.T) {
