@@ -86,9 +86,10 @@ func (t *tally) end(e event, count *int) {
 	}
 }
 
-// reason is the line in which a test said why it was skipped.
+// reason is the line in which a test said why it was skipped: the last that it
+// said, as it said no more.
 func reason(output []string) string {
-	for _, line := range output {
+	for _, line := range slices.Backward(output) {
 		if _, why, ok := strings.Cut(line, ".go:"); ok {
 			_, why, _ = strings.Cut(why, ": ")
 			return strings.TrimSpace(why)

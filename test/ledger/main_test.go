@@ -22,3 +22,14 @@ func TestAllows(t *testing.T) {
 		}
 	}
 }
+
+// TestReason: what a test said before it was skipped is not why.
+func TestReason(t *testing.T) {
+	said := []string{"=== RUN   TestOne\n", "    a_test.go:102: weak: so it is\n", "        and so on\n", "    b_test.go:7: tool: go\n", "--- SKIP: TestOne (0.00s)\n"}
+	if got := reason(said); got != "tool: go" {
+		t.Errorf("%q", got)
+	}
+	if got := reason(said[:1]); got != "no reason given" {
+		t.Errorf("%q", got)
+	}
+}

@@ -108,7 +108,7 @@ func TestDefaultWithoutAWritableEtc(t *testing.T) {
 	testenv.NeedRoot(t)
 	dir := t.TempDir()
 	words := wrap(t)
-	words[len(words)-2] = strings.Replace(ownEtc, `exec "$@"`, `mount -o remount,ro /etc; "$@" && exit 9; ls -A /etc | grep fief; grep dockremap /etc/passwd /etc/group /etc/subuid /etc/subgid; exit 1`, 1)
+	words[len(words)-2] = strings.Replace(ownEtc, `exec "$@"`, `mount -o remount,bind,ro /etc; "$@" && exit 9; ls -A /etc | grep fief; grep dockremap /etc/passwd /etc/group /etc/subuid /etc/subgid; exit 1`, 1)
 	words = append(words, filepath.Join(testenv.Bin(t), "fiefd"), "--userns-remap", "default",
 		"--data-root", dir+"/data", "--exec-root", dir+"/run", "--id-registry", dir+"/ids")
 	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()

@@ -4,6 +4,7 @@
 package script
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"fief/internal/kernel/mnt"
 	"fief/internal/testenv"
 )
 
@@ -21,6 +23,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"until": until},
+		Condition:           able,
 		Setup: func(env *testscript.Env) error {
 			tb := env.T().(testing.TB)
 			d := testenv.Start(tb)
@@ -35,6 +38,25 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// able tells scripts what the kernel can: mounts-on-detached, since Linux 6.15, is
+// that a mount is attached on another that is attached nowhere.
+func able(name string) (bool, error) {
+	if name != "mounts-on-detached" {
+		return false, fmt.Errorf("no condition is called %q", name)
+	}
+	below, err := mnt.NewFS("tmpfs").Mount(0)
+	if err != nil {
+		return false, err
+	}
+	defer below.Close()
+	above, err := mnt.NewFS("tmpfs").Mount(0)
+	if err != nil {
+		return false, err
+	}
+	defer above.Close()
+	return mnt.Attach(above, below) == nil, nil
 }
 
 // until PATTERN COMMAND... runs a command, whatever it ends with, until what it

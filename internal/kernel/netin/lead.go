@@ -20,12 +20,12 @@ const Table = "fief-dns"
 // (linux/netfilter/nf_tables.h, linux/netfilter.h, linux/netfilter_ipv4.h).
 const (
 	hookOutput     = 3
-	priorityDstNAT = -100 // of the filter that stands where dnat would
+	priorityDstNAT = -100 // also of the filter, which stands where dnat would
 )
 
 const (
 	opLead = "lead a port in network namespace"
-	needed = "the kernel needs nf_tables (CONFIG_NF_TABLES_IPV4); without it names of containers cannot be looked up"
+	needed = "the kernel needs nf_tables (CONFIG_NF_TABLES_IPV4), since Linux 7.2 with NAT (CONFIG_NFT_NAT); without it names of containers cannot be looked up"
 )
 
 // Lead has what programs of the namespace send to a well-known address and port,
@@ -35,22 +35,46 @@ const (
 //
 // Ports are rewritten packet by packet, questions' and answers'. The kernel could
 // do the latter by its table of connections (dnat), but once a namespace has a rule
-// that needs the table, every packet of every connection in it pays for that.
+// that needs the table, every packet of every connection in it pays for that. It is
+// done where nothing else is allowed: since Linux 7.2 nf_tables writes no packets in
+// a network namespace that is not the initial user namespace's (EPERM of
+// nft_payload_set_init; netfilter, "disable payload mangling in userns").
 func Lead(netns *os.File, known netip.AddrPort, to uint16) error {
 	if !known.Addr().Is4() {
 		return fault.New(fault.Invalid, opLead, known.String(), "only IPv4 is led", "")
 	}
-	err := commit(netns, known, to, false)
-	if err == unix.EEXIST {
-		err = commit(netns, known, to, true)
+	err := rewriting.lead(netns, known, to)
+	if err == unix.EPERM {
+		err = translating.lead(netns, known, to)
 	}
 	return refused(known, err)
 }
 
-// commit makes the table, in place of one there is or only where there is none:
-// to remove one, though it be made in the same transaction, takes the kernel half
-// a millisecond. The error is the kernel's errno, or link's.
-func commit(netns *os.File, known netip.AddrPort, to uint16, again bool) error {
+// way is how ports are led: a chain at the hook of output, and what it does.
+type way struct {
+	chain string // its type
+	rules func(p protocol, known netip.AddrPort, to uint16) [][]byte
+}
+
+var (
+	rewriting = way{"filter", func(p protocol, known netip.AddrPort, to uint16) [][]byte {
+		return [][]byte{p.there(known, to), p.back(known, to)}
+	}}
+	translating = way{"nat", func(p protocol, known netip.AddrPort, to uint16) [][]byte {
+		return [][]byte{p.translate(known, to)}
+	}}
+)
+
+func (w way) lead(netns *os.File, known netip.AddrPort, to uint16) error {
+	err := commit(netns, w.table(known, to, false))
+	if err == unix.EEXIST {
+		err = commit(netns, w.table(known, to, true))
+	}
+	return err
+}
+
+// commit makes the table. The error is the kernel's errno, or link's.
+func commit(netns *os.File, table *nfwire.Batch) error {
 	fd := -1 // of this transaction alone: what else it is told of a failed one goes with it
 	err := link.Within(netns, func() (err error) {
 		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
@@ -60,7 +84,7 @@ func commit(netns *os.File, known netip.AddrPort, to uint16, again bool) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return table(known, to, again).Commit(fd)
+	return table.Commit(fd)
 }
 
 func refused(known netip.AddrPort, err error) error {
@@ -77,8 +101,10 @@ func refused(known netip.AddrPort, err error) error {
 	return fault.Wrap(class, opLead, known.String(), err, hint)
 }
 
-// table is the requests that make the table anew, in one transaction.
-func table(known netip.AddrPort, to uint16, again bool) *nfwire.Batch {
+// table is the requests that make the table, in one transaction, in place of one
+// there is or only where there is none: to remove one, though it be made in the same
+// transaction, takes the kernel half a millisecond.
+func (w way) table(known netip.AddrPort, to uint16, again bool) *nfwire.Batch {
 	var b nfwire.Batch
 	name := nfwire.Text(nil, unix.NFTA_TABLE_NAME, Table)
 	if again {
@@ -92,10 +118,10 @@ func table(known netip.AddrPort, to uint16, again bool) *nfwire.Batch {
 	c := nfwire.Text(nil, unix.NFTA_CHAIN_TABLE, Table)
 	c = nfwire.Text(c, unix.NFTA_CHAIN_NAME, chain)
 	c = nfwire.Nest(c, unix.NFTA_CHAIN_HOOK, hook)
-	c = nfwire.Text(c, unix.NFTA_CHAIN_TYPE, "filter")
+	c = nfwire.Text(c, unix.NFTA_CHAIN_TYPE, w.chain)
 	b.Add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.AF_INET, c)
 	for _, p := range protocols {
-		for _, list := range [][]byte{p.there(known, to), p.back(known, to)} {
+		for _, list := range w.rules(p, known, to) {
 			r := nfwire.Text(nil, unix.NFTA_RULE_TABLE, Table)
 			r = nfwire.Text(r, unix.NFTA_RULE_CHAIN, chain)
 			r = nfwire.Nest(r, unix.NFTA_RULE_EXPRESSIONS, list)
@@ -127,6 +153,22 @@ func (p protocol) there(known netip.AddrPort, to uint16) []byte {
 // back is "ip saddr ADDR meta l4proto PROTO th sport TO th sport set PORT".
 func (p protocol) back(known netip.AddrPort, to uint16) []byte {
 	return p.write(p.match(known, sourceAddress, sourcePort, to), sourcePort, known.Port())
+}
+
+// translate is "ip daddr ADDR meta l4proto PROTO th dport PORT dnat to ADDR:TO".
+func (p protocol) translate(known netip.AddrPort, to uint16) []byte {
+	b := p.match(known, destinationAddress, destinationPort, known.Port())
+	for _, r := range []struct {
+		register uint32
+		v        []byte
+	}{{unix.NFT_REG_1, known.Addr().AsSlice()}, {unix.NFT_REG_2, binary.BigEndian.AppendUint16(nil, to)}} {
+		b = expr(b, "immediate", value(nfwire.Number(nil, unix.NFTA_IMMEDIATE_DREG, r.register), unix.NFTA_IMMEDIATE_DATA, r.v))
+	}
+	nat := nfwire.Number(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
+	nat = nfwire.Number(nat, unix.NFTA_NAT_FAMILY, unix.AF_INET)
+	nat = nfwire.Number(nat, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
+	nat = nfwire.Number(nat, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
+	return expr(b, "nat", nat)
 }
 
 func (p protocol) match(known netip.AddrPort, addressAt, portAt uint32, port uint16) (b []byte) {

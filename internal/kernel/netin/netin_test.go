@@ -1,11 +1,14 @@
 package netin_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,11 +49,46 @@ func space(t testing.TB) *os.File {
 	return f
 }
 
+// owned makes a network namespace that a user namespace has, as containers' are.
+func owned(t testing.TB) *os.File {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("root: network namespaces are made by root")
+	}
+	holder := exec.Command("sleep", "1000")
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL,
+		UidMappings: []syscall.SysProcIDMap{{HostID: 300000, Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: 300000, Size: 1}}}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		holder.Process.Kill()
+		holder.Wait()
+	}()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
 // TestLead: in a namespace in which nothing has been done yet, sockets are reached
 // by the port that is led to them, and their answers come from there; another
-// address is not led, and to lead again leads elsewhere.
+// address is not led, and to lead again leads elsewhere. So it is in the host's
+// namespaces and in those of a user namespace, and by connections as by packets.
 func TestLead(t *testing.T) {
-	ns := space(t)
+	for name, c := range map[string]struct {
+		space func(testing.TB) *os.File
+		lead  func(*os.File, netip.AddrPort, uint16) error
+	}{
+		"the host's": {space, netin.Lead}, "a user namespace's": {owned, netin.Lead}, "by connections": {owned, netin.LeadByConnections},
+	} {
+		t.Run(name, func(t *testing.T) { leads(t, c.space(t), c.lead) })
+	}
+}
+
+func leads(t *testing.T, ns *os.File, lead func(*os.File, netip.AddrPort, uint16) error) {
 	known := netip.MustParseAddrPort("127.0.0.11:53")
 	for _, port := range []uint16{61001, 61002} {
 		s, err := netin.Listen(ns, netip.AddrPortFrom(known.Addr(), port))
@@ -58,7 +96,7 @@ func TestLead(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := netin.Lead(ns, known, port); err != nil {
+		if err := lead(ns, known, port); err != nil {
 			if fault.Is(err, fault.Unsupported) {
 				t.Skip("kernel: " + err.Error())
 			}

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,8 +77,18 @@ func sealed(t *testing.T, when string, program *Program, shown string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(when, err)
+	}
+	// On an emulated processor Start has come back while the process still was one
+	// of this program: cat it is for sure when it has done something.
+	in.Write([]byte("x"))
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+		t.Errorf("%s: it does nothing: %v", when, err)
 	}
 	exe := "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/exe"
 	if to, err := os.Readlink(exe); err != nil || to != shown {

@@ -101,10 +101,13 @@ func dial(socket string) (*Bus, error) {
 func (b *Bus) Close() error { return unix.Close(b.fd) }
 
 // authenticate says who this is; the kernel vouches for it (D-Bus specification,
-// "Authentication Protocol", EXTERNAL).
+// "Authentication Protocol", EXTERNAL). BEGIN goes with it, as in systemd's own
+// clients: sent after the OK, systemd may read it together with the first call, and
+// then waits for the socket instead of looking at what it has read
+// (systemd, sd-bus/bus-socket.c, bus_socket_read_auth).
 func (b *Bus) authenticate() error {
 	uid := hex.EncodeToString([]byte(strconv.Itoa(unix.Geteuid())))
-	if err := b.send([]byte("\x00AUTH EXTERNAL " + uid + "\r\n")); err != nil {
+	if err := b.send([]byte("\x00AUTH EXTERNAL " + uid + "\r\nBEGIN\r\n")); err != nil {
 		return err
 	}
 	var line []byte
@@ -121,7 +124,7 @@ func (b *Bus) authenticate() error {
 	if len(line) < 3 || string(line[:3]) != "OK " {
 		return errors.New("systemd refuses this user: " + strconv.Quote(string(line)))
 	}
-	return b.send([]byte("BEGIN\r\n"))
+	return nil
 }
 
 // register makes this connection one of the bus, and has it told of jobs.
