@@ -47,7 +47,7 @@ func storage(o Options, ladder func(string) ([]probe.Answer, error)) []record.Ch
 
 func fileTrials(dir string) []trial {
 	const copied = "files are copied once for each map"
-	const move = "move the data root to ext4, xfs, btrfs or tmpfs"
+	const move = "move the data root to ext4, xfs or btrfs"
 	attribute := func(name string) func() error { return func() error { return xattr(dir, name) } }
 	return []trial{
 		{name: "idmapped mounts of the data root", worst: record.CheckWarn, do: func() error { return idmapped(dir) }, why: copied, fix: move},
@@ -132,7 +132,7 @@ func rungs(answers []probe.Answer, err error) (out []record.Check) {
 	}
 	c := record.Check{Group: Storage, Name: "ways to show files under a container's ids", State: record.CheckOK}
 	if err != nil || none {
-		c.State, c.Why, c.Fix = record.CheckFail, "no container can have a root file system", "move the data root to ext4, xfs, btrfs or tmpfs"
+		c.State, c.Why, c.Fix = record.CheckFail, "no container can have a root file system", "move the data root to ext4, xfs or btrfs"
 	}
 	if none && slices.ContainsFunc(answers, func(a probe.Answer) bool { return errors.Is(a.Err, unix.EPERM) }) {
 		c.Fix = privileged

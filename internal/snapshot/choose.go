@@ -73,7 +73,7 @@ func (s *Store) climb(force shift.Way) (shift.Way, shift.Mounter, []probe.Answer
 	}
 	last := answers[len(answers)-1]
 	return "", nil, answers, fault.Wrap(fault.Unsupported, "keep containers below", s.path, errors.New(refusals(answers)),
-		"overlayfs needs a local file system below the data root, such as ext4, xfs, btrfs or tmpfs: "+last.Feature+" failed")
+		"overlayfs needs a local file system below the data root, such as ext4, xfs or btrfs: "+last.Feature+" failed")
 }
 
 // CheckWay refuses a way for one container that there is not (class Invalid), or

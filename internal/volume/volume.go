@@ -94,7 +94,7 @@ func (s *Store) Mount(m record.Mount, as As) (*os.File, error) {
 	f, err = shown(f, m, as)
 	if kind := e.rec.Options["type"]; kind != "" && m.Kind == "volume" && fault.Is(err, fault.Unsupported) {
 		return nil, fault.Wrap(fault.Unsupported, "show the files of volume", m.Name+" ("+kind+")", errors.Unwrap(err),
-			"run the container with --userns=host, whose ids are those stored, or keep the files on ext4, xfs, btrfs or tmpfs")
+			"run the container with --userns=host, whose ids are those stored, or keep the files on ext4, xfs or btrfs")
 	}
 	return f, err
 }
@@ -163,9 +163,9 @@ func mapped(f *os.File, m record.Mount, pair idmap.Pair) error {
 	if !fault.Is(err, fault.Unsupported) {
 		return err
 	}
-	hint := "bind it without an id map, put it on ext4, xfs, btrfs or tmpfs, or run the container with --userns=host"
+	hint := "bind it without an id map, put it on ext4, xfs or btrfs, or run the container with --userns=host"
 	if m.Kind == "volume" {
-		hint = "move the data root to ext4, xfs, btrfs or tmpfs, keep the volume elsewhere with --opt type=none --opt o=bind,idmap --opt device=DIR, or run the container with --userns=host"
+		hint = "move the data root to ext4, xfs or btrfs, keep the volume elsewhere with --opt type=none --opt o=bind,idmap --opt device=DIR, or run the container with --userns=host"
 	}
 	return fault.Wrap(fault.Unsupported, "show the files of "+m.Kind, m.Source, errors.Unwrap(err), hint)
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"fief/internal/kernel/mnt"
+	"fief/internal/kernel/userns"
 	"fief/internal/testenv"
+	"fief/internal/words/idmap"
 )
 
 func TestScripts(t *testing.T) {
@@ -40,12 +42,39 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// able tells scripts what the kernel can: mounts-on-detached, since Linux 6.15, is
-// that a mount is attached on another that is attached nowhere.
+// able tells scripts what the kernel can.
 func able(name string) (bool, error) {
-	if name != "mounts-on-detached" {
-		return false, fmt.Errorf("no condition is called %q", name)
+	switch name {
+	case "mounts-on-detached":
+		return mountsOnDetached()
+	case "idmapped-tmpfs":
+		return idmappedTmpfs()
 	}
+	return false, fmt.Errorf("no condition is called %q", name)
+}
+
+// idmappedTmpfs: since Linux 6.3 a tmpfs is shown through a map.
+func idmappedTmpfs() (bool, error) {
+	m, err := idmap.New(idmap.Span{In: 0, Out: 700000, N: 65536})
+	if err != nil {
+		return false, err
+	}
+	ns, err := userns.New(idmap.Pair{UID: m, GID: m})
+	if err != nil {
+		return false, err
+	}
+	defer ns.Close()
+	fs, err := mnt.NewFS("tmpfs").Mount(0)
+	if err != nil {
+		return false, err
+	}
+	defer fs.Close()
+	return mnt.Idmap(fs, ns, false) == nil, nil
+}
+
+// mountsOnDetached: since Linux 6.15 a mount is attached on another that is
+// attached nowhere.
+func mountsOnDetached() (bool, error) {
 	below, err := mnt.NewFS("tmpfs").Mount(0)
 	if err != nil {
 		return false, err

@@ -107,7 +107,7 @@ func Idmap(f, userns *os.File, recursive bool) error {
 		return nil
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
 		return fault.Wrap(fault.Unsupported, "map the ids of mount", f.Name(), err,
-			"this file system has no idmapped mounts: move the data root to ext4, xfs, btrfs or tmpfs")
+			"this file system has no idmapped mounts: move the data root to ext4, xfs or btrfs")
 	}
 	return sysx.Fault("map the ids of mount", f.Name(), err)
 }
