@@ -51,7 +51,7 @@ func TestNetworkVerbs(t *testing.T) {
 		{`network create --label x=y --label k --subnet 10.9.0.0/24 --gateway 10.9.0.1 --ip-range 10.9.0.128/25 --aux-address p=10.9.0.5 -o com.docker.network.bridge.name=nine --internal --attachable two`, id, 0},
 		{`network create one`, `Error response from daemon: network with name one already exists`, 1},
 		{`network create bridge`, `Error response from daemon: operation is not permitted on predefined bridge network`, 1},
-		{`network create --subnet 10.9.0.0/25 three`, `Error response from daemon: invalid pool request: Pool overlaps with other one on this address space`, 1},
+		{`network create --subnet 10.9.0.0/25 three`, "Error response from daemon: invalid pool request: Pool overlaps with other one on this address space\n--subnet 10.9.0.0/25 overlaps 10.9.0.0/24 of network two: choose another", 1},
 		{`network create --driver odd three`, `Error response from daemon: could not find plugin odd in v1 plugin registry: plugin not found`, 1},
 		{`network ls --filter driver=bridge --filter label=x=y --format '{{.Name}} {{.Internal}} {{.IPv6}} {{.Labels}}'`, `two true false (k=,x=y|x=y,k=)`, 0},
 		{`network ls -q --no-trunc --filter name=one --filter type=custom --filter scope=local`, id, 0},
