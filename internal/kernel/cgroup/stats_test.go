@@ -97,7 +97,7 @@ func TestLimitsBite(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := hog(t, tr, "b", dir, "sh", "-c", "head -c 200m /dev/zero | tail -n 1 >/dev/null; exit 3")
-	if n, err := tr.OOMKills("b"); n != 1 || err != nil {
+	if n, err := tr.OOMKills("b"); n < 1 || err != nil { // the shell as well, when what the hog had is not free yet
 		t.Errorf("a hog of memory: %d kills, %v, %v", n, err, state)
 	}
 	state = hog(t, tr, "b", dir, "sh", "-c", `trap 'kill $all' EXIT; for i in 1 2 3 4 5; do sleep 1000 & all="$all $!"; done`)
