@@ -69,8 +69,8 @@ func Supported(dir *os.File) error {
 		return nil
 	}
 	var fs unix.Statfs_t
-	if unix.Fstatfs(int(dir.Fd()), &fs) != nil {
-		return sysx.Fault("ask for project quotas of", dir.Name(), err)
+	if unknown := unix.Fstatfs(int(dir.Fd()), &fs); unknown != nil {
+		return sysx.Fault("ask for project quotas of", dir.Name(), unknown)
 	}
 	hint := "they need xfs or ext4"
 	switch fs.Type {
