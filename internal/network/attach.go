@@ -227,6 +227,7 @@ func (r *Room) refused(n *network, p *pool, want netip.Addr, err error) error {
 	return hinted(fault.ClassOf(err), err.Error(), field+" "+want.String()+" is the address of "+holder+" on network "+n.rec.Name+": choose another of "+p.subnet.Prefix.String())
 }
 
+// hinted is a fault in Docker's words, with what to do in a field of its own.
 func hinted(class fault.Class, message, hint string) error {
 	f := fault.Say(class, message)
 	f.Hint = hint

@@ -165,9 +165,8 @@ func (r *Room) subnets(asked []record.Subnet, v4, v6 bool) ([]record.Subnet, err
 		}
 		p, ok := choose(ranges, own, host)
 		if !ok {
-			f := fault.Say(fault.Exhausted, "all predefined address pools have been fully subnetted")
-			f.Hint = "remove networks, name a subnet with --subnet, or give fiefd more with --default-address-pool"
-			return nil, f
+			return nil, hinted(fault.Exhausted, "all predefined address pools have been fully subnetted",
+				"remove networks, name a subnet with --subnet, or give fiefd more with --default-address-pool")
 		}
 		out = append(out, record.Subnet{Prefix: p, Chosen: true})
 	}

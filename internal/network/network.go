@@ -17,7 +17,6 @@ func Check(network string, mapped bool) error {
 	if network != "host" || !mapped {
 		return nil
 	}
-	f := fault.Say(fault.Invalid, "cannot share the host's network namespace when user namespaces are enabled")
-	f.Hint = "add --userns=host to run as the host's root, or use --network none"
-	return f
+	return hinted(fault.Invalid, "cannot share the host's network namespace when user namespaces are enabled",
+		"add --userns=host to run as the host's root, or use --network none")
 }

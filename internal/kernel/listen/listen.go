@@ -209,11 +209,7 @@ func accept(p *Port) func() {
 		if err != nil {
 			return
 		}
-		four := true
-		if a, ok := from.(*unix.SockaddrInet6); ok {
-			four = netip.AddrFrom16(a.Addr).Is4In6()
-		}
-		go take(c, four)
+		go take(c, addrPort(from).Addr().Unmap().Is4())
 	}
 }
 
@@ -223,15 +219,9 @@ const crowded = 10 * time.Millisecond
 
 // bound makes a socket at an address.
 func bound(kind int, at netip.AddrPort, both bool) (int, error) {
-	family, sa := unix.AF_INET, unix.Sockaddr(nil)
-	if at.Addr().Is4() {
-		sa = &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
-	} else {
-		zone, err := scope(at.Addr().Zone())
-		if err != nil {
-			return -1, err
-		}
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port()), ZoneId: zone}
+	family, sa, err := sockaddr(at)
+	if err != nil {
+		return -1, err
 	}
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -252,6 +242,16 @@ func bound(kind int, at netip.AddrPort, both bool) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// sockaddr is an address as a socket takes it, and its family; addrPort is the way
+// back.
+func sockaddr(at netip.AddrPort) (family int, sa unix.Sockaddr, err error) {
+	if at.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}, nil
+	}
+	zone, err := scope(at.Addr().Zone())
+	return unix.AF_INET6, &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port()), ZoneId: zone}, err
 }
 
 // scope is the index of the device of a link-local address.
